@@ -1,0 +1,45 @@
+# `make demo` and `make test` work on a machine that has Python 3.11+ and make, and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+# Warnings of other people's mirrors are not ours to show; a failing install still says why.
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+STAMP := .venv/.installed
+
+.PHONY: demo test check lint types layers docs campaign coverage clean constraints
+
+demo: $(STAMP)
+	$(BIN)/pipesync demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+
+check: lint types layers docs test
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+layers: $(STAMP)
+	$(BIN)/lint-imports
+
+docs: $(STAMP)  ## generated pages must equal what the code says
+	$(BIN)/python -m pipesync.cli docs --check
+
+campaign: $(STAMP)
+	$(BIN)/python -m pytest -n 2 -m campaign $(ARGS)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "pipesync needs Python 3.11 or newer; set PYTHON=python3.12, say")'
+	$(PYTHON) -m venv .venv
+	$(PIP) install --upgrade "pip>=25.1"
+	$(PIP) install --constraint constraints.txt --editable . --group dev
+	touch $(STAMP)
+
+constraints: ## after a deliberate upgrade: write down what is installed
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v ' @ ' > constraints.txt
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .coverage* dist build

@@ -1,0 +1,124 @@
+"""What an adapter is: eight functions over values. `tests/adapters/contract.py` proves that one keeps them.
+
+An adapter turns a CRM's records into pages of normalized columns, and planned changes into requests. It holds
+a session and nothing else: cursors belong to the warehouse, intents to the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from pipesync.model import Change, ColumnState, Connection, Outcome, OwnForecast, OwnTask
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Cursor = str
+"""Opaque to everyone but the adapter that made it; kept by the warehouse beside the rows it speaks of."""
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A source record that could not be read. `where` is a file and line, or a CRM id."""
+
+    where: str
+    reason: str
+    raw: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Rows that are committed together with the cursor that follows them.
+
+    `rows` has normalized columns of the stream's record without `connection`; columns that are missing are
+    unmapped or unreadable. Times are UTC without zone (`timestamp[us]`), money `decimal128(18, 2)`.
+    """
+
+    stream: str
+    rows: pa.Table
+    cursor: Cursor | None
+    mode: Literal["merge", "replace"] = "merge"
+    """`replace`: the first page of a full scan; what the connection held in this stream is dropped with it."""
+    deleted: tuple[str, ...] = ()
+    """Ids that are gone (opportunities also take their history, activities and line items along)."""
+    rejects: tuple[Reject, ...] = ()
+    requests: int = 0
+    last: bool = False
+    """With the last page of a pull the stream has reached the watermark."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of `doctor`."""
+
+    name: str
+    status: Literal["ok", "warning", "failed"]
+    detail: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What one stream's pull brought, for people."""
+
+    pulled: int = 0
+    changed: int = 0
+    deleted: int = 0
+    requests: int = 0
+    rejected: int = 0
+    warnings: tuple[str, ...] = field(default=())
+
+
+class Adapter(Protocol):
+    """One signed-in connection."""
+
+    @property
+    def streams(self) -> Sequence[str]:
+        """Names from `model.TABLES` that this connection can give, in the order to pull them."""
+        ...
+
+    def connection(self) -> Connection:
+        """Return the account's own facts (home currency, zone); signs in where that is needed."""
+        ...
+
+    def clock(self) -> datetime:
+        """Return the CRM's time (UTC): the watermark of a pull that starts now."""
+        ...
+
+    def columns(self) -> Sequence[ColumnState]:
+        """Say for every normalized column of `streams` whether it is readable, and its history."""
+        ...
+
+    def pull(self, stream: str, cursor: Cursor | None, until: datetime) -> Iterator[Page]:
+        """Yield what changed since `cursor` up to `until`; all of it where the cursor is None or too old.
+
+        A pull that finds nothing yields one empty page with `last=True`. Interrupted anywhere, a later pull
+        with the last committed cursor misses nothing; it may repeat rows.
+        """
+        ...
+
+    def own(
+        self, keys: Collection[str], opportunity_ids: Collection[str]
+    ) -> tuple[Sequence[OwnTask], Sequence[OwnForecast]]:
+        """Return what the CRM now holds under these keys, never from an index that lags behind writes.
+
+        `opportunity_ids` are those of the keys' changes, for CRMs that find tasks only through them.
+        """
+        ...
+
+    def write(self, changes: Sequence[Change]) -> Iterator[Outcome]:
+        """Write, in as few requests as the CRM allows; one outcome per change, in any order.
+
+        A create whose key exists already is applied, not repeated. A refused record is an outcome, not an
+        exception; CrmError means that nothing is known about the changes without an outcome.
+        """
+        ...
+
+    def checks(self) -> Iterator[Check]:
+        """Yield what `doctor` tells of this connection."""
+        ...
+
+    def close(self) -> None: ...

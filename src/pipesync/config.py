@@ -1,0 +1,236 @@
+"""`pipesync.yaml`: which CRMs, what may be written, which rules, and how much.
+
+Secrets never stand in this file. A connection names the environment variable (`..._env`) or the file
+(`..._file`) that holds one; `secret()` reads it when it is needed and nothing keeps it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+from pipesync.errors import InputError, Place, Problem
+from pipesync.model import Severity
+from pipesync.yamlsource import Document, parse, read, validate
+
+DEFAULT_FILE = Path("pipesync.yaml")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _duration(value: object) -> object:
+    """`7d`, `12h`, `30m`, `2w`; other values are left for pydantic to refuse."""
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d+)\s*(m|h|d|w)", value.strip())):
+        unit = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}[found[2]]
+        return timedelta(**{unit: int(found[1])})
+    if isinstance(value, timedelta):
+        return value
+    raise ValueError("expected a duration such as 7d, 12h or 2w")
+
+
+def _zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError("expected a time zone such as Europe/Warsaw or UTC")
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Zone = Annotated[str, AfterValidator(_zone)]
+
+
+class Write(Section):
+    """What may be written to a connection; nothing unless `enabled`."""
+
+    enabled: bool = False
+    tasks: bool = False
+    forecasts: bool = False
+    opportunity_fields: bool = False
+    findings: bool = False
+
+
+class ConnectionConfig(Section):
+    adapter: Literal["files", "salesforce", "hubspot"]
+    mapping: Path | None = None
+    """Default: the one that ships with the adapter (for `files`: mapping.yaml in the data folder first)."""
+    write: Write = Write()
+    options: dict[str, Any] = Field(default_factory=dict)  # Any: each adapter validates its own
+    """Of the adapter: for `files` data and outbox; for a CRM its URL, sign-in and limits."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather_options(cls, data: Any) -> Any:
+        """People write an adapter's options beside the common keys; here they become `options`."""
+        if isinstance(data, dict) and "options" not in data:
+            common = set(cls.model_fields)
+            return {k: v for k, v in data.items() if k in common} | {
+                "options": {k: v for k, v in data.items() if k not in common}
+            }
+        return data
+
+
+class RuleSetting(Section):
+    """A site's change to one rule: `off`, or a new severity, or other parameters."""
+
+    enabled: bool = True
+    severity: Severity | None = None
+    params: dict[str, Any] = Field(default_factory=dict)  # Any: checked against the rule's own parameters
+
+
+def _rule_setting(value: object) -> object:
+    return {"enabled": False} if value in ("off", False) else value
+
+
+class Suppression(Section):
+    rule: str
+    opportunity: str | None = None
+    owner: str | None = None
+    until: date
+    reason: Annotated[str, Field(min_length=3)]
+    by: str = ""
+
+
+class Budget(Section):
+    """How many tasks an owner is to see; the worst and most valuable come first."""
+
+    open_tasks_per_owner: int = Field(default=8, ge=0)
+    new_tasks_per_owner_per_run: int = Field(default=3, ge=0)
+    writes_per_run: int = Field(default=500, ge=0)
+
+
+class Breaker(Section):
+    max_percent_of_open: float = Field(default=15, gt=0, le=100)
+    """A rule whose newly firing findings jump above this share makes no tasks in that run."""
+
+
+class Calendar(Section):
+    timezone: Zone = "UTC"
+    holidays: tuple[date, ...] = ()
+    fiscal_year_starts: int = Field(default=1, ge=1, le=12)
+    """The month."""
+
+
+class ForecastConfig(Section):
+    period: Literal["month", "quarter"] = "quarter"
+    tolerance: float = Field(default=0.02, ge=0, lt=1)
+    """A forecast in the CRM is rewritten when a quantile moved by more than this share."""
+    refresh: Duration = timedelta(days=7)
+    """On an unchanged pipeline it is rewritten no sooner than this."""
+
+
+class Tasks(Section):
+    when_mended: Literal["delete", "complete"] = "delete"
+    cooldown: Duration = timedelta(days=7)
+    """After a rep closes or deletes a task, how long its findings make none."""
+
+
+class Store(Section):
+    warehouse: Path = Path("warehouse.duckdb")
+    ledger: str = "ledger.db"
+    """A file, or an SQLAlchemy URL."""
+
+
+class Config(Section):
+    version: Literal[1] = 1
+    extends: tuple[str, ...] = ("pipesync:recommended",)
+    """Rule presets: `pipesync:recommended`, `pipesync:strict`, `pipesync:all`, or files."""
+    rule_folders: tuple[Path, ...] = ()
+    """The site's own rules, beside the shipped ones."""
+    mode: Literal["observe", "propose", "enforce"] = "observe"
+    """observe: reports only; propose: plans that people apply; enforce: `sync` applies."""
+    connections: dict[str, ConnectionConfig] = Field(min_length=1)
+    store: Store = Store()
+    rules: dict[str, Annotated[RuleSetting, BeforeValidator(_rule_setting)]] = Field(default_factory=dict)
+    suppressions: tuple[Suppression, ...] = ()
+    baseline: date | None = None
+    budget: Budget = Budget()
+    breaker: Breaker = Breaker()
+    calendar: Calendar = Calendar()
+    tasks: Tasks = Tasks()
+    forecast: ForecastConfig = ForecastConfig()
+    people: Path | None = None
+    """people.yaml: managers and teams, where the CRM has none."""
+
+    folder: Path = Field(default=Path(), exclude=True)
+    """Of the file: relative paths start here. Not a key of the file."""
+
+    def path(self, given: Path) -> Path:
+        return given if given.is_absolute() else self.folder / given
+
+    @property
+    def warehouse(self) -> Path:
+        return self.path(self.store.warehouse)
+
+    @property
+    def ledger_url(self) -> str:
+        given = self.store.ledger
+        return given if "://" in given else f"sqlite:///{self.path(Path(given))}"
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.calendar.timezone)
+
+
+def load(path: Path = DEFAULT_FILE) -> Config:
+    """Read a configuration; InputError with every problem and its place."""
+    if not path.exists():
+        raise InputError(
+            Problem(
+                "no configuration",
+                Place(str(path)),
+                "make one with `pipesync init . --adapter files`, or look at a folder with `--data DIR`",
+            )
+        )
+    return from_document(read(path), path.parent)
+
+
+def from_text(text: str, folder: Path) -> Config:
+    return from_document(parse(text, "pipesync.yaml"), folder)
+
+
+def from_document(document: Document, folder: Path) -> Config:
+    if isinstance(document.data, dict) and "folder" in document.data:
+        raise InputError(document.problem(("folder",), "unknown key 'folder'", key=True))
+    return validate(Config, document).model_copy(update={"folder": folder})
+
+
+def secret(options: dict[str, Any], name: str, *, connection: str) -> SecretStr:
+    """Return the secret that `NAME_env` or `NAME_file` points at; InputError where there is none."""
+    if variable := options.get(f"{name}_env"):
+        value = os.environ.get(str(variable), "")
+        fix = f"set the environment variable {variable}"
+    elif file := options.get(f"{name}_file"):
+        try:
+            value = Path(str(file)).read_text(encoding="utf-8").strip()
+        except OSError:
+            value = ""
+        fix = f"put it into the file {file}"
+    else:
+        value, fix = "", f"give `{name}_env: VARIABLE` or `{name}_file: PATH` in the connection"
+    if not value:
+        raise InputError(Problem(f"connection {connection!r} has no {name}", fix=fix))
+    return SecretStr(value)
+
+
+def parse_moment(text: str) -> datetime:
+    """Read `2026-11-23` or an ISO time; a zone is required with a time, a date means its start in UTC."""
+    from datetime import UTC
+
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(
+            Problem(f"{text!r} is not a time", fix="write 2026-11-23 or 2026-11-23T08:00:00Z")
+        ) from None
+    if moment.tzinfo is None:
+        if len(text) > 10:
+            raise InputError(Problem(f"{text!r} has no zone", fix="end it with Z or +01:00"))
+        moment = moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC)

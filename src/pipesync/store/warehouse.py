@@ -1,0 +1,355 @@
+"""The warehouse: the CRM's mirror in one DuckDB file, and the only module that speaks to DuckDB.
+
+Times are kept as naive UTC (zoned ones cost DuckDB its ICU arithmetic, and Python pytz, on every read) and
+become aware again in records. Tables carry no primary keys: loading was seven times slower with them; a merge
+deletes the keys of a page and inserts its rows, in the transaction that moves the cursor.
+
+One process writes. Readers open the copy that the last finished run published, so neither waits for the other.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import duckdb
+
+from pipesync.errors import StoreError
+from pipesync.model import TABLES, ColumnState, Connection, Record
+from pipesync.store.tables import ddl, schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+VERSION = 1
+"""Of the warehouse's layout. A file of another version is pulled anew: it is only a mirror."""
+
+_BOOKS = """
+CREATE TABLE IF NOT EXISTS meta (version INTEGER);
+CREATE TABLE IF NOT EXISTS pulls (
+    connection VARCHAR, stream VARCHAR, "cursor" VARCHAR, until TIMESTAMP, watermark TIMESTAMP, is_complete BOOLEAN
+);
+CREATE TABLE IF NOT EXISTS rejects (
+    connection VARCHAR, stream VARCHAR, "where" VARCHAR, reason VARCHAR, raw VARCHAR, seen_at TIMESTAMP
+);
+"""
+_CHILDREN = ("field_changes", "activities", "contact_roles", "line_items")
+
+Parameters = Mapping[str, Any] | Sequence[Any]
+
+
+class Checkpoint(NamedTuple):
+    """How far a stream was pulled. `watermark`: everything up to then is here; None before the first full pull."""
+
+    cursor: str | None
+    watermark: datetime | None
+    is_complete: bool
+
+
+class Warehouse:
+    """An open warehouse. Use as a context manager; `path` None keeps it in memory."""
+
+    def __init__(self, path: Path | None = None, *, read_only: bool = False) -> None:
+        self.path = path
+        try:
+            if path and not read_only:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = duckdb.connect(str(path) if path else ":memory:", read_only=read_only)
+        except duckdb.IOException as error:
+            holder = re.search(r"\(PID (\d+)\)", str(error))
+            if "lock" in str(error).lower():
+                who = f"process {holder[1]}" if holder else "another process"
+                raise StoreError(f"{path} is in use by {who}; wait for that run to end, or stop it") from None
+            raise StoreError(f"{path} cannot be opened as a warehouse; move it away and pull anew") from None
+        except (duckdb.Error, OSError) as error:
+            raise StoreError(f"{path} cannot be opened as a warehouse: {type(error).__name__}") from None
+        self._db.execute("SET TimeZone = 'UTC'")
+        if not read_only:
+            self._create()
+
+    def _create(self) -> None:
+        self._db.execute(_BOOKS)
+        found = self.rows("SELECT version FROM meta")
+        if found and found[0][0] != VERSION:
+            raise StoreError(
+                f"{self.path} has warehouse layout {found[0][0]}, this pipesync has {VERSION}; "
+                "move the file away and run `pipesync pull --full`"
+            )
+        if not found:
+            self._db.execute("INSERT INTO meta VALUES (?)", [VERSION])
+        for name, (record, _) in TABLES.items():
+            self._db.execute(ddl(name, record))
+        self._db.execute(ddl("column_states", ColumnState))
+        self._db.execute(ddl("connections", Connection))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    # --- Reading ----------------------------------------------------------------------------------------------
+
+    def execute(self, sql: str, parameters: Parameters | None = None) -> None:
+        self._db.execute(sql, parameters)
+
+    def rows(self, sql: str, parameters: Parameters | None = None) -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = self._db.execute(sql, parameters).fetchall()
+        return found
+
+    def arrow(self, sql: str, parameters: Parameters | None = None) -> pa.Table:
+        return self._db.execute(sql, parameters).to_arrow_table()
+
+    def frame(self, sql: str, parameters: Parameters | None = None) -> pd.DataFrame:
+        """Return a DataFrame; times in it are naive UTC, money is float (for models and people, never summed back)."""
+        return self._db.execute(sql, parameters).df()
+
+    def register(self, name: str, rows: pa.Table | pd.DataFrame) -> None:
+        """Make rows a temporary table of this session, in place of one of that name."""
+        self._db.register("_incoming", rows)
+        self._db.execute(f'CREATE OR REPLACE TEMP TABLE "{name}" AS SELECT * FROM _incoming')
+        self._db.unregister("_incoming")
+
+    def records(self, stream: str, connection: str) -> Iterator[Record]:
+        """Yield the stream's records of a connection, with aware times."""
+        record = TABLES[stream].record
+        found = self._db.execute(f'SELECT * FROM "{stream}" WHERE connection = ?', [connection])
+        names = [d[0] for d in found.description or ()]
+        for row in found.fetchall():
+            yield record.model_construct(**{n: _aware(v) for n, v in zip(names, row, strict=True)})
+
+    def connections(self) -> list[Connection]:
+        found = self.rows(
+            "SELECT connection, adapter, currency, timezone FROM connections ORDER BY connection"
+        )
+        return [Connection(connection=c, adapter=a, currency=u, timezone=z) for c, a, u, z in found]
+
+    def columns(self, connection: str) -> list[ColumnState]:
+        names = ", ".join(f'"{n}"' for n in ColumnState.model_fields)
+        found = self.rows(f"SELECT {names} FROM column_states WHERE connection = ?", [connection])
+        return [
+            ColumnState(**dict(zip(ColumnState.model_fields, map(_aware, row), strict=True))) for row in found
+        ]
+
+    def checkpoint(self, connection: str, stream: str) -> Checkpoint:
+        found = self.rows(
+            'SELECT "cursor", watermark, is_complete FROM pulls WHERE connection = ? AND stream = ?',
+            [connection, stream],
+        )
+        return (
+            Checkpoint(found[0][0], _aware(found[0][1]), found[0][2])
+            if found
+            else Checkpoint(None, None, False)
+        )
+
+    def watermark(self, connection: str) -> datetime | None:
+        """Return the moment up to which every pulled stream is complete; None before the first whole pull."""
+        found = self.rows(
+            "SELECT min(watermark), bool_and(watermark IS NOT NULL) FROM pulls WHERE connection = ?",
+            [connection],
+        )
+        moment: datetime | None = _aware(found[0][0])
+        return moment if found[0][1] else None
+
+    # --- Writing ----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def set_connection(self, connection: Connection, columns: Iterable[ColumnState]) -> None:
+        """Remember the account's facts and what of it can be read; `since` of a column is kept once it is set."""
+        name = connection.connection
+        since = {(c.stream, c.column): c.since for c in self.columns(name) if c.since}
+        with self.transaction():
+            self.execute("DELETE FROM connections WHERE connection = ?", [name])
+            self._insert("connections", [connection])
+            self.execute("DELETE FROM column_states WHERE connection = ?", [name])
+            kept = [c.model_copy(update={"since": since.get((c.stream, c.column), c.since)}) for c in columns]
+            self._insert("column_states", [c.model_copy(update={"connection": name}) for c in kept])
+
+    def _insert(self, table: str, records: Sequence[Record]) -> None:
+        if not records:
+            return
+        marks = ", ".join("?" for _ in type(records[0]).model_fields)
+        self._db.executemany(
+            f'INSERT INTO "{table}" VALUES ({marks})', [[_naive(v) for _, v in record] for record in records]
+        )
+
+    def merge(
+        self,
+        connection: str,
+        stream: str,
+        rows: pa.Table,
+        *,
+        cursor: str | None,
+        until: datetime,
+        replace: bool = False,
+        deleted: Sequence[str] = (),
+        rejects: Sequence[tuple[str, str, str]] = (),
+        last: bool = False,
+    ) -> int:
+        """Commit a page with the cursor that follows it; return how many rows differ from what was here.
+
+        Columns that the page does not bring are blank in new rows. Fields whose history is only known since
+        pipesync was installed leave a dated change behind when they are overwritten.
+        """
+        key = TABLES[stream].key
+        wanted = schema(stream)
+        absent = [f for f in wanted if f.name not in rows.schema.names]
+        self._db.register("_page", rows)
+        names = [f'"{f.name}"' for f in wanted]
+        values = [f'NULL::{_duck(f.type)} AS "{f.name}"' if f in absent else f'"{f.name}"' for f in wanted]
+        page = f"SELECT ? AS connection, {', '.join(values)} FROM _page"
+        try:
+            with self.transaction():
+                self._db.execute("CREATE OR REPLACE TEMP TABLE _rows AS " + page, [connection])
+                if key and not replace:
+                    self._keep_last(key)
+                changed = self._count_changed(connection, stream, key, names)
+                if stream == "opportunities":
+                    self._snapshot_changes(connection, until, replace=replace)
+                if replace or not key:
+                    self.execute(f'DELETE FROM "{stream}" WHERE connection = ?', [connection])
+                    self.execute(
+                        "DELETE FROM rejects WHERE connection = ? AND stream = ?", [connection, stream]
+                    )
+                else:
+                    on = " AND ".join(f'old."{k}" = _rows."{k}"' for k in key)
+                    self.execute(
+                        f'DELETE FROM "{stream}" AS old USING _rows WHERE old.connection = ? AND {on}',
+                        [connection],
+                    )
+                self.execute(f'INSERT INTO "{stream}" (connection, {", ".join(names)}) SELECT * FROM _rows')
+                self._delete(connection, stream, deleted)
+                self._reject(connection, stream, rejects, until)
+                self._set_checkpoint(connection, stream, cursor, until, last=last)
+        finally:
+            self._db.unregister("_page")
+        return changed
+
+    def _keep_last(self, key: Sequence[str]) -> None:
+        """A key that comes twice in a page keeps its later row, as the CRM's own order says."""
+        by = ", ".join(f'"{k}"' for k in key)
+        self.execute(
+            "CREATE OR REPLACE TEMP TABLE _rows AS SELECT * FROM _rows "
+            f"QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY rowid DESC) = 1"
+        )
+
+    def _count_changed(self, connection: str, stream: str, key: Sequence[str], names: Sequence[str]) -> int:
+        if not key or all(n == '"id"' for n in names):
+            return int(self.rows("SELECT count(*) FROM _rows")[0][0])
+        columns = ", ".join(names)
+        found = self.rows(
+            f"SELECT count(*) FROM (SELECT {columns} FROM _rows EXCEPT ALL "
+            f'SELECT {columns} FROM "{stream}" WHERE connection = ?)',
+            [connection],
+        )
+        return int(found[0][0])
+
+    def _snapshot_changes(self, connection: str, until: datetime, *, replace: bool) -> None:
+        tracked = self.rows(
+            "SELECT \"column\" FROM column_states WHERE connection = ? AND stream = 'opportunities' "
+            "AND history = 'since_install' AND state = 'known'",
+            [connection],
+        )
+        self.execute(
+            "UPDATE column_states SET since = ? WHERE connection = ? AND history = 'since_install' AND since IS NULL",
+            [_naive(until), connection],
+        )
+        for (column,) in tracked:
+            self.execute(
+                "INSERT INTO field_changes (connection, id, opportunity_id, field, value, changed_at, seq) "
+                "SELECT new.connection, 'snapshot:' || new.id || ':' || ? || ':' || epoch_ms(?::TIMESTAMP), new.id, ?, "
+                f'new."{column}"::VARCHAR, ?, 0 FROM _rows AS new JOIN opportunities AS old USING (connection, id) '
+                f'WHERE new."{column}" IS DISTINCT FROM old."{column}"',
+                [column, _naive(until), column, _naive(until)],
+            )
+
+    def _delete(self, connection: str, stream: str, ids: Sequence[str]) -> None:
+        if not ids:
+            return
+        self.execute(
+            f'DELETE FROM "{stream}" WHERE connection = ? AND id IN (SELECT unnest(?))',
+            [connection, list(ids)],
+        )
+        if stream == "opportunities":
+            for child in _CHILDREN:
+                self.execute(
+                    f'DELETE FROM "{child}" WHERE connection = ? AND opportunity_id IN (SELECT unnest(?))',
+                    [connection, list(ids)],
+                )
+
+    def _reject(
+        self, connection: str, stream: str, rejects: Sequence[tuple[str, str, str]], until: datetime
+    ) -> None:
+        for where, reason, raw in rejects:
+            self.execute(
+                "INSERT INTO rejects VALUES (?, ?, ?, ?, ?, ?)",
+                [connection, stream, where, reason, raw, _naive(until)],
+            )
+
+    def _set_checkpoint(
+        self, connection: str, stream: str, cursor: str | None, until: datetime, *, last: bool
+    ) -> None:
+        before = self.checkpoint(connection, stream).watermark
+        watermark = _naive(until) if last else _naive(before)
+        self.execute("DELETE FROM pulls WHERE connection = ? AND stream = ?", [connection, stream])
+        self.execute(
+            "INSERT INTO pulls VALUES (?, ?, ?, ?, ?, ?)",
+            [connection, stream, cursor, _naive(until), watermark, last],
+        )
+
+    def forget_checkpoints(self, connection: str) -> None:
+        """Make the next pull a full one; rows stay until it replaces them."""
+        self.execute("DELETE FROM pulls WHERE connection = ?", [connection])
+
+    # --- Publishing -------------------------------------------------------------------------------------------
+
+    def publish(self) -> Path:
+        """Copy the file for readers, in one rename; return the copy's path."""
+        assert self.path is not None, "a warehouse in memory has no readers"  # noqa: S101
+        self.execute("CHECKPOINT")
+        target, fresh = published(self.path), self.path.with_suffix(".publishing")
+        shutil.copyfile(self.path, fresh)
+        with fresh.open("rb") as copied:
+            os.fsync(copied.fileno())
+        fresh.replace(target)
+        return target
+
+
+def published(path: Path) -> Path:
+    """Return where the readers' copy of a warehouse is."""
+    return path.with_name(path.stem + ".published" + path.suffix)
+
+
+def _duck(kind: pa.DataType) -> str:
+    from pipesync.store.tables import _KINDS
+
+    return next(duck for duck, arrow in _KINDS.values() if arrow == kind)
+
+
+def _naive(value: Any) -> Any:
+    return (
+        value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) and value.tzinfo else value
+    )
+
+
+def _aware(value: Any) -> Any:
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
