@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,15 +204,14 @@ def _known_part(loc: tuple[str | int, ...], document: Document, base: Path_) -> 
     """Drop what pydantic adds to a location (union tags, function names): keep steps that exist in the file."""
     at: Path_ = ()
     for step in loc:
-        if base + (*at, step) in document.values or base + (*at, step) in document.keys:
+        known = (*base, *at, step)
+        if known in document.values or known in document.keys:
             at = (*at, step)
     return at
 
 
 def _names_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> set[str]:
     """Return the keys that the model allows at `loc`, as far as they can be followed."""
-    import typing
-
     current: list[type[BaseModel]] = [model]
     for step in loc:
         following: list[type[BaseModel]] = []

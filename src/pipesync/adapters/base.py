@@ -43,7 +43,7 @@ class Page:
     mode: Literal["merge", "replace"] = "merge"
     """`replace`: the first page of a full scan; what the connection held in this stream is dropped with it."""
     deleted: tuple[str, ...] = ()
-    """Ids that are gone (opportunities also take their history, activities and line items along)."""
+    """Ids that are gone; opportunities take their history, activities and line items along."""
     rejects: tuple[Reject, ...] = ()
     requests: int = 0
     last: bool = False
