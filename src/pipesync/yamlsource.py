@@ -135,7 +135,7 @@ def _mark(document: Document, at: tuple[int, int]) -> Place:
 
 def _scalar(node: yaml.ScalarNode) -> str | int | float | bool | None:
     value: str = node.value
-    if node.style is not None:
+    if node.style:  # None from the Python loader, "" from the C one, for a plain scalar
         return value
     if value in _NULL:
         return None
