@@ -1,0 +1,201 @@
+"""One dataset folder as an adapter: whole streams, read again only when their files changed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pipesync._paths import shipped
+from pipesync.adapters.base import Check, Cursor, Page
+from pipesync.adapters.files.dataset import Dataset, open_dataset
+from pipesync.adapters.files.outbox import Outbox
+from pipesync.adapters.files.streams import build, sources_of, tracked_fields
+from pipesync.config import ConnectionConfig, Section
+from pipesync.errors import InputError, Place, Problem
+from pipesync.mapping import HISTORY_SOURCES, load
+from pipesync.model import TABLES, Change, ColumnState, Connection, HistoryKind, Outcome, OwnForecast, OwnTask
+from pipesync.schema import schema, table
+from pipesync.yamlsource import nearest
+
+_READING = "1"
+"""Of this code: a change in how files are read makes every stored cursor old."""
+_OWN = ("own_tasks", "own_forecasts")
+
+
+class Options(Section):
+    """Of a connection with `adapter: files`."""
+
+    data: Path
+    outbox: Path = Path("outbox")
+
+
+def open_connection(name: str, config: ConnectionConfig, folder: Path) -> FilesAdapter:
+    """Open a dataset; paths start at `folder`. InputError for unknown options, or data that lacks what is needed."""
+    options = _options(name, config)
+    data = folder / options.data
+    if not data.is_dir():
+        raise InputError(
+            Problem(
+                f"connection {name!r}: no such folder",
+                Place(str(data)),
+                "give a folder of CSV or Parquet files",
+            )
+        )
+    own = data / "mapping.yaml"
+    chosen = folder / config.mapping if config.mapping else own if own.is_file() else None
+    path = chosen or shipped("adapters") / "files" / "mapping.yaml"
+    dataset = open_dataset(data, load(path, base="pipesync:files" if chosen else None))
+    return FilesAdapter(name, dataset, Outbox(folder / options.outbox), path)
+
+
+def _options(name: str, config: ConnectionConfig) -> Options:
+    try:
+        return Options.model_validate(config.options)
+    except ValidationError as error:
+        problems = []
+        for e in error.errors(include_url=False):
+            key = ".".join(map(str, e["loc"]))
+            if e["type"] == "extra_forbidden":
+                problems.append(
+                    Problem(
+                        f"connection {name!r}: unknown key {key!r}", fix=nearest(key, Options.model_fields)
+                    )
+                )
+            elif e["type"] == "missing":
+                fix = f"add `{key}: FOLDER`, the folder of exports"
+                problems.append(Problem(f"connection {name!r}: key {key!r} is missing", fix=fix))
+            else:
+                problems.append(Problem(f"connection {name!r}: {key}: {e['msg']}"))
+        raise InputError(*problems) from None
+
+
+class FilesAdapter:
+    """`pipesync.adapters.base.Adapter` over a folder."""
+
+    def __init__(self, name: str, dataset: Dataset, outbox: Outbox, mapping_file: Path) -> None:
+        self._name, self._dataset, self._outbox, self._mapping_file = name, dataset, outbox, mapping_file
+        self._clock: datetime | None = None
+
+    @property
+    def streams(self) -> Sequence[str]:
+        mapped = set(self._dataset.mapping.streams) - set(HISTORY_SOURCES)
+        made = {"opportunities", "stages", "pipelines", "field_changes", *_OWN}
+        return tuple(s for s in TABLES if s in mapped | made)
+
+    def connection(self) -> Connection:
+        mapping = self._dataset.mapping
+        return Connection(
+            connection=self._name, adapter="files", currency=mapping.currency, timezone=mapping.timezone
+        )
+
+    def clock(self) -> datetime:
+        """The mapping's `as_of`; without one, the latest moment that the data knows of."""
+        if self._clock is None:
+            self._clock = (
+                self._dataset.mapping.as_of or self._dataset.latest() or datetime(1970, 1, 1, tzinfo=UTC)
+            )
+        return self._clock
+
+    def columns(self) -> Sequence[ColumnState]:
+        return [state for stream in self.streams for state in self._columns(stream)]
+
+    def _columns(self, stream: str) -> Iterator[ColumnState]:
+        found = self._dataset.columns(stream)
+        derived = _DERIVED.get(stream, ())
+        if stream in _OWN or stream in ("stages", "pipelines") or (stream == "field_changes"):
+            derived = tuple(schema(stream).names)
+        if stream == "opportunities" and self._dataset.mapping.segments:
+            derived = (*derived, "segment")
+        mapped = (
+            self._dataset.mapping.streams[stream].fields if stream in self._dataset.mapping.streams else {}
+        )
+        tracked = tracked_fields(self._dataset) if stream == "opportunities" else set()
+        for column in schema(stream).names:
+            known = column in found or column in derived
+            history: HistoryKind = "none"
+            if stream == "opportunities" and known and (column in tracked or column in _LASTING):
+                history = "full"
+            if column in mapped and mapped[column].history:
+                history = mapped[column].history or "none"
+            detail = found.get(column) or (
+                "" if known else f"no column {mapped[column].field!r}" if column in mapped else "not mapped"
+            )
+            yield ColumnState(
+                connection=self._name,
+                stream=stream,
+                column=column,
+                state="known" if known else "unmapped",
+                history=history,
+                detail=detail,
+            )
+
+    def pull(self, stream: str, cursor: Cursor | None, until: datetime) -> Iterator[Page]:
+        """Yield one page: the whole stream, or nothing where its files are what they were."""
+        if stream in _OWN:
+            yield self._own_page(stream)
+            return
+        now = f"{_READING}:{self._dataset.fingerprint(*sources_of(stream))}"
+        # A stream without a key is always given whole: merging nothing into it would empty it.
+        if now == cursor and TABLES[stream].key:
+            yield Page(stream, schema(stream).empty_table(), now, last=True)
+            return
+        rows, rejects = build(self._dataset, stream, until)
+        yield Page(stream, rows, now, mode="replace", rejects=rejects, requests=0, last=True)
+
+    def _own_page(self, stream: str) -> Page:
+        tasks, forecasts = self._outbox.read()
+        records = tasks.values() if stream == "own_tasks" else forecasts.values()
+        rows = table(stream, [r.model_dump(exclude={"connection"}) for r in records])
+        if not rows.num_columns:
+            rows = schema(stream).empty_table()
+        return Page(stream, rows, None, mode="replace", last=True)
+
+    def own(
+        self, keys: Collection[str], opportunity_ids: Collection[str]
+    ) -> tuple[Sequence[OwnTask], Sequence[OwnForecast]]:
+        tasks, forecasts = self._outbox.read()
+        return (
+            [t for t in tasks.values() if t.key in keys],
+            [f for f in forecasts.values() if f.key in keys],
+        )
+
+    def write(self, changes: Sequence[Change]) -> Iterator[Outcome]:
+        yield from self._outbox.write(changes, self.clock())
+
+    def checks(self) -> Iterator[Check]:
+        yield Check("mapping", "ok", str(self._mapping_file))
+        for source, stream in self._dataset.mapping.streams.items():
+            path = self._dataset.files.get(source)
+            if path is None:
+                yield Check(stream.source, "warning", "no such file", "fine, unless you expected one")
+                continue
+            loaded = self._dataset.load(source)
+            said = f"{len(loaded.rows):,} rows"
+            if loaded.rejects:
+                first = loaded.rejects[0]
+                yield Check(
+                    path.name,
+                    "warning",
+                    f"{said}, {len(loaded.rejects):,} rejected; the first, {first.where}: {first.reason}",
+                    "mend the file, or the mapping",
+                )
+            else:
+                yield Check(path.name, "ok", said)
+        yield self._outbox.check()
+        yield Check("clock", "ok", f"{self.clock():%Y-%m-%dT%H:%M:%SZ}")
+
+    def close(self) -> None:
+        """Nothing is held open between calls."""
+
+
+_DERIVED = {
+    "opportunities": ("pipeline", "stage", "is_closed", "is_won", "custom"),
+    "activities": ("id", "is_done"),
+    "line_items": ("id",),
+    "leads": ("id",),
+}
+_LASTING = ("id", "created_at", "closed_at", "is_closed", "is_won")
+"""Never change, or are known for every moment from the two times."""

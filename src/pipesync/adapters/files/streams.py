@@ -1,0 +1,358 @@
+"""What a dataset's sources say together: stages from history, outcomes as last stages, changes from both histories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipesync.adapters.base import Reject
+from pipesync.adapters.files.dataset import Dataset, translated
+from pipesync.adapters.files.parse import parse
+from pipesync.mapping import LOST, WON, arrange, closing_phase, segment
+from pipesync.model import Pipeline, Stage
+from pipesync.schema import schema, table
+
+Rows = tuple[pa.Table, tuple[Reject, ...]]
+
+
+def build(dataset: Dataset, stream: str, until: datetime) -> Rows:
+    """Return a stream's rows, in the order of its schema, and what was rejected on the way to them."""
+    rows, rejects = _BUILT.get(stream, _plain)(dataset, stream, until)
+    names = [n for n in schema(stream).names if n in rows.schema.names]
+    return rows.select(names).cast(pa.schema([schema(stream).field(n) for n in names])), rejects
+
+
+def sources_of(stream: str) -> tuple[str, ...]:
+    """Return the sources whose content decides what a stream holds."""
+    return _SOURCES.get(stream, (stream,))
+
+
+_SOURCES = {
+    "opportunities": ("opportunities", "stage_history"),
+    "stages": ("opportunities", "stage_history"),
+    "pipelines": ("opportunities", "stage_history"),
+    "field_changes": ("opportunities", "stage_history", "field_history"),
+    "activities": ("opportunities", "activities"),
+    "contact_roles": ("opportunities", "contact_roles"),
+    "line_items": ("opportunities", "line_items"),
+}
+
+
+def _plain(dataset: Dataset, stream: str, until: datetime) -> Rows:
+    if stream not in dataset.files:
+        return schema(stream).empty_table(), ()
+    rows, rejects = dataset.load(stream)
+    if "id" in schema(stream).names and "id" not in rows.schema.names:
+        rows = rows.append_column("id", _numbered(stream, rows))
+    return rows, rejects
+
+
+def _numbered(prefix: str, rows: pa.Table) -> pa.Array:
+    return pc.binary_join_element_wise(prefix, rows["row"].cast(pa.string()), ":").combine_chunks()
+
+
+def _activities(dataset: Dataset, stream: str, until: datetime) -> Rows:
+    """A blank `is_done` means that what lies before `until` took place; without the column all of it did."""
+    rows, rejects = _plain(dataset, stream, until)
+    if not len(rows):
+        return rows, rejects
+    past = pc.less_equal(rows["at"], pa.scalar(until.replace(tzinfo=None), pa.timestamp("us")))
+    done = (
+        pc.coalesce(rows["is_done"], past) if "is_done" in rows.schema.names else pa.repeat(True, len(rows))
+    )
+    return _put(rows, "is_done", done), rejects
+
+
+def _put(rows: pa.Table, name: str, column: pa.Array) -> pa.Table:
+    if name in rows.schema.names:
+        return rows.set_column(rows.schema.names.index(name), name, column)
+    return rows.append_column(name, column)
+
+
+# --- Stages -----------------------------------------------------------------------------------------------------
+
+
+def _pipelines_of(dataset: Dataset, rows: pa.Table) -> pa.Array:
+    default = dataset.mapping.default_pipeline
+    if "pipeline" not in rows.schema.names:
+        return pa.repeat(pa.scalar(default), len(rows))
+    return pc.fill_null(rows["pipeline"], default).combine_chunks()
+
+
+def _opportunities(dataset: Dataset, stream: str, until: datetime) -> Rows:
+    rows, rejects = dataset.load(stream)
+    rows = _put(rows, "pipeline", _pipelines_of(dataset, rows))
+    rows = _put(rows, "stage", _stage_now(dataset, rows))
+    return _put(rows, "segment", segment(rows, dataset.mapping.segments)), rejects
+
+
+def _stage_now(dataset: Dataset, rows: pa.Table) -> pa.Array:
+    """The latest stage of the history (or the file's own column), except that an outcome ends it."""
+    current = (
+        rows["stage"].combine_chunks() if "stage" in rows.schema.names else pa.nulls(len(rows), pa.string())
+    )
+    visits = dataset.load("stage_history").rows
+    if len(visits):
+        last = visits.sort_by([("changed_at", "ascending")]).group_by("opportunity_id", use_threads=False)
+        last = last.aggregate([("stage", "last")])
+        at = pc.index_in(rows["id"].combine_chunks(), value_set=last["opportunity_id"].combine_chunks())
+        current = pc.coalesce(last["stage_last"].combine_chunks().take(at), current)
+    closing = _closing_stages(dataset)
+    won = _won(rows)
+    fits = pc.or_(
+        pc.and_(pc.is_in(current, value_set=pa.array(closing["won"], pa.string())), won),
+        pc.and_(pc.is_in(current, value_set=pa.array(closing["lost"], pa.string())), pc.invert(won)),
+    )
+    ending = pc.if_else(won, closing["won"][0], closing["lost"][0])
+    closed = rows["is_closed"].combine_chunks()
+    return pc.if_else(pc.and_(closed, pc.invert(pc.fill_null(fits, False))), ending, current)
+
+
+def _won(rows: pa.Table) -> pa.Array:
+    return rows["is_won"].combine_chunks()
+
+
+def _closing_stages(dataset: Dataset) -> dict[str, list[str]]:
+    """Return the names of won and lost stages; the first of each is what an outcome alone is called."""
+    found: dict[str, list[str]] = {"won": [], "lost": []}
+    said = [dataset.mapping.stages, *(p.stages for p in dataset.mapping.pipelines.values())]
+    for stages in said:
+        for name, stage in stages.items():
+            phase = stage.phase or closing_phase(name)
+            if phase in found and name not in found[phase]:
+                found[phase].append(name)
+    for source in ("stage_history", "opportunities"):
+        rows = dataset.load(source).rows
+        for name in pc.unique(rows["stage"]).to_pylist() if "stage" in rows.schema.names else ():
+            phase = closing_phase(name) if name and not any(name in s for s in said) else None
+            if phase and name not in found[phase]:
+                found[phase].append(name)
+    return {"won": found["won"] or [WON], "lost": found["lost"] or [LOST]}
+
+
+def stages(dataset: Dataset) -> list[Stage]:
+    """Return every pipeline's stages: the mapping's, and those that the data shows, in the order of their entries."""
+    rows = dataset.load("opportunities").rows
+    pipelines = _pipelines_of(dataset, rows)
+    current = _stage_now(dataset, rows)
+    now = pa.table(
+        {"opportunity_id": rows["id"], "pipeline": pipelines, "stage": current, "at": rows["created_at"]}
+    )
+    visits = dataset.load("stage_history").rows
+    if len(visits):
+        at = pc.index_in(visits["opportunity_id"].combine_chunks(), value_set=rows["id"].combine_chunks())
+        history = pa.table({
+            "opportunity_id": visits["opportunity_id"],
+            "pipeline": pipelines.take(at),
+            "stage": visits["stage"],
+            "at": visits["changed_at"],
+        })  # fmt: skip
+    else:
+        history = now.schema.empty_table()
+    closing = _closing_stages(dataset)
+    ends: dict[str, Literal["won", "lost"]] = dict.fromkeys(closing["won"], "won")
+    ends |= dict.fromkeys(closing["lost"], "lost")
+    named = [n for n in pc.unique(pipelines).to_pylist() if n not in dataset.mapping.pipelines]
+    found = []
+    for pipeline in [*dataset.mapping.pipelines, *sorted(named)]:
+        entered = history.filter(pc.equal(history["pipeline"], pipeline))
+        held = now.filter(pc.equal(now["pipeline"], pipeline))
+        order = entry_order(entered)
+        order += sorted(n for n in pc.unique(held["stage"]).to_pylist() if n is not None and n not in order)
+        order += [
+            n
+            for n in (closing["won"][0], closing["lost"][0])
+            if n not in order and _ends_none(order, n, closing)
+        ]
+        found += arrange(dataset.mapping, pipeline, order, closed=ends)
+    return found
+
+
+def _ends_none(order: Sequence[str], name: str, closing: dict[str, list[str]]) -> bool:
+    kind = "won" if name in closing["won"] else "lost"
+    return not any(n in closing[kind] for n in order)
+
+
+def entry_order(history: pa.Table) -> list[str]:
+    """Order stages by the mean position at which opportunities first entered them; equal ones by name."""
+    if not len(history):
+        return []
+    first = (
+        history.group_by(["opportunity_id", "stage"], use_threads=False)
+        .aggregate([("at", "min")])
+        .to_pandas()
+    )
+    first["position"] = first.groupby("opportunity_id")["at_min"].rank(method="average")
+    mean = first.groupby("stage")["position"].mean().round(9)
+    return [str(name) for name, _ in sorted(mean.items(), key=lambda pair: (pair[1], pair[0]))]
+
+
+def _stages(dataset: Dataset, stream: str, until: datetime) -> Rows:
+    return table("stages", [s.model_dump(exclude={"connection"}) for s in stages(dataset)]), ()
+
+
+def _pipelines(dataset: Dataset, stream: str, until: datetime) -> Rows:
+    said = dataset.mapping.pipelines
+    names = dict.fromkeys(s.pipeline for s in stages(dataset))
+    found = [
+        Pipeline(
+            id=n,
+            name=(said[n].name if n in said else None) or n,
+            is_active=n not in said or said[n].is_active,
+        )
+        for n in names
+    ]
+    return table("pipelines", [p.model_dump(exclude={"connection"}) for p in found]), ()
+
+
+# --- History ----------------------------------------------------------------------------------------------------
+
+
+def _field_changes(dataset: Dataset, stream: str, until: datetime) -> Rows:
+    opportunities = dataset.load("opportunities").rows
+    visits, stage_rejects = dataset.load("stage_history")
+    changes, field_rejects = _typed_changes(dataset)
+    parts = []
+    if len(visits):
+        visits = visits.append_column("id", _numbered("stage", visits)).rename_columns({"stage": "value"})
+        parts.append(visits.append_column("field", pa.repeat(pa.scalar("stage"), len(visits))))
+    parts.append(_endings(dataset, opportunities))
+    if len(changes):
+        parts += [_first_values(changes, opportunities), changes]
+    wanted = ("id", "opportunity_id", "field", "value", "changed_at", "changed_by", "row")
+    aligned = [_aligned(part, wanted) for part in parts]
+    rows = pa.concat_tables(aligned)
+    return rows.rename_columns([*wanted[:-1], "seq"]), (*stage_rejects, *field_rejects)
+
+
+def _aligned(rows: pa.Table, wanted: Sequence[str]) -> pa.Table:
+    kinds = {"changed_at": pa.timestamp("us"), "row": pa.int64()}
+    columns = [
+        rows[n].cast(kinds.get(n, pa.string()))
+        if n in rows.schema.names
+        else pa.nulls(len(rows), kinds.get(n, pa.string()))
+        for n in wanted
+    ]
+    return pa.table(columns, names=list(wanted))
+
+
+def _endings(dataset: Dataset, opportunities: pa.Table) -> pa.Table:
+    """Enter the won or lost stage at the closing time, for outcomes that the stage history does not tell."""
+    stage = _stage_now(dataset, opportunities)
+    rows = opportunities.append_column("value", stage)
+    visits = dataset.load("stage_history").rows
+    told = pa.repeat(pa.scalar(False), len(rows))
+    if len(visits):
+        pairs = pc.binary_join_element_wise(visits["opportunity_id"], visits["stage"], "\0").combine_chunks()
+        own = pc.binary_join_element_wise(rows["id"].combine_chunks(), stage, "\0")
+        told = pc.fill_null(pc.is_in(own, value_set=pairs), False)
+    has_end = (
+        rows["closed_at"].is_valid() if "closed_at" in rows.schema.names else pa.repeat(False, len(rows))
+    )
+    rows = rows.filter(pc.and_(pc.and_(rows["is_closed"], has_end), pc.invert(told)))
+    if "closed_at" not in rows.schema.names:
+        rows = rows.append_column("closed_at", pa.nulls(len(rows), pa.timestamp("us")))
+    return pa.table({
+        "id": pc.binary_join_element_wise("outcome", rows["id"], ":"),
+        "opportunity_id": rows["id"],
+        "field": pa.repeat(pa.scalar("stage"), len(rows)),
+        "value": rows["value"],
+        "changed_at": rows["closed_at"],
+        "row": pa.repeat(pa.scalar(_LAST), len(rows)),
+    })  # fmt: skip
+
+
+_LAST = 2**31
+"""`seq` of an ending: after every visit of the same moment."""
+
+
+def tracked_fields(dataset: Dataset) -> set[str]:
+    """Return the fields whose past the dataset tells."""
+    found = {"stage"} if "stage_history" in dataset.files else set()
+    rows = dataset.load("field_history").rows
+    return found | (set(_normal_names(dataset, rows).to_pylist()) if "field" in rows.schema.names else set())
+
+
+def _normal_names(dataset: Dataset, rows: pa.Table) -> pa.Array:
+    """A history speaks of fields by the column's name as often as by ours."""
+    ours = {f.field: name for name, f in dataset.mapping.streams["opportunities"].fields.items()}
+    known = set(schema("opportunities").names)
+    encoded = rows["field"].combine_chunks().dictionary_encode()
+    names = [n if n in known else ours.get(n, n) for n in encoded.dictionary.to_pylist()]
+    return pa.array(names, pa.string()).take(encoded.indices)
+
+
+def _typed_changes(dataset: Dataset) -> Rows:
+    """Read each field's values as that field, so that history and present are written alike."""
+    rows, rejects = dataset.load("field_history")
+    if not len(rows):
+        return rows, rejects
+    rows = _put(rows, "field", _normal_names(dataset, rows))
+    if dataset.files.get("stage_history"):
+        rows = rows.filter(pc.not_equal(rows["field"], "stage"))
+    kinds = {f.name: f.type for f in schema("opportunities")}
+    mapped = dataset.mapping.streams["opportunities"].fields
+    text = dataset.text("field_history")
+    parts, refused = [], list(rejects)
+    for name in sorted(pc.unique(rows["field"]).to_pylist()):
+        part = rows.filter(pc.equal(rows["field"], name))
+        good = pa.repeat(pa.scalar(True), len(part))
+        reason = ""
+        for column in ("old", "value"):
+            if column not in part.schema.names:
+                continue
+            words = translated(part[column], mapped.get(name))
+            one = parse(words, name, kinds.get(name, pa.string()), dataset.clock)
+            good, reason = pc.and_(good, pc.invert(one.bad)), one.reason or reason
+            part = _put(part, column, _as_text(one.values))
+        refused += [
+            Reject(text.where(i), reason, text.raw(i))
+            for i in part.filter(pc.invert(good))["row"].to_pylist()
+        ]
+        parts.append(part.filter(good))
+    found = pa.concat_tables(parts) if parts else rows
+    return found.append_column("id", _numbered("field", found)), tuple(refused)
+
+
+def _as_text(values: pa.Array) -> pa.Array:
+    if pa.types.is_timestamp(values.type):
+        return pc.strftime(values, "%Y-%m-%dT%H:%M:%SZ")
+    return values.cast(pa.string())
+
+
+def _first_values(changes: pa.Table, opportunities: pa.Table) -> pa.Table:
+    """Give every changed field the value that it had at creation: the `old` of its first change."""
+    if "old" not in changes.schema.names:
+        return changes.slice(0, 0)
+    ordered = changes.sort_by([("changed_at", "ascending"), ("row", "ascending")])
+    ordered = ordered.set_column(
+        ordered.schema.names.index("row"), "row", pa.array(range(len(ordered)), pa.int64())
+    )
+    first = ordered.group_by(["opportunity_id", "field"], use_threads=False).aggregate([("row", "min")])[
+        "row_min"
+    ]
+    rows = ordered.take(first)
+    at = pc.index_in(rows["opportunity_id"].combine_chunks(), value_set=opportunities["id"].combine_chunks())
+    created = opportunities["created_at"].combine_chunks().take(at)
+    found = pa.table({
+        "id": pc.binary_join_element_wise("created", rows["opportunity_id"], rows["field"], ":"),
+        "opportunity_id": rows["opportunity_id"],
+        "field": rows["field"],
+        "value": rows["old"],
+        "changed_at": created,
+        "row": pa.repeat(pa.scalar(-1, pa.int64()), len(rows)),
+    })  # fmt: skip
+    return found.filter(created.is_valid())
+
+
+_BUILT: dict[str, Callable[[Dataset, str, datetime], Rows]] = {
+    "opportunities": _opportunities,
+    "stages": _stages,
+    "pipelines": _pipelines,
+    "field_changes": _field_changes,
+    "activities": _activities,
+}
