@@ -1,0 +1,59 @@
+"""What a forecaster is, and the ones there are: a new one is a file here and a line in `FORECASTERS`.
+
+`tests/forecast/contract.py` checks each of them: no look-ahead, same input same output, and sense on one class
+only, no rows, one stage, everything open, everything closed, odd dates and odd amounts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from pipesync.forecast.history import Floats
+from pipesync.forecast.landmarks import Landmarks
+from pipesync.forecast.training import Training
+
+
+class Fitted(Protocol):
+    def win_by(self, rows: Landmarks, days: Floats) -> Floats:
+        """Return the probability that each row is won within so many days: rows x days, rising along days."""
+        ...
+
+
+class Forecaster(Protocol):
+    def fit(self, training: Training) -> Fitted: ...
+
+
+def _stage() -> Forecaster:
+    from pipesync.forecast.pooled import Pooled
+
+    return Pooled(by_age=False)
+
+
+def _stage_age() -> Forecaster:
+    from pipesync.forecast.pooled import Pooled
+
+    return Pooled(by_age=True)
+
+
+FORECASTERS: dict[str, Callable[[], Forecaster]] = {
+    "stage": _stage,
+    "stage_age": _stage_age,
+}
+
+
+def fit(name: str, training: Training) -> Fitted:
+    return FORECASTERS[name]().fit(training)
+
+
+EVER = 20_000.0
+"""Days within which whatever will be won is won."""
+
+
+def within(fitted: Fitted, rows: Landmarks, days: float) -> Floats:
+    if not len(rows):
+        return np.empty(0)
+    found: Floats = fitted.win_by(rows, np.array([days]))[:, 0]
+    return found
