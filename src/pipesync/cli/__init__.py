@@ -1,1 +1,76 @@
+"""The command line: parse, one library call, render.
 
+Command modules import click and nothing heavy; what a command needs is imported when it runs, so that
+`pipesync --help` answers at once. Errors become one message and an exit code here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pipesync import __version__
+from pipesync.cli.cycle import apply, plan, pull, status, sync, undo
+from pipesync.cli.demo import demo
+from pipesync.cli.generated import docs
+from pipesync.cli.look import analyze, bottlenecks, check, forecast
+from pipesync.cli.options import verbosity
+from pipesync.cli.rules import rules
+from pipesync.cli.setup import doctor, init
+from pipesync.errors import PipesyncError
+
+
+class Failure(click.ClickException):
+    """A domain error on its way to the terminal."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class Commands(click.Group):
+    """The root group, which also is the one place where errors become messages."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # Any: as click declares it
+        try:
+            return super().invoke(ctx)
+        except PipesyncError as error:
+            if verbosity(ctx) > 0:
+                raise
+            raise Failure(str(error), error.exit_code) from error
+        except (
+            click.ClickException,
+            click.exceptions.Exit,
+            click.Abort,
+            OSError,
+            KeyboardInterrupt,
+        ) as error:
+            if isinstance(error, OSError) and error.filename is not None:
+                raise Failure(f"{error.filename}: {error.strerror}", PipesyncError.exit_code) from error
+            raise
+        except Exception as error:
+            if verbosity(ctx) > 0:
+                raise
+            raise Failure(
+                f"pipesync failed in a way it should not ({type(error).__name__}); nothing was left half done.\n"
+                "    Run the same command with -v and report what it prints, without customers' data.",
+                PipesyncError.exit_code,
+            ) from error
+
+
+@click.group(
+    cls=Commands,
+    commands=[
+        demo, init, doctor, pull, check, bottlenecks, analyze, forecast, plan, apply, undo, sync, status, rules, docs,
+    ],
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+@click.version_option(__version__, message="pipesync %(version)s")
+def main() -> None:
+    """Keeps a CRM's sales pipeline honest.
+
+    \b
+    Try it:    pipesync demo
+    Start:     pipesync init . --adapter files
+    """

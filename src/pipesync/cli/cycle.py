@@ -1,0 +1,192 @@
+"""The commands of the cycle: pull, plan, apply, undo, sync, and status, which tells how it went."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipesync.cli.options import Source, configured, formatted, reading
+
+
+@click.command()
+@configured
+@click.option("--full", is_flag=True, help="Forget the cursors and read everything again.")
+@formatted("json")
+def pull(source: Source, full: bool, form: str) -> None:
+    """Bring what changed in the CRM into the warehouse.
+
+    \b
+    Example:
+        pipesync pull
+    """
+    from pipesync import sync
+    from pipesync.cli.opening import configuration
+    from pipesync.cli.output import Result, failed, finish
+    from pipesync.errors import PipesyncError
+    from pipesync.report import documents, views
+
+    config, names = configuration(source)
+    results = []
+    for name, outcome in sync.pull_all(config, names, full=full).items():
+        if isinstance(outcome, PipesyncError):
+            if len(names) == 1:
+                raise outcome
+            results.append(failed(outcome))
+        else:
+            results.append(Result(documents.pulled(outcome), (views.heading(name), views.pulled(outcome))))
+    finish(names, results, form)
+
+
+@click.command()
+@reading
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Keep the plan, for `pipesync apply FILE`."
+)
+@formatted("json")
+def plan(source: Source, out: Path | None, form: str) -> None:
+    """Show what apply would write: before, after, and why. Writes nothing.
+
+    \b
+    Example:
+        pipesync plan --data exports
+    """
+    from pipesync import sync
+    from pipesync.cli.opening import reading_from
+    from pipesync.cli.output import Result, each, finish, note
+    from pipesync.model import Plan
+    from pipesync.report import documents, views
+
+    made: list[Plan] = []
+    with reading_from(source) as opened:
+
+        def work(name: str) -> Result:
+            one = sync.make_plan(opened.warehouse, name, opened.config, opened.as_of(name), opened.ledger)
+            made.append(one)
+            view = (
+                views.heading(name, f"plan {one.id}, as of {one.as_of:%Y-%m-%d %H:%M} UTC"),
+                views.plan(one),
+            )
+            return Result(documents.plan(one), view)
+
+        results = each(opened.connections, work)
+        if out:
+            sync.save_plans(out, made)
+            note(f"kept in {out}; write it with `pipesync apply {out}`")
+        finish(opened.connections, results, form)
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@configured
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Write no more than N changes, the worst first."
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@formatted("json")
+def apply(file: Path | None, source: Source, limit: int | None, yes: bool, form: str) -> None:
+    """Write a plan (a kept FILE, or one made now) into the CRM.
+
+    \b
+    Example:
+        pipesync apply --limit 5 --yes
+    """
+    from pipesync import sync
+    from pipesync.cli.opening import configuration
+    from pipesync.cli.output import Result, each, finish, show
+    from pipesync.model import Plan
+    from pipesync.report import documents, views
+
+    config, names = configuration(source)
+    plans = {p.connection: p for p in sync.load_plans(file)} if file else {}
+    if file and not source.connections:
+        names = tuple(n for n in names if n in plans)
+
+    def agree(one: Plan) -> bool:
+        if yes or not one.changes:
+            return True
+        if form == "text":
+            show(views.heading(one.connection, f"plan {one.id}"), views.plan(one))
+        return click.confirm(f"Write {min(len(one.changes), limit or len(one.changes))} changes?", err=True)
+
+    def work(name: str) -> Result:
+        done = sync.apply_now(config, name, plan=plans.get(name), agree=agree, limit=limit)
+        return Result(
+            documents.applied(done), (views.heading(name), views.applied(done)), 4 if done.failed else 0
+        )
+
+    finish(names, each(names, work), form)
+
+
+@click.command()
+@click.argument("run")
+@configured
+@formatted("json")
+def undo(run: str, source: Source, form: str) -> None:
+    """Take one run back: its tasks go, our fields get their earlier values where nobody changed them since.
+
+    \b
+    Example:
+        pipesync undo RUN
+    """
+    from pipesync import sync
+    from pipesync.cli.opening import configuration
+    from pipesync.cli.output import Result, finish
+    from pipesync.report import documents, views
+
+    config, _ = configuration(source)
+    name, done = sync.undo_run(config, run)
+    result = Result(
+        documents.applied(done), (views.heading(name), views.applied(done)), 4 if done.failed else 0
+    )
+    finish((name,), [result], form)
+
+
+@click.command("sync")
+@configured
+@formatted("json")
+def sync(source: Source, form: str) -> None:
+    """The scheduled cycle: pull, rules, bottlenecks, forecast, plan and, in mode enforce, apply.
+
+    \b
+    Example:
+        pipesync sync -q
+    """
+    from pipesync import sync as cycle
+    from pipesync.cli.opening import configuration
+    from pipesync.cli.output import Result, failed, finish
+    from pipesync.errors import PipesyncError
+    from pipesync.report import documents, views
+
+    config, names = configuration(source)
+    results = []
+    for name, outcome in cycle.sync_all(config, names).items():
+        if isinstance(outcome, PipesyncError):
+            if len(names) == 1:
+                raise outcome
+            results.append(failed(outcome))
+        else:
+            code = 4 if outcome.applied and outcome.applied.failed else 0
+            results.append(Result(documents.cycle(outcome), views.cycle(outcome), code))
+    finish(names, results, form)
+
+
+@click.command()
+@configured
+@formatted("json")
+def status(source: Source, form: str) -> None:
+    """Tell how the last runs went, how fresh the warehouse is and what is unconfirmed.
+
+    \b
+    Example:
+        pipesync status
+    """
+    from pipesync import sync
+    from pipesync.cli.opening import configuration
+    from pipesync.cli.output import Result, finish
+    from pipesync.report import views
+
+    config, names = configuration(source)
+    runs, found = sync.status(config, names)
+    results = [Result(found[name], (views.status(name, found[name]),)) for name in names]
+    finish(names, results, form, more={"runs": runs}, tail=views.runs(runs))

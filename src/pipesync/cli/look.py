@@ -1,0 +1,131 @@
+"""The commands that look and change nothing: check, bottlenecks, analyze, forecast."""
+
+from __future__ import annotations
+
+import click
+
+from pipesync.cli.options import Source, formatted, reading
+
+
+@click.command()
+@reading
+@click.option("--rule", "only", multiple=True, metavar="ID", help="Only this rule.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["info", "low", "medium", "high", "critical"]),
+    help="Exit with 1 where a finding is at least this severe.",
+)
+@click.option("--limit", default=12, show_default=True, help="How many findings the text shows.")
+@formatted("json", "csv")
+def check(source: Source, only: tuple[str, ...], fail_on: str | None, limit: int, form: str) -> None:
+    """Run the rules over the warehouse and list what they find.
+
+    \b
+    Example:
+        pipesync check --data exports --fail-on critical
+    """
+    from pipesync import sync
+    from pipesync.cli.opening import reading_from
+    from pipesync.cli.output import Result, each, finish
+    from pipesync.model import SEVERITIES
+    from pipesync.report import documents, views
+
+    least = [s for s in SEVERITIES if s == fail_on]
+    severe = SEVERITIES[SEVERITIES.index(least[0]) :] if least else ()
+    with reading_from(source) as opened:
+        ruleset = sync.load_rules(opened.config, only)
+
+        def work(name: str) -> Result:
+            as_of = opened.as_of(name)
+            seen = sync.examine(
+                opened.warehouse, name, opened.config, ruleset, as_of, standing=opened.standing(name)
+            )
+            found = seen.evaluation.findings
+            view = (
+                views.heading(
+                    name, f"as of {as_of:%Y-%m-%d %H:%M} UTC · score {seen.evaluation.score:.0f} of 100"
+                ),
+                views.rules(seen.evaluation),
+                "",
+                views.findings(found, limit),
+            )
+            code = 1 if any(f.severity in severe for f in found) else 0
+            return Result(documents.checked(seen.evaluation, as_of), view, code)
+
+        finish(
+            opened.connections,
+            each(opened.connections, work),
+            form,
+            csv=("findings", documents.FINDING_KEYS),
+        )
+
+
+@click.command()
+@reading
+@formatted("json", "csv")
+def bottlenecks(source: Source, form: str) -> None:
+    """Show where revenue waits, comes back or leaks, and what mending it would be worth.
+
+    \b
+    Example:
+        pipesync bottlenecks --data exports
+    """
+    from pipesync import sync
+    from pipesync.cli.opening import reading_from
+    from pipesync.cli.output import Result, each, finish
+    from pipesync.report import documents, views
+
+    with reading_from(source) as opened:
+
+        def work(name: str) -> Result:
+            as_of = opened.as_of(name)
+            found = sync.find_bottlenecks(opened.warehouse, name, opened.config, as_of)
+            currency = opened.currency(name)
+            view = (
+                views.heading(name, f"as of {as_of:%Y-%m-%d %H:%M} UTC"),
+                views.bottlenecks(found, currency),
+            )
+            return Result(documents.bottlenecks(found, as_of), view)
+
+        results = each(opened.connections, work)
+        finish(opened.connections, results, form, csv=("stages", ("connection", *documents.STAGE_KEYS)))
+
+
+@click.command()
+@reading
+@click.option(
+    "--period", metavar="P", help="2026-Q4, 2026-11 or 2026-11-01..2026-12-01 (default: the current one)."
+)
+@formatted("json", "csv")
+def forecast(source: Source, period: str | None, form: str) -> None:
+    """Say what will be won in a period, with an honest interval.
+
+    \b
+    Example:
+        pipesync forecast --data exports --period 2026-Q4
+    """
+    from pipesync import sync
+    from pipesync.cli.opening import reading_from
+    from pipesync.cli.output import Result, each, finish
+    from pipesync.report import documents, views
+
+    with reading_from(source) as opened:
+
+        def work(name: str) -> Result:
+            as_of = opened.as_of(name)
+            made = sync.foretell(opened.warehouse, name, opened.config, as_of, period)
+            detail = f"{made.period.start} to {made.period.end} (not included), as of {as_of:%Y-%m-%d}"
+            return Result(
+                documents.forecast(made, as_of), (views.heading(name, detail), views.forecast(made))
+            )
+
+        results = each(opened.connections, work)
+        columns = (
+            "connection",
+            "id",
+            "win_probability",
+            "win_in_period",
+            "expected_amount",
+            "expected_close",
+        )
+        finish(opened.connections, results, form, csv=("opportunities", columns))

@@ -1,0 +1,127 @@
+"""From options to open stores: a configuration with its published warehouse, or a folder pulled on the fly."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipesync.cli.options import Source
+from pipesync.errors import InputError, Problem
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from pipesync.config import Config
+    from pipesync.store.ledger import Ledger
+    from pipesync.store.warehouse import Warehouse
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a reading command works on. `ledger` is None where nothing was ever recorded."""
+
+    config: Config
+    warehouse: Warehouse
+    connections: tuple[str, ...]
+    ledger: Ledger | None
+    as_of_text: str | None
+
+    def as_of(self, connection: str) -> datetime:
+        """Return the moment to speak of: the one asked for, else that of the last complete pull."""
+        from pipesync.config import parse_moment
+
+        if self.as_of_text:
+            return parse_moment(self.as_of_text)
+        moment = self.warehouse.watermark(connection)
+        if moment is None:
+            raise InputError(
+                Problem(f"connection {connection!r} is not pulled yet", fix="run `pipesync pull` first")
+            )
+        return moment
+
+
+def configuration(source: Source) -> tuple[Config, tuple[str, ...]]:
+    """Return the configuration and the connections asked for."""
+    from pipesync import config as configs
+    from pipesync.yamlsource import nearest
+
+    if source.data is not None:
+        return folder_configuration(source), (connection_name(source.data),)
+    if source.mapping is not None:
+        raise InputError(
+            Problem("--mapping needs --data", fix="a connection's mapping is a key of pipesync.yaml")
+        )
+    config = configs.load(source.config or configs.DEFAULT_FILE)
+    for name in source.connections:
+        if name not in config.connections:
+            raise InputError(Problem(f"no connection {name!r}", fix=nearest(name, config.connections)))
+    return config, source.connections or tuple(config.connections)
+
+
+def connection_name(folder: Path) -> str:
+    """Name the connection of a dataset folder after the folder."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name) or "data"
+
+
+def folder_configuration(source: Source) -> Config:
+    """Make the configuration of `--data`: that of --config, where given, with the folder as its one connection."""
+    from pipesync import config as configs
+
+    assert source.data is not None  # noqa: S101  # the caller's business
+    if not source.data.is_dir():
+        raise InputError(Problem(f"no such folder: {source.data}", fix="--data wants a folder of exports"))
+    connection = configs.ConnectionConfig(
+        adapter="files",
+        mapping=source.mapping.resolve() if source.mapping else None,
+        options={"data": str(source.data.resolve())},
+    )
+    connections = {connection_name(source.data): connection}
+    if source.config is None:
+        return configs.Config(connections=connections, folder=source.data.resolve())
+    return configs.load(source.config).model_copy(update={"connections": connections})
+
+
+@contextmanager
+def reading_from(source: Source) -> Iterator[Opened]:
+    """Open what a reading command needs; nothing that it does is kept."""
+    from pipesync.store.warehouse import Warehouse, published
+
+    config, names = configuration(source)
+    with ExitStack() as stack:
+        if source.data is not None:
+            warehouse = stack.enter_context(Warehouse())
+            pull_folder(config, names[0], warehouse)
+            yield Opened(config, warehouse, names, None, source.as_of)
+            return
+        copy = published(config.warehouse)
+        if not copy.exists():
+            raise InputError(
+                Problem(f"nothing is pulled yet ({copy} is missing)", fix="run `pipesync pull` first")
+            )
+        warehouse = stack.enter_context(Warehouse(copy, read_only=True))
+        yield Opened(config, warehouse, names, open_ledger(config), source.as_of)
+
+
+def open_ledger(config: Config) -> Ledger | None:
+    """Open the ledger, unless it would be a new file: a reading command creates none."""
+    from pipesync.store.ledger import Ledger
+
+    file = config.ledger_url.removeprefix("sqlite:///")
+    if file != config.ledger_url and not Path(file).exists():
+        return None
+    return Ledger(config.ledger_url)
+
+
+def pull_folder(config: Config, name: str, warehouse: Warehouse) -> None:
+    from pipesync.adapters import open_adapter
+    from pipesync.pull import pull
+
+    adapter = open_adapter(name, config.connections[name], config.folder)
+    try:
+        pull(adapter, warehouse)
+    finally:
+        adapter.close()

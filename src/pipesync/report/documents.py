@@ -1,0 +1,141 @@
+"""What commands say to programs: plain documents with stable keys, described in docs/json.md.
+
+Every function returns one entry of `connections[]`, without its `connection` key.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import pandas as pd
+
+    from pipesync.analysis.bottlenecks import Bottlenecks
+    from pipesync.apply import Applied
+    from pipesync.forecast import Forecast
+    from pipesync.model import Finding, Plan
+    from pipesync.rules import Evaluation
+
+Entry = dict[str, Any]  # Any: JSON
+STAGE_KEYS = (
+    "pipeline", "stage", "visits", "wip", "arrivals_per_week", "exits_per_week", "median_days", "p75_days", "p90_days",
+    "advance", "advance_low", "advance_high", "backward", "win_rate",
+)  # fmt: skip
+FINDING_KEYS = (
+    "connection", "rule", "severity", "level", "subject_id", "opportunity_id", "owner_id", "message", "amount",
+    "currency", "first_seen",
+)  # fmt: skip
+
+
+def finding(found: Finding) -> Entry:
+    return {key: getattr(found, key) for key in FINDING_KEYS} | {
+        "evidence": [{"field": e.field, "value": e.value, "test": e.test} for e in found.evidence]
+    }
+
+
+def checked(evaluation: Evaluation, as_of: datetime) -> Entry:
+    return {
+        "as_of": as_of,
+        "score": evaluation.score,
+        "rules": [
+            {
+                "id": r.id,
+                "title": r.title,
+                "status": r.status,
+                "severity": r.severity,
+                "level": r.level,
+                "fired": r.fired,
+                "clear": r.clear,
+                "unknown": r.unknown,
+                "blame": r.blame,
+            }
+            for r in evaluation.rules
+        ],
+        "findings": [finding(f) for f in evaluation.findings],
+    }
+
+
+def stages(frame: pd.DataFrame) -> list[Entry]:
+    present = [key for key in STAGE_KEYS if key in frame.columns]
+    return [dict(zip(present, row, strict=True)) for row in frame[present].itertuples(index=False)]
+
+
+def bottlenecks(found: Bottlenecks, as_of: datetime) -> Entry:
+    ranked = [{k: v for k, v in b if k != "connection"} for b in found.ranked]
+    return {"as_of": as_of, "stages": stages(found.stages), "ranked": ranked}
+
+
+def forecast(made: Forecast, as_of: datetime) -> Entry:
+    def part(one: Any, **named: Any) -> Entry:  # Any: PeriodForecast and JSON
+        keys = ("p10", "p50", "p90", "mean", "closed", "open", "new")
+        return named | {key: getattr(one, key) for key in keys}
+
+    return {
+        "as_of": as_of,
+        "period": {"start": made.period.start, "end": made.period.end},
+        "currency": made.total.currency,
+        "total": part(made.total),
+        "by_owner": [part(one, owner_id=one.scope_id) for one in made.by_owner],
+        "by_product": [part(one, product=one.scope_id) for one in made.by_product],
+        "opportunities": [
+            {
+                "id": one.id,
+                "win_probability": one.win_probability,
+                "win_in_period": one.win_in_period,
+                "expected_amount": one.expected_amount,
+                "expected_close": None
+                if one.expected_close is None
+                else dict(zip(("p10", "p50", "p90"), one.expected_close, strict=True)),
+            }
+            for one in made.opportunities
+        ],
+        "model": made.model,
+    }
+
+
+def plan(made: Plan) -> Entry:
+    return {
+        "id": made.id,
+        "as_of": made.as_of,
+        "changes": [{k: v for k, v in change if k != "connection"} for change in made.changes],
+        "counts": counts(made),
+        "held_back": made.held_back,
+    }
+
+
+def counts(made: Plan) -> dict[str, int]:
+    """Return how many changes of each kind, as `task.create`, and `total`."""
+    found = Counter(f"{change.object}.{change.action}" for change in made.changes)
+    return {"total": len(made.changes), **dict(sorted(found.items()))}
+
+
+def applied(done: Applied) -> Entry:
+    def brief(outcomes: Iterable[Any]) -> list[Entry]:  # Any: Outcome
+        return [{"key": o.key, "error": o.error, "request_id": o.request_id} for o in outcomes]
+
+    return {
+        "run": done.run,
+        "applied": done.applied,
+        "failed": brief(done.failed),
+        "skipped": brief(done.skipped),
+    }
+
+
+def pulled(streams: Mapping[str, Any]) -> Entry:  # Any: Pulled
+    return {
+        "objects": {
+            name: {
+                "pulled": one.pulled,
+                "changed": one.changed,
+                "deleted": one.deleted,
+                "requests": one.requests,
+                "rejected": one.rejected,
+                "warnings": list(one.warnings),
+            }
+            for name, one in streams.items()
+        }
+    }

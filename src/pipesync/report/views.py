@@ -1,0 +1,171 @@
+"""What commands say to people: pure functions from values to rich renderables; printing is the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from pipesync.model import SEVERITIES
+from pipesync.report.documents import counts
+from pipesync.report.draw import bar, grid, interval, money, number, percent
+
+if TYPE_CHECKING:
+    from pipesync.adapters.base import Pulled
+    from pipesync.analysis.bottlenecks import Bottlenecks
+    from pipesync.apply import Applied
+    from pipesync.forecast import Forecast
+    from pipesync.model import Change, Finding, Plan
+    from pipesync.rules import Evaluation
+
+_STYLES = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan", "info": "dim"}
+
+
+def heading(text: str, detail: str = "") -> Text:
+    return Text.assemble((text, "bold"), (f"  {detail}" if detail else "", "dim"))
+
+
+def pulled(streams: Mapping[str, Pulled]) -> RenderableType:
+    rows = [
+        [name, number(p.pulled), number(p.changed), number(p.deleted), number(p.requests), number(p.rejected)]
+        for name, p in streams.items()
+    ]
+    table = grid(["object", ">read", ">changed", ">deleted", ">requests", ">rejected"], rows)
+    warnings = [Text(f"! {w}", "yellow") for p in streams.values() for w in p.warnings]
+    return Group(table, *warnings)
+
+
+def findings(found: Sequence[Finding], limit: int = 12) -> RenderableType:
+    """Show the worst first: by severity, then by what is at stake."""
+    if not found:
+        return Text("no findings", "green")
+    worst = sorted(
+        found, key=lambda f: (-SEVERITIES.index(f.severity), -(f.amount or Decimal(0)), f.subject_id)
+    )
+    rows = [
+        [Text(f.severity, _STYLES[f.severity]), f.rule, money(f.amount, f.currency), f.message]
+        for f in worst[:limit]
+    ]
+    rest = len(found) - limit
+    table = grid(["severity", "rule", ">at stake", "what"], rows)
+    return Group(table, Text(f"... and {rest:,} more", "dim")) if rest > 0 else table
+
+
+def rules(evaluation: Evaluation) -> RenderableType:
+    largest = max((r.fired for r in evaluation.rules), default=0)
+    rows = []
+    for rule in sorted(evaluation.rules, key=lambda r: (-r.fired, r.id)):
+        blame = f"unknown: {', '.join(rule.blame)}" if rule.unknown else ""
+        rows.append(
+            [
+                Text(rule.severity, _STYLES[rule.severity]),
+                rule.id,
+                number(rule.fired),
+                Text(bar(rule.fired, largest, 16), _STYLES[rule.severity]),
+                number(rule.clear),
+                number(rule.unknown),
+                Text(blame, "dim"),
+            ]
+        )
+    return grid(["severity", "rule", ">fired", "", ">clear", ">unknown", ""], rows)
+
+
+def bottlenecks(found: Bottlenecks, currency: str | None, limit: int = 6) -> RenderableType:
+    frame = found.stages
+    longest = max((float(v) for v in frame["median_days"] if v == v), default=0.0)
+    one_pipeline = frame["pipeline"].nunique() < 2
+    rows = [
+        [
+            stage.stage if one_pipeline else f"{stage.pipeline} / {stage.stage}",
+            number(stage.visits),
+            number(stage.wip),
+            number(stage.median_days, 1),
+            Text(bar(float(stage.median_days), longest, 20), "cyan"),
+            number(stage.p90_days, 1),
+            percent(stage.advance),
+            percent(stage.backward),
+        ]
+        for stage in frame.itertuples()
+    ]
+    table = grid(
+        ["stage", ">visits", ">now in it", ">median days", "", ">p90 days", ">goes on", ">goes back"], rows
+    )
+    ranked = [
+        [b.kind, b.subject, money(b.amount, b.currency or currency), b.why] for b in found.ranked[:limit]
+    ]
+    worst = (
+        grid(["kind", "where", ">worth", "why"], ranked)
+        if ranked
+        else Text("no bottleneck stands out", "green")
+    )
+    return Group(table, Text(), worst)
+
+
+def forecast(made: Forecast) -> RenderableType:
+    total, unit = made.total, made.total.currency
+    drawn = interval(float(total.closed), float(total.p10), float(total.p50), float(total.p90), 56)
+    words = Text.assemble(
+        (money(total.p50, unit), "bold"),
+        f" likely; with 80% confidence {money(total.p10)} to {money(total.p90, unit)}",
+    )
+    parts = Text(
+        f"won so far {money(total.closed)} · from open {money(total.open)} · still to be created {money(total.new)}", "dim"
+    )  # fmt: skip
+    shown: list[RenderableType] = [words, drawn, parts]
+    for title, one_side in (("owner", made.by_owner), ("product", made.by_product)):
+        largest = max((float(p.p90) for p in one_side), default=0.0)
+        rows = [
+            [
+                p.scope_id or "–",
+                money(p.closed),
+                money(p.p10),
+                money(p.p50),
+                money(p.p90),
+                Text(bar(float(p.p50), largest, 24), "cyan"),
+            ]
+            for p in sorted(one_side, key=lambda p: -p.p50)[:8]
+        ]
+        if len(one_side) > 1:
+            shown += [Text(), grid([title, ">won", ">p10", ">likely", ">p90", ""], rows)]
+    return Group(*shown)
+
+
+def plan(made: Plan, limit: int = 10) -> RenderableType:
+    if not made.changes:
+        shown: list[RenderableType] = [Text("0 changes", "green")]
+    else:
+        said = ", ".join(f"{n:,} {name}" for name, n in counts(made).items() if name != "total")
+        shown = [
+            Text(f"{len(made.changes):,} changes: {said}", "bold"),
+            grid(["what", "opportunity", "text", "because"], [_change(c) for c in made.changes[:limit]]),
+        ]
+        if len(made.changes) > limit:
+            shown.append(Text(f"... and {len(made.changes) - limit:,} more", "dim"))
+    shown += [Text(f"held back: {n:,} {why}", "dim") for why, n in sorted(made.held_back.items())]
+    return Group(*shown)
+
+
+def _change(change: Change) -> list[str | Text]:
+    style = {"create": "green", "update": "yellow", "complete": "cyan", "delete": "red"}[change.action]
+    text = str((change.after or change.before).get("subject") or change.target or change.key)
+    if change.object == "forecast":
+        text = f"forecast {change.after.get('scope', '')} {change.after.get('scope_id', '')}".rstrip()
+    return [
+        Text(f"{change.action} {change.object}", style),
+        change.opportunity_id or "",
+        text,
+        change.reason.text,
+    ]
+
+
+def applied(done: Applied) -> RenderableType:
+    line = Text.assemble(
+        (f"{done.applied:,} applied", "green"),
+        (f", {len(done.failed):,} failed", "red" if done.failed else "dim"),
+        (f", {len(done.skipped):,} skipped", "dim"),
+        (f"   run {done.run} (take it back: pipesync undo {done.run})", "dim"),
+    )
+    return Group(line, *(Text(f"  {o.key}: {o.error}", "red") for o in done.failed[:20]))
