@@ -259,7 +259,7 @@ def _problems(given: _File, document: Document) -> Iterable[Problem]:
             at = ("streams", stream, "fields", name)
             if name not in known_fields(stream):
                 fix = nearest(name, known_fields(stream))
-                if stream in TABLES and stream == "opportunities":
+                if stream == "opportunities":
                     fix += " (a field of your own goes under `custom:`)"
                 yield document.problem(at, f"{stream} has no field {name!r}", fix=fix, key=True)
             for word, ours in field.values.items() if field else ():
@@ -416,21 +416,25 @@ def arrange(
     closed: MappingOf[str, Literal["won", "lost"]] | None = None,
     ids: MappingOf[str, str] | None = None,
 ) -> list[Stage]:
-    """Make a pipeline's stages of the names that a source has, in the source's order.
+    """Make a pipeline's stages of their names, given in their order.
 
-    The mapping's order, phases and settings come first; stages that it does not name keep the source's order and
-    get their phase by thirds among the open ones. `closed` is what the source itself says of ending stages.
+    The mapping's phases come first, then what the source itself says of ending stages (`closed`; None where it says
+    nothing and names must do); the others get their phase by thirds. Won and lost stages go last.
     """
     said = mapping.stages_of(pipeline)
-    position = {name: i for i, name in enumerate(said)}
-    ordered = [*said, *(n for n in names if n not in position)]
-    ends = {n: _end(n, said.get(n), closed or {}) for n in ordered}
-    ordered.sort(key=lambda n: {None: 0, "won": 1, "lost": 2}[ends[n]])
-    running = [n for n in ordered if ends[n] is None]
+    ends: dict[str, Literal["won", "lost"] | None] = {}
+    for name in names:
+        own = said[name].phase if name in said else None
+        if own:
+            ends[name] = own if own in ("won", "lost") else None
+        else:
+            ends[name] = closing_phase(name) if closed is None else closed.get(name)
+    running = [n for n in names if ends[n] is None]
+    ordered = [*running, *(n for n in names if ends[n] == "won"), *(n for n in names if ends[n] == "lost")]
     stages = []
     for order, name in enumerate(ordered):
-        own = said.get(name, StageMapping())
-        phase = own.phase or ends[name] or third(running.index(name), len(running))
+        setting = said.get(name, StageMapping())
+        phase = setting.phase or ends[name] or third(running.index(name), len(running))
         sure = {"won": 1.0, "lost": 0.0}.get(phase)
         stages.append(
             Stage(
@@ -439,17 +443,9 @@ def arrange(
                 pipeline=pipeline,
                 order=order,
                 phase=phase,
-                probability=own.probability if own.probability is not None else sure,
-                default_category=own.category,
-                is_active=own.is_active,
+                probability=sure if setting.probability is None else setting.probability,
+                default_category=setting.category,
+                is_active=setting.is_active,
             )
         )
     return stages
-
-
-def _end(
-    name: str, own: StageMapping | None, closed: MappingOf[str, Literal["won", "lost"]]
-) -> Literal["won", "lost"] | None:
-    if own and own.phase:
-        return own.phase if own.phase in ("won", "lost") else None
-    return closed.get(name) or closing_phase(name)

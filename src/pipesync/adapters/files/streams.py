@@ -1,10 +1,9 @@
-"""What a dataset's sources say together: stages from history, outcomes as last stages, changes from both histories."""
+"""What a dataset's sources say together, stream by stream."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,8 +11,9 @@ import pyarrow.compute as pc
 from pipesync.adapters.base import Reject
 from pipesync.adapters.files.dataset import Dataset, translated
 from pipesync.adapters.files.parse import parse
-from pipesync.mapping import LOST, WON, arrange, closing_phase, segment
-from pipesync.model import Pipeline, Stage
+from pipesync.adapters.files.stages import pipelines_of, stage_now, stages_of
+from pipesync.mapping import PipelineMapping, segment
+from pipesync.model import Pipeline
 from pipesync.schema import schema, table
 
 Rows = tuple[pa.Table, tuple[Reject, ...]]
@@ -73,139 +73,26 @@ def _put(rows: pa.Table, name: str, column: pa.Array) -> pa.Table:
     return rows.append_column(name, column)
 
 
-# --- Stages -----------------------------------------------------------------------------------------------------
-
-
-def _pipelines_of(dataset: Dataset, rows: pa.Table) -> pa.Array:
-    default = dataset.mapping.default_pipeline
-    if "pipeline" not in rows.schema.names:
-        return pa.repeat(pa.scalar(default), len(rows))
-    return pc.fill_null(rows["pipeline"], default).combine_chunks()
+# --- Opportunities and stages -----------------------------------------------------------------------------------
 
 
 def _opportunities(dataset: Dataset, stream: str, until: datetime) -> Rows:
     rows, rejects = dataset.load(stream)
-    rows = _put(rows, "pipeline", _pipelines_of(dataset, rows))
-    rows = _put(rows, "stage", _stage_now(dataset, rows))
+    rows = _put(rows, "pipeline", pipelines_of(dataset, rows))
+    rows = _put(rows, "stage", stage_now(dataset, rows))
     return _put(rows, "segment", segment(rows, dataset.mapping.segments)), rejects
 
 
-def _stage_now(dataset: Dataset, rows: pa.Table) -> pa.Array:
-    """The latest stage of the history (or the file's own column), except that an outcome ends it."""
-    current = (
-        rows["stage"].combine_chunks() if "stage" in rows.schema.names else pa.nulls(len(rows), pa.string())
-    )
-    visits = dataset.load("stage_history").rows
-    if len(visits):
-        last = visits.sort_by([("changed_at", "ascending")]).group_by("opportunity_id", use_threads=False)
-        last = last.aggregate([("stage", "last")])
-        at = pc.index_in(rows["id"].combine_chunks(), value_set=last["opportunity_id"].combine_chunks())
-        current = pc.coalesce(last["stage_last"].combine_chunks().take(at), current)
-    closing = _closing_stages(dataset)
-    won = _won(rows)
-    fits = pc.or_(
-        pc.and_(pc.is_in(current, value_set=pa.array(closing["won"], pa.string())), won),
-        pc.and_(pc.is_in(current, value_set=pa.array(closing["lost"], pa.string())), pc.invert(won)),
-    )
-    ending = pc.if_else(won, closing["won"][0], closing["lost"][0])
-    closed = rows["is_closed"].combine_chunks()
-    return pc.if_else(pc.and_(closed, pc.invert(pc.fill_null(fits, False))), ending, current)
-
-
-def _won(rows: pa.Table) -> pa.Array:
-    return rows["is_won"].combine_chunks()
-
-
-def _closing_stages(dataset: Dataset) -> dict[str, list[str]]:
-    """Return the names of won and lost stages; the first of each is what an outcome alone is called."""
-    found: dict[str, list[str]] = {"won": [], "lost": []}
-    said = [dataset.mapping.stages, *(p.stages for p in dataset.mapping.pipelines.values())]
-    for stages in said:
-        for name, stage in stages.items():
-            phase = stage.phase or closing_phase(name)
-            if phase in found and name not in found[phase]:
-                found[phase].append(name)
-    for source in ("stage_history", "opportunities"):
-        rows = dataset.load(source).rows
-        for name in pc.unique(rows["stage"]).to_pylist() if "stage" in rows.schema.names else ():
-            phase = closing_phase(name) if name and not any(name in s for s in said) else None
-            if phase and name not in found[phase]:
-                found[phase].append(name)
-    return {"won": found["won"] or [WON], "lost": found["lost"] or [LOST]}
-
-
-def stages(dataset: Dataset) -> list[Stage]:
-    """Return every pipeline's stages: the mapping's, and those that the data shows, in the order of their entries."""
-    rows = dataset.load("opportunities").rows
-    pipelines = _pipelines_of(dataset, rows)
-    current = _stage_now(dataset, rows)
-    now = pa.table(
-        {"opportunity_id": rows["id"], "pipeline": pipelines, "stage": current, "at": rows["created_at"]}
-    )
-    visits = dataset.load("stage_history").rows
-    if len(visits):
-        at = pc.index_in(visits["opportunity_id"].combine_chunks(), value_set=rows["id"].combine_chunks())
-        history = pa.table({
-            "opportunity_id": visits["opportunity_id"],
-            "pipeline": pipelines.take(at),
-            "stage": visits["stage"],
-            "at": visits["changed_at"],
-        })  # fmt: skip
-    else:
-        history = now.schema.empty_table()
-    closing = _closing_stages(dataset)
-    ends: dict[str, Literal["won", "lost"]] = dict.fromkeys(closing["won"], "won")
-    ends |= dict.fromkeys(closing["lost"], "lost")
-    named = [n for n in pc.unique(pipelines).to_pylist() if n not in dataset.mapping.pipelines]
-    found = []
-    for pipeline in [*dataset.mapping.pipelines, *sorted(named)]:
-        entered = history.filter(pc.equal(history["pipeline"], pipeline))
-        held = now.filter(pc.equal(now["pipeline"], pipeline))
-        order = entry_order(entered)
-        order += sorted(n for n in pc.unique(held["stage"]).to_pylist() if n is not None and n not in order)
-        order += [
-            n
-            for n in (closing["won"][0], closing["lost"][0])
-            if n not in order and _ends_none(order, n, closing)
-        ]
-        found += arrange(dataset.mapping, pipeline, order, closed=ends)
-    return found
-
-
-def _ends_none(order: Sequence[str], name: str, closing: dict[str, list[str]]) -> bool:
-    kind = "won" if name in closing["won"] else "lost"
-    return not any(n in closing[kind] for n in order)
-
-
-def entry_order(history: pa.Table) -> list[str]:
-    """Order stages by the mean position at which opportunities first entered them; equal ones by name."""
-    if not len(history):
-        return []
-    first = (
-        history.group_by(["opportunity_id", "stage"], use_threads=False)
-        .aggregate([("at", "min")])
-        .to_pandas()
-    )
-    first["position"] = first.groupby("opportunity_id")["at_min"].rank(method="average")
-    mean = first.groupby("stage")["position"].mean().round(9)
-    return [str(name) for name, _ in sorted(mean.items(), key=lambda pair: (pair[1], pair[0]))]
-
-
 def _stages(dataset: Dataset, stream: str, until: datetime) -> Rows:
-    return table("stages", [s.model_dump(exclude={"connection"}) for s in stages(dataset)]), ()
+    return table("stages", [s.model_dump(exclude={"connection"}) for s in stages_of(dataset)]), ()
 
 
 def _pipelines(dataset: Dataset, stream: str, until: datetime) -> Rows:
     said = dataset.mapping.pipelines
-    names = dict.fromkeys(s.pipeline for s in stages(dataset))
-    found = [
-        Pipeline(
-            id=n,
-            name=(said[n].name if n in said else None) or n,
-            is_active=n not in said or said[n].is_active,
-        )
-        for n in names
-    ]
+    found = []
+    for name in dict.fromkeys(s.pipeline for s in stages_of(dataset)):
+        own = said.get(name, PipelineMapping())
+        found.append(Pipeline(id=name, name=own.name or name, is_active=own.is_active))
     return table("pipelines", [p.model_dump(exclude={"connection"}) for p in found]), ()
 
 
@@ -242,7 +129,7 @@ def _aligned(rows: pa.Table, wanted: Sequence[str]) -> pa.Table:
 
 def _endings(dataset: Dataset, opportunities: pa.Table) -> pa.Table:
     """Enter the won or lost stage at the closing time, for outcomes that the stage history does not tell."""
-    stage = _stage_now(dataset, opportunities)
+    stage = stage_now(dataset, opportunities)
     rows = opportunities.append_column("value", stage)
     visits = dataset.load("stage_history").rows
     told = pa.repeat(pa.scalar(False), len(rows))
