@@ -89,6 +89,13 @@ class Warehouse:
         self._db.execute(ddl("column_states", ColumnState))
         self._db.execute(ddl("connections", Connection))
 
+    def session(self) -> Warehouse:
+        """Return another session on the open file, for a thread of its own; temporary tables are not shared."""
+        session = object.__new__(Warehouse)
+        session.path, session._db = self.path, self._db.cursor()
+        session._db.execute("SET TimeZone = 'UTC'")
+        return session
+
     def __enter__(self) -> Self:
         return self
 
