@@ -40,7 +40,9 @@ def choose(rng: np.random.Generator, company: Company) -> Plants:
         "hygiene.owner_inactive": np.ones(len(company), dtype=bool),
         "hygiene.duplicate_open": np.ones(len(company), dtype=bool),
     }
-    wanted = max(_FEWEST, round(SHARE * int(company.is_open.sum())))
+    running = int(company.is_open.sum())
+    # A small company keeps some opportunities without a problem.
+    wanted = max(2, min(max(_FEWEST, round(SHARE * running)), running // (len(fits) + 4)))
     plants: Plants = {}
     for rule, possible in fits.items():
         among = np.flatnonzero(free & possible)
