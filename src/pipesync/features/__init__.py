@@ -1,1 +1,97 @@
+"""From the warehouse's mirror to one row per opportunity as of a moment, without looking past it.
 
+`compute` fills two temporary tables of the warehouse's session: `features` (columns in `columns.COLUMNS`) and
+`stage_visits` (one row per stay in an open stage). The work is in the SQL files beside this one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
+from zoneinfo import ZoneInfo
+
+from pipesync.config import Calendar
+from pipesync.errors import InputError, Problem
+from pipesync.features.columns import COLUMNS, Column
+from pipesync.model import ColumnState
+from pipesync.store.warehouse import Warehouse
+
+__all__ = ["COLUMNS", "Column", "Features", "compute"]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What `compute` made: tables `features` and `stage_visits` in the session, and what they cannot know."""
+
+    connection: str
+    as_of: datetime
+    unknown: frozenset[str]
+    """Columns whose facts cannot be read, or not for this moment; what they hold means nothing."""
+
+
+def compute(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Calendar) -> Features:
+    """Make the feature tables of a connection as of a moment (aware)."""
+    watermark = warehouse.watermark(connection)
+    states = {(s.stream, s.column): s for s in warehouse.columns(connection)}
+    if not states:
+        raise InputError(Problem(f"nothing was pulled from {connection!r} yet", fix="run `pipesync pull`"))
+    is_current = watermark is None or as_of >= watermark
+    _set_variables(warehouse, connection, as_of, calendar, is_current=is_current)
+    steps = ["macros", "visits", "standing_now" if is_current else "standing_then"]
+    for name in (*steps, "stage_visits", "references", "events", "features"):
+        for statement in _statements(name):
+            warehouse.execute(statement)
+    unknown = (name for name, column in COLUMNS.items() if not _is_known(column, states, as_of, is_current))
+    return Features(connection, as_of, frozenset(unknown))
+
+
+@cache
+def _statements(name: str) -> tuple[str, ...]:
+    text = resources.files("pipesync.features").joinpath(f"{name}.sql").read_text(encoding="utf-8")
+    code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("--"))
+    return tuple(s for s in code.split(";\n") if s.strip())
+
+
+def _set_variables(
+    warehouse: Warehouse, connection: str, as_of: datetime, calendar: Calendar, *, is_current: bool
+) -> None:
+    local = as_of.astimezone(ZoneInfo(calendar.timezone))
+    offset = local.utcoffset()
+    seconds = int(offset.total_seconds()) if offset else 0
+    for name, expression, value in (
+        ("connection", "?", connection),
+        ("as_of", "?::TIMESTAMP", as_of.astimezone(UTC).replace(tzinfo=None)),
+        ("today", "?::DATE", local.date()),
+        ("zone_offset", "to_seconds(?::BIGINT)", seconds),
+        ("is_current", "?::BOOLEAN", is_current),
+        ("holidays", "?::DATE[]", list(calendar.holidays)),
+        ("fiscal_month", "?::INTEGER", calendar.fiscal_year_starts),
+    ):
+        warehouse.execute(f"SET VARIABLE {name} = {expression}", [value])
+
+
+def _is_known(
+    column: Column, states: dict[tuple[str, str], ColumnState], as_of: datetime, is_current: bool
+) -> bool:
+    if column.history == "now" and not is_current:
+        return False
+    past = column.history == "tracked" and not is_current
+    return all(
+        any(_reaches(one, states, as_of, past=past) for one in need.split("|")) for need in column.needs
+    )
+
+
+def _reaches(need: str, states: dict[tuple[str, str], ColumnState], as_of: datetime, *, past: bool) -> bool:
+    """Whether a warehouse column can be read, and, where its past is asked for, as of then."""
+    name, _, history = need.partition("@")
+    stream, _, column = name.partition(".")
+    state = states.get((stream, column))
+    if state is None or state.state != "known":
+        return False
+    if not history and not (past and stream == "opportunities"):
+        return True
+    if state.history == "since_install":
+        return state.since is not None and state.since <= as_of
+    return state.history == "full"

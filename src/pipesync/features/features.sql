@@ -1,0 +1,106 @@
+-- One row per opportunity that existed as of then. Columns in the order of the catalogue (columns.py).
+
+CREATE OR REPLACE TEMP TABLE features AS
+SELECT
+    o.id, o.name, o.account_id, a.name AS account_name, o.pipeline, o.type, o.source, o.product, o.segment, o.currency,
+    o.custom,
+
+    NOT o.is_closed AS is_open, o.is_won, o.is_closed, o.created_at,
+    CASE WHEN o.is_closed THEN o.ended_at END AS closed_at,
+    o.stage, s.stage_order, s.phase, s.default_category AS stage_default_category, o.forecast_category, o.probability,
+    o.lost_reason,
+
+    days_since(o.created_at) AS age_days,
+    business_days_since(local_date(o.created_at)) AS business_age_days,
+    CASE WHEN o.is_closed THEN date_diff('second', o.created_at, o.ended_at) / 86400.0 END AS cycle_days,
+    CASE WHEN o.is_closed THEN days_since(o.ended_at) END AS days_since_closed,
+    CASE WHEN NOT o.is_closed THEN w.stage_entered_at END AS stage_entered_at,
+    CASE WHEN NOT o.is_closed THEN days_since(w.stage_entered_at) END AS days_in_stage,
+    CASE WHEN NOT o.is_closed THEN business_days_since(local_date(w.stage_entered_at)) END AS business_days_in_stage,
+    coalesce(w.stage_changes, 0) AS stage_changes,
+    coalesce(w.stage_changes_60d, 0) AS stage_changes_60d,
+    coalesce(w.stage_entered_at, o.created_at) AS stage_changed_at,
+    coalesce(w.regressions, 0) AS regressions, w.regressed_at,
+    coalesce(w.skipped_stages, 0) AS skipped_stages, w.first_stage_order,
+    coalesce(w.reopen_count, 0) AS reopen_count, w.reopened_at,
+
+    coalesce(ds.q[1], dt.q[1], dp.q[1], 10.0) AS stage_dwell_p50,
+    coalesce(ds.q[2], dt.q[2], dp.q[2], 20.0) AS stage_dwell_p75,
+    coalesce(ds.q[3], dt.q[3], dp.q[3], 30.0) AS stage_dwell_p90,
+    coalesce(ds.n, dt.n, dp.n, 0) AS stage_dwell_n,
+    m.days AS stage_remaining_p50,
+    c.q[1] AS cycle_p50, c.q[2] AS cycle_p90, c.oldest AS oldest_won_days, coalesce(c.n, 0) AS won_n,
+    CAST(p.p95 AS DECIMAL(18, 2)) AS won_amount_p95,
+
+    CAST(o.amount * f.rate AS DECIMAL(18, 2)) AS amount,
+    o.amount AS amount_original,
+    coalesce(TRY_CAST(t.first_amount AS DECIMAL(18, 2)), CASE WHEN t.amount_changes IS NULL THEN o.amount END)
+        AS first_amount,
+    coalesce(t.amount_changes, 0) AS amount_changes, t.amount_changed_at,
+    CAST(CASE WHEN t.amount_changed_at > getvariable('as_of') - INTERVAL 7 DAY
+              THEN TRY_CAST(t.amount_before AS DECIMAL(18, 2)) ELSE o.amount END * f.rate AS DECIMAL(18, 2))
+        AS amount_7d_ago,
+    coalesce(n.n, 0) AS same_amount_count,
+    coalesce(i.line_item_count, 0) AS line_item_count,
+    i.line_item_total, coalesce(i.line_item_currencies, 0) AS line_item_currencies, i.discount_pct,
+    o.pipeline IN (SELECT DISTINCT x.pipeline FROM itemised JOIN standing AS x ON x.id = itemised.opportunity_id)
+        AS products_used,
+
+    o.close_date,
+    date_diff('day', getvariable('today'), o.close_date) AS days_to_close,
+    greatest(date_diff('day', o.close_date, getvariable('today')), 0) AS days_past_due,
+    coalesce(TRY_CAST(t.first_close_date AS DATE), o.close_date) AS first_close_date,
+    coalesce(t.push_count, 0) AS push_count, coalesce(t.push_days_total, 0) AS push_days_total, t.pushed_at,
+    coalesce(t.small_pushes_30d, 0) AS small_pushes_30d, t.pushed_out_of_quarter_at,
+    coalesce(t.close_date_changes, 0) AS close_date_changes,
+    coalesce(t.close_date_changed_at, o.created_at) AS close_date_changed_at,
+    is_business_day(o.close_date) AS close_is_business_day,
+    is_business_day(o.close_date) AND month(
+        o.close_date + CASE isodow(o.close_date) WHEN 5 THEN 3 WHEN 6 THEN 2 ELSE 1 END
+    ) <> month(o.close_date) AS close_is_period_end,
+    quarter_of(o.close_date) = quarter_of(getvariable('today')) AS closes_this_quarter,
+
+    CASE WHEN o.summed_last_at <= getvariable('as_of') THEN greatest(o.summed_last_at, act.last_at) ELSE act.last_at END
+        AS last_activity_at,
+    days_since(last_activity_at) AS days_since_last_activity,
+    business_days_since(local_date(last_activity_at)) AS business_days_since_last_activity,
+    coalesce(act.activity_count, 0) AS activity_count,
+    coalesce(act.activities_14d, 0) AS activities_14d, coalesce(act.activities_30d, 0) AS activities_30d,
+    act.last_inbound_at, act.last_outbound_at, act.last_meeting_at, act.first_at AS first_activity_at,
+    CASE WHEN getvariable('is_current') THEN coalesce(
+        least(act.next_at, CASE WHEN o.summed_next_at > getvariable('as_of') THEN o.summed_next_at END),
+        o.summed_next_at
+    ) END AS next_activity_at,
+    coalesce(act.overdue, 0) AS overdue_activities,
+    nullif(trim(o.next_step), '') AS next_step,
+    coalesce(t.next_step_changed_at, o.created_at) AS next_step_changed_at,
+    coalesce(t.category_changes_30d, 0) AS category_changes_30d,
+
+    o.owner_id, u.name AS owner_name, u.is_active AS owner_active, u.manager_id, u.team,
+    coalesce(t.owner_changes_90d, 0) AS owner_changes_90d,
+    coalesce(pp.contact_count, o.summed_contacts, 0) AS contact_count,
+    coalesce(pp.has_decision_maker, FALSE) AS has_decision_maker,
+    al.duplicate_of, coalesce(al.duplicate_count, 0) AS duplicate_count
+FROM standing AS o
+LEFT JOIN accounts AS a ON a.connection = getvariable('connection') AND a.id = o.account_id
+LEFT JOIN users AS u ON u.connection = getvariable('connection') AND u.id = o.owner_id
+LEFT JOIN stage_list AS s ON s.pipeline IS NOT DISTINCT FROM o.pipeline AND s.name = o.stage
+LEFT JOIN told AS t ON t.opportunity_id = o.id
+LEFT JOIN walked AS w ON w.opportunity_id = o.id
+LEFT JOIN acted AS act ON act.opportunity_id = o.id
+LEFT JOIN peopled AS pp ON pp.opportunity_id = o.id
+LEFT JOIN itemised AS i ON i.opportunity_id = o.id
+LEFT JOIN alike AS al ON al.opportunity_id = o.id
+LEFT JOIN round_numbers AS n ON n.owner_id = o.owner_id AND n.amount = o.amount AND NOT o.is_closed
+LEFT JOIN (
+    SELECT id, CASE WHEN currency IS NULL OR NOT EXISTS (SELECT 1 FROM rates) THEN 1.0 ELSE rate END AS rate
+    FROM standing LEFT JOIN rates USING (currency)
+) AS f ON f.id = o.id
+LEFT JOIN dwell AS ds ON ds.of_stage = 0 AND ds.n >= 20 AND ds.pipeline IS NOT DISTINCT FROM o.pipeline
+                     AND ds.stage = o.stage AND ds.segment IS NOT DISTINCT FROM o.segment
+LEFT JOIN dwell AS dt ON dt.of_pipeline = 0 AND dt.of_stage = 1 AND dt.n >= 20
+                     AND dt.pipeline IS NOT DISTINCT FROM o.pipeline AND dt.stage = o.stage
+LEFT JOIN dwell AS dp ON dp.of_pipeline = 1 AND dp.n >= 20 AND dp.pipeline IS NOT DISTINCT FROM o.pipeline
+LEFT JOIN remaining AS m ON m.n >= 20 AND m.pipeline IS NOT DISTINCT FROM o.pipeline AND m.stage = o.stage
+LEFT JOIN cycles AS c ON c.n >= 20 AND c.pipeline IS NOT DISTINCT FROM o.pipeline
+LEFT JOIN won_amounts AS p ON p.segment IS NOT DISTINCT FROM o.segment;

@@ -1,0 +1,88 @@
+"""Bring a CRM's records into the warehouse: stream by stream, page by page, each page with its cursor.
+
+All streams of a pull are read up to one moment, the CRM's own time at its start, which becomes the watermark once
+every stream has reached it. A pull that stops anywhere leaves committed pages behind and repeats at most one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from datetime import datetime
+
+from pipesync.adapters.base import Adapter, Pulled
+from pipesync.errors import BudgetSpent, PermissionMissing
+from pipesync.model import ColumnState
+from pipesync.store.warehouse import Warehouse
+
+Progress = Callable[[str, int], None]
+"""Called after each page with the stream and the rows of it so far."""
+
+
+def pull(
+    adapter: Adapter,
+    warehouse: Warehouse,
+    *,
+    full: bool = False,
+    streams: Collection[str] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Pulled]:
+    """Pull `streams` (default: all the adapter gives) and return what each brought.
+
+    A stream that this user may not read makes its columns unknown and stops nothing. When the request budget is
+    spent the pull ends without an error: later streams keep their old watermark, and the next run goes on.
+    """
+    connection = adapter.connection()
+    name = connection.connection
+    states = list(adapter.columns())
+    until = adapter.clock()
+    if full:
+        warehouse.forget_checkpoints(name)
+    warehouse.set_connection(connection, states)
+    wanted = [s for s in adapter.streams if streams is None or s in streams]
+    found: dict[str, Pulled] = {}
+    for stream in wanted:
+        try:
+            found[stream] = _pull_stream(adapter, warehouse, name, stream, until, progress)
+        except PermissionMissing as refused:
+            states = [_unreadable(s, str(refused)) if s.stream == stream else s for s in states]
+            warehouse.set_connection(connection, states)
+            found[stream] = Pulled(warnings=(str(refused),))
+        except BudgetSpent as spent:
+            found[stream] = Pulled(warnings=(str(spent),))
+            break
+    return found
+
+
+def _unreadable(state: ColumnState, why: str) -> ColumnState:
+    return state.model_copy(update={"state": "unreadable", "detail": why})
+
+
+def _pull_stream(
+    adapter: Adapter,
+    warehouse: Warehouse,
+    connection: str,
+    stream: str,
+    until: datetime,
+    progress: Progress | None,
+) -> Pulled:
+    pulled = changed = deleted = requests = rejected = 0
+    cursor = warehouse.checkpoint(connection, stream).cursor
+    for page in adapter.pull(stream, cursor, until):
+        merged = warehouse.merge(
+            connection,
+            page.stream,
+            page.rows,
+            cursor=page.cursor,
+            until=until,
+            replace=page.mode == "replace",
+            deleted=page.deleted,
+            rejects=[(r.where, r.reason, r.raw) for r in page.rejects],
+            last=page.last,
+        )
+        if page.stream == stream:  # one pass may bring pages of other streams along, before its own
+            pulled, changed, deleted = pulled + len(page.rows), changed + merged, deleted + len(page.deleted)
+        requests += page.requests
+        rejected += len(page.rejects)
+        if progress:
+            progress(stream, pulled)
+    return Pulled(pulled, changed, deleted, requests, rejected)
