@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t")
 
 
 def plain(value: Any) -> Any:  # Any: whatever a document holds, to JSON's own types
@@ -66,8 +66,9 @@ def to_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def _cell(value: Any) -> Any:  # Any: a JSON value
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return "'" + value
+    if isinstance(value, str):
+        text = value.replace("\r\n", "\n").replace("\r", "\n")  # a lone one would end the row for some readers
+        return "'" + text if text.startswith(_FORMULA) else text
     if isinstance(value, list | dict):
         return orjson.dumps(value).decode()
     return value
