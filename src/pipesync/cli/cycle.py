@@ -6,20 +6,15 @@ from pathlib import Path
 
 import click
 
-from pipesync.cli.options import Source, configured, formatted, reading
+from pipesync.cli.options import Source, configured, example, formatted, reading
 
 
-@click.command()
+@click.command(epilog=example("pipesync pull"))
 @configured
 @click.option("--full", is_flag=True, help="Forget the cursors and read everything again.")
 @formatted("json")
 def pull(source: Source, full: bool, form: str) -> None:
-    """Bring what changed in the CRM into the warehouse.
-
-    \b
-    Example:
-        pipesync pull
-    """
+    """Bring what changed in the CRM into the warehouse."""
     from pipesync import sync
     from pipesync.cli.opening import configuration
     from pipesync.cli.output import Result, failed, finish
@@ -38,19 +33,14 @@ def pull(source: Source, full: bool, form: str) -> None:
     finish(names, results, form)
 
 
-@click.command()
+@click.command(epilog=example("pipesync plan --data exports"))
 @reading
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Keep the plan, for `pipesync apply FILE`."
 )
 @formatted("json")
 def plan(source: Source, out: Path | None, form: str) -> None:
-    """Show what apply would write: before, after, and why. Writes nothing.
-
-    \b
-    Example:
-        pipesync plan --data exports
-    """
+    """Show what apply would write: before, after, and why. Writes nothing."""
     from pipesync import sync
     from pipesync.cli.opening import reading_from
     from pipesync.cli.output import Result, each, finish, note
@@ -76,7 +66,7 @@ def plan(source: Source, out: Path | None, form: str) -> None:
         finish(opened.connections, results, form)
 
 
-@click.command()
+@click.command(epilog=example("pipesync apply --limit 5 --yes"))
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @configured
 @click.option(
@@ -85,12 +75,7 @@ def plan(source: Source, out: Path | None, form: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @formatted("json")
 def apply(file: Path | None, source: Source, limit: int | None, yes: bool, form: str) -> None:
-    """Write a plan (a kept FILE, or one made now) into the CRM.
-
-    \b
-    Example:
-        pipesync apply --limit 5 --yes
-    """
+    """Write a plan (a kept FILE, or one made now) into the CRM."""
     from pipesync import sync
     from pipesync.cli.opening import configuration
     from pipesync.cli.output import Result, each, finish, show
@@ -118,17 +103,12 @@ def apply(file: Path | None, source: Source, limit: int | None, yes: bool, form:
     finish(names, each(names, work), form)
 
 
-@click.command()
+@click.command(epilog=example("pipesync undo RUN"))
 @click.argument("run")
 @configured
 @formatted("json")
 def undo(run: str, source: Source, form: str) -> None:
-    """Take one run back: its tasks go, our fields get their earlier values where nobody changed them since.
-
-    \b
-    Example:
-        pipesync undo RUN
-    """
+    """Take one run back: its tasks go, our fields get their earlier values where nobody changed them since."""
     from pipesync import sync
     from pipesync.cli.opening import configuration
     from pipesync.cli.output import Result, finish
@@ -142,16 +122,11 @@ def undo(run: str, source: Source, form: str) -> None:
     finish((name,), [result], form)
 
 
-@click.command("sync")
+@click.command("sync", epilog=example("pipesync sync -q"))
 @configured
 @formatted("json")
 def sync(source: Source, form: str) -> None:
-    """The scheduled cycle: pull, rules, bottlenecks, forecast, plan and, in mode enforce, apply.
-
-    \b
-    Example:
-        pipesync sync -q
-    """
+    """The scheduled cycle: pull, rules, bottlenecks, forecast, plan and, in mode enforce, apply."""
     from pipesync import sync as cycle
     from pipesync.cli.opening import configuration
     from pipesync.cli.output import Result, failed, finish
@@ -171,16 +146,11 @@ def sync(source: Source, form: str) -> None:
     finish(names, results, form)
 
 
-@click.command()
+@click.command(epilog=example("pipesync status"))
 @configured
 @formatted("json")
 def status(source: Source, form: str) -> None:
-    """Tell how the last runs went, how fresh the warehouse is and what is unconfirmed.
-
-    \b
-    Example:
-        pipesync status
-    """
+    """Tell how the last runs went, how fresh the warehouse is and what is unconfirmed."""
     from pipesync import sync
     from pipesync.cli.opening import configuration
     from pipesync.cli.output import Result, finish

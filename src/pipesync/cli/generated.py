@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
+
+from pipesync.cli.options import example
 
 
 def commands_page() -> str:
@@ -45,16 +45,11 @@ def pages() -> dict[str, str]:
     }
 
 
-@click.command(hidden=True)
+@click.command(hidden=True, epilog=example("pipesync docs --check"))
 @click.option("--write", is_flag=True, help="Write the pages.")
 @click.option("--check", is_flag=True, help="Fail where a page differs from what the code says.")
 def docs(write: bool, check: bool) -> None:
-    """Write or check the generated pages of this checkout.
-
-    \b
-    Example:
-        pipesync docs --check
-    """
+    """Write or check the generated pages of this checkout."""
     from pipesync._paths import shipped
     from pipesync.errors import InputError, Place, Problem
 

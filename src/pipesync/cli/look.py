@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from pipesync.cli.options import Source, formatted, reading
+from pipesync.cli.options import Source, example, formatted, reading
 
 
-@click.command()
+@click.command(epilog=example("pipesync check --data exports"))
 @reading
 @click.option("--rule", "only", multiple=True, metavar="ID", help="Only this rule.")
 @click.option(
@@ -18,12 +18,7 @@ from pipesync.cli.options import Source, formatted, reading
 @click.option("--limit", default=12, show_default=True, help="How many findings the text shows.")
 @formatted("json", "csv")
 def check(source: Source, only: tuple[str, ...], fail_on: str | None, limit: int, form: str) -> None:
-    """Run the rules over the warehouse and list what they find.
-
-    \b
-    Example:
-        pipesync check --data exports --fail-on critical
-    """
+    """Run the rules over the warehouse and list what they find."""
     from pipesync import sync
     from pipesync.cli.opening import reading_from
     from pipesync.cli.output import Result, each, finish
@@ -60,16 +55,11 @@ def check(source: Source, only: tuple[str, ...], fail_on: str | None, limit: int
         )
 
 
-@click.command()
+@click.command(epilog=example("pipesync bottlenecks --data exports"))
 @reading
 @formatted("json", "csv")
 def bottlenecks(source: Source, form: str) -> None:
-    """Show where revenue waits, comes back or leaks, and what mending it would be worth.
-
-    \b
-    Example:
-        pipesync bottlenecks --data exports
-    """
+    """Show where revenue waits, comes back or leaks, and what mending it would be worth."""
     from pipesync import sync
     from pipesync.cli.opening import reading_from
     from pipesync.cli.output import Result, each, finish
@@ -91,19 +81,14 @@ def bottlenecks(source: Source, form: str) -> None:
         finish(opened.connections, results, form, csv=("stages", ("connection", *documents.STAGE_KEYS)))
 
 
-@click.command()
+@click.command(epilog=example("pipesync forecast --data exports --period 2026-Q4"))
 @reading
 @click.option(
     "--period", metavar="P", help="2026-Q4, 2026-11 or 2026-11-01..2026-12-01 (default: the current one)."
 )
 @formatted("json", "csv")
 def forecast(source: Source, period: str | None, form: str) -> None:
-    """Say what will be won in a period, with an honest interval.
-
-    \b
-    Example:
-        pipesync forecast --data exports --period 2026-Q4
-    """
+    """Say what will be won in a period, with an honest interval."""
     from pipesync import sync
     from pipesync.cli.opening import reading_from
     from pipesync.cli.output import Result, each, finish
@@ -129,3 +114,12 @@ def forecast(source: Source, period: str | None, form: str) -> None:
             "expected_close",
         )
         finish(opened.connections, results, form, csv=("opportunities", columns))
+
+
+@click.command(epilog=example("pipesync analyze owners --data exports"))
+@click.argument("topic", type=click.Choice(["owners", "products", "sources"]))
+@reading
+@formatted("json", "csv")
+def analyze(topic: str, source: Source, form: str) -> None:
+    """Look at the pipeline from one side."""
+    raise NotImplementedError(topic)

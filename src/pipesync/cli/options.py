@@ -35,10 +35,11 @@ def _set_verbosity(ctx: click.Context, parameter: click.Parameter, value: int) -
         ctx.find_root().meta["pipesync.verbosity"] = -1 if parameter.name == "quiet" else value
 
 
-def _loud(command: F) -> F:
+def loud(command: F) -> F:
+    """Add -q and -v."""
     for option in (
         click.option(
-            "-v", "--verbose", count=True, expose_value=False, callback=_set_verbosity, help="Say more; show tracebacks."
+            "-v", "--verbose", count=True, expose_value=False, callback=_set_verbosity, help="Show tracebacks."
         ),
         click.option(
             "-q", "--quiet", is_flag=True, expose_value=False, callback=_set_verbosity, help="Only results and errors."
@@ -55,7 +56,7 @@ def configured(command: F) -> F:
     def wrapped(*args: Any, config: Path | None, connection: tuple[str, ...], **rest: Any) -> Any:
         return command(*args, source=Source(config, connection), **rest)
 
-    return _configured(_loud(wrapped))
+    return _configured(loud(wrapped))
 
 
 def reading(command: F) -> F:
@@ -73,7 +74,7 @@ def reading(command: F) -> F:
     ) -> Any:
         return command(*args, source=Source(config, connection, data, mapping, as_of), **rest)
 
-    result: Any = _loud(wrapped)
+    result: Any = loud(wrapped)
     for option in (
         click.option("--as-of", metavar="TIME", help="The moment to speak of (default: the last complete pull)."),
         click.option("--mapping", type=_FILE, help="With --data: how its columns are to be read."),
@@ -100,7 +101,12 @@ def _configured(command: Any) -> Any:
 
 def formatted(*formats: str) -> Callable[[F], F]:
     """Add --format with these choices, `text` first."""
-    choices = ("text", *(formats or ("json",)))
+    choices = click.Choice(("text", *formats))
     return click.option(
-        "--format", "form", type=click.Choice(choices), default="text", show_default=True, help="For people or programs."
-    )  # fmt: skip
+        "--format", "form", type=choices, default="text", show_default=True, help="Of the output."
+    )
+
+
+def example(*lines: str) -> str:
+    """Return the end of a command's help; tests run these lines."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from pipesync.cli.options import Source, configured, formatted
+from pipesync.cli.options import example
 
 
-@click.group()
+@click.group(epilog=example("pipesync rules list"))
 def rules() -> None:
-    """List, check and test the rules.
-
-    \b
-    Example:
-        pipesync rules list
-    """
+    """List, check and test the rules."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipesync.cli.options import Source, configured, formatted
+from pipesync.cli.options import Source, configured, example, formatted
 
 _HEAD = """\
 # pipesync.yaml: which CRMs, what may be written, which rules. Every key but `connections` has a default;
@@ -65,19 +65,14 @@ _NEXT = {
 }
 
 
-@click.command()
+@click.command(epilog=example("pipesync init work --adapter files"))
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "--adapter", type=click.Choice(list(_CONNECTIONS)), required=True, help="What the pipeline is kept in."
 )
 @click.option("--force", is_flag=True, help="Overwrite a pipesync.yaml that is there.")
 def init(folder: Path, adapter: str, force: bool) -> None:
-    """Make a working folder: a commented pipesync.yaml that extends the shipped preset and mapping.
-
-    \b
-    Example:
-        pipesync init work --adapter files
-    """
+    """Make a working folder: a commented pipesync.yaml that extends the shipped preset and mapping."""
     from pipesync.errors import InputError, Place, Problem
 
     file = folder / "pipesync.yaml"
@@ -96,16 +91,11 @@ def init(folder: Path, adapter: str, force: bool) -> None:
         click.echo(f"  {number}. {step}")
 
 
-@click.command()
+@click.command(epilog=example("pipesync doctor"))
 @configured
 @formatted("json")
 def doctor(source: Source, form: str) -> None:
-    """Check sign-in, fields, permissions and limits; each failure says how to mend it.
-
-    \b
-    Example:
-        pipesync doctor
-    """
+    """Check sign-in, fields, permissions and limits; each failure says how to mend it."""
     from pipesync.adapters import open_adapter
     from pipesync.cli.opening import configuration
     from pipesync.cli.output import Result, each, finish

@@ -1,0 +1,120 @@
+"""`pipesync demo`: the whole cycle twice, against a made-up company or a folder, for someone who has two minutes."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipesync.cli.options import example, formatted, loud
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from pipesync.cli.rehearsal import Rehearsal
+
+
+@click.command(epilog=example("pipesync demo --opportunities 300"))
+@click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Show it on a copy of this folder."
+)  # fmt: skip
+@click.option(
+    "--mapping", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="How to read the folder."
+)
+@click.option(
+    "--crm", type=click.Choice(["files"]), default="files", show_default=True, help="Which CRM to play."
+)
+@click.option(
+    "--keep", type=click.Path(path_type=Path, file_okay=False), help="Work in this folder and leave it."
+)
+@click.option("--opportunities", default=2000, show_default=True, help="Size of the made-up company.")
+@click.option("--seed", default=7, show_default=True, help="Of the made-up company.")
+@loud
+@formatted("json")
+def demo(
+    data: Path | None,
+    mapping: Path | None,
+    crm: str,
+    keep: Path | None,
+    opportunities: int,
+    seed: int,
+    form: str,
+) -> None:
+    """Show the whole cycle: pull, check, forecast, plan, apply; then again, to see that nothing is left to do."""
+    import tempfile
+
+    from pipesync.cli.output import Result, finish, note
+    from pipesync.cli.rehearsal import Folder, rehearse, write_configuration
+    from pipesync.errors import InputError, Place, Problem
+
+    with ExitStack() as stack:
+        work = keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pipesync-demo-")))
+        if keep and keep.exists() and any(keep.iterdir()):
+            raise InputError(Problem("is not empty", Place(str(keep)), "give --keep a new folder"))
+        work.mkdir(parents=True, exist_ok=True)
+        worlds = [Folder.copied(work, data, mapping) if data else Folder.generated(work, opportunities, seed)]
+        config = write_configuration(work, worlds)
+        results = []
+        for world in worlds:
+            if form == "text":
+                note(f"{world.crm}: pull, check, forecast, plan, apply, and all of it again ...")
+            done = rehearse(config, world)
+            results.append(Result(done.entry(), tuple(_view(done, keep))))
+        finish([w.connection for w in worlds], results, form)
+
+
+def _view(done: Rehearsal, keep: Path | None) -> list[RenderableType]:
+    from rich.text import Text
+
+    from pipesync.report import views
+
+    later = len(done.later.changes)
+    by_time = ", ".join(sorted({f.rule for f in done.by_time})) or "none"
+    gone = done.tasks[0] - done.tasks[1]
+    shown: list[RenderableType] = [
+        views.heading("Pulled", f"{done.world.crm}, as of {done.as_of:%Y-%m-%d %H:%M} UTC"),
+        views.pulled(done.pulled),
+        "",
+        views.heading("The worst findings", f"score {done.evaluation.score:.0f} of 100"),
+        views.findings(done.evaluation.findings, 8),
+        "",
+        views.heading("Where revenue waits"),
+        views.bottlenecks(done.bottlenecks, done.forecast.total.currency),
+        "",
+        views.heading("Forecast", str(done.forecast.period)),
+        views.forecast(done.forecast),
+        "",
+        views.heading("Plan"),
+        views.plan(done.first, 6),
+        "",
+        views.heading("Apply"),
+        views.applied(done.applied),
+        "",
+        Text(
+            f"second plan: {len(done.second.changes)} changes",
+            "bold green" if not done.second.changes else "bold red",
+        ),
+        Text(
+            f"a day later, on the same data: {later} changes, from findings that time itself makes true: {by_time}"
+        ),
+    ]
+    if done.mended:
+        style = "bold green" if gone == 1 else "bold red"
+        shown.append(
+            Text.assemble(
+                f"someone mends {done.mended.subject_id} ({done.mended.rule}: {done.how}): ",
+                (f"tasks {done.tasks[0]} -> {done.tasks[1]}", style),
+            )
+        )
+    folder = keep or "work"
+    shown += [
+        "",
+        views.heading("What to do next"),
+        *([f"  look around in {keep}: pipesync check --config {keep}/pipesync.yaml"] if keep else []),
+        "  try it on your own exports:      pipesync plan --data FOLDER     (writes nothing)",
+        f"  connect your CRM, read-only:     pipesync init {folder if not keep else 'work'} --adapter salesforce",
+        "  the rules, and how to tune them: pipesync rules list",
+    ]
+    return shown
