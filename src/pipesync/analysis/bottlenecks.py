@@ -1,0 +1,195 @@
+"""Where revenue is held up, goes round in circles, leaks or queues: ranked by what mending it would be worth.
+
+Every amount is won revenue expected in the home currency, so that kinds can be compared:
+
+time        exits per day x (median dwell - benchmark) x mean amount x win rate: by Little's law, the expected wins
+            that wait in the stage beyond what the pipeline's other stages take (benchmark: their median).
+rework      returns per day x median days that a return costs (the stage it goes back to) x mean amount x win rate.
+conversion  (rate before - rate now) x mean amount x entries of the last 13 weeks x what an advance is worth: the win
+            rate from here over the advance rate. Before: the 39 weeks until then.
+queue       (arrivals - exits) of the last 8 weeks x mean amount x win rate, where the queue grew for 4 weeks in a row.
+
+Only what is unlikely to be chance is named: at least 20 visits; time by log-rank against the other stages, conversion
+by a two-share test and at least 5 points, both held to a false discovery rate of 10% (Benjamini & Hochberg 1995);
+rework from 3% of ended visits on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+import pandas as pd
+
+from pipesync.analysis import stages as stage_table
+from pipesync.analysis.survival import two_shares
+from pipesync.config import Calendar
+from pipesync.model import Bottleneck
+from pipesync.store.warehouse import Warehouse
+
+MIN_VISITS = 20
+FALSE_DISCOVERY = 0.10
+MIN_DROP = 0.05
+MIN_BACKWARD = 0.03
+
+_RETURNS = """
+SELECT coalesce(pipeline, '') AS pipeline, stage, next_stage, count(*) AS n,
+       count(*) FILTER (left_at > getvariable('as_of') - INTERVAL 364 DAY) AS recent,
+       least(364, max(date_diff('day', entered_at, getvariable('as_of')))) AS days
+FROM stage_visits WHERE exit = 'backward' GROUP BY ALL
+"""
+_RECENT = """
+SELECT coalesce(pipeline, '') AS pipeline, stage,
+       left_at > getvariable('as_of') - INTERVAL 91 DAY AS is_recent,
+       count(*) AS ended, count(*) FILTER (exit IN ('advance', 'won')) AS advanced
+FROM stage_visits
+WHERE left_at > getvariable('as_of') - INTERVAL 364 DAY GROUP BY ALL
+"""
+
+
+@dataclass(frozen=True)
+class Bottlenecks:
+    """`stages` as `stages.analyse` returns it; `ranked` with the most valuable first."""
+
+    stages: pd.DataFrame
+    ranked: tuple[Bottleneck, ...]
+
+
+def find(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Calendar) -> Bottlenecks:
+    """Rank what holds revenue up, from the tables that `features.compute` left in the session."""
+    table = stage_table.analyse(warehouse, connection, as_of, calendar)
+    currency = next((c.currency for c in warehouse.connections() if c.connection == connection), None)
+    one = table["pipeline"].nunique() < 2
+    found = [
+        *_time(table),
+        *_rework(table, warehouse.frame(_RETURNS)),
+        *_conversion(table, warehouse.frame(_RECENT)),
+        *_queues(table),
+    ]
+    ranked = [
+        Bottleneck(
+            connection=connection,
+            kind=f.kind,
+            subject=f.subject,
+            pipeline=None if one and not f.pipeline else f.pipeline,
+            why=f.why,
+            amount=Decimal(str(round(f.amount, 2))),
+            currency=currency,
+        )
+        for f in sorted(found, key=lambda f: (-f.amount, f.kind, f.subject))
+    ]
+    return Bottlenecks(table, tuple(ranked))
+
+
+@dataclass(frozen=True)
+class _Found:
+    kind: Literal["time", "rework", "conversion", "queue"]
+    pipeline: str
+    subject: str
+    why: str
+    amount: float
+
+
+def _time(table: pd.DataFrame) -> list[_Found]:
+    tested = table[(table["visits"] >= MIN_VISITS) & (table["excess_days"] > 0)]
+    real = kept(list(tested["p_value"]))
+    return [
+        _Found(
+            "time",
+            row.pipeline,
+            row.stage,
+            f"half of the visits take more than {_days(row.median_days, row.mean_days)}, against "
+            f"{row.benchmark_days:.1f} days in the pipeline's other stages; {row.wip:,} wait there now",
+            float(row.held_amount),
+        )
+        for row, is_real in zip(_rows(tested), real, strict=True)
+        if is_real and row.held_amount > 0
+    ]
+
+
+def _days(median: float, mean: float) -> str:
+    return f"{median:.1f} days" if median == median else f"{mean:.1f} days on average"
+
+
+def _rows(table: pd.DataFrame) -> Sequence[Any]:  # Any: named tuples whose fields are the table's columns
+    return list(table.itertuples(index=False))
+
+
+def _rework(table: pd.DataFrame, returns: pd.DataFrame) -> list[_Found]:
+    at = {(r.pipeline, r.stage): r for r in _rows(table)}
+    found = []
+    for r in _rows(returns):
+        start, back_to = at[(r.pipeline, r.stage)], at.get((r.pipeline, r.next_stage))
+        if back_to is None or start.ended < MIN_VISITS or r.n / start.ended < MIN_BACKWARD:
+            continue
+        cost = back_to.median_days if back_to.median_days == back_to.median_days else back_to.mean_days
+        per_day = r.recent / max(r.days, 1)
+        found.append(
+            _Found(
+                "rework",
+                r.pipeline,
+                f"{r.stage} -> {r.next_stage}",
+                f"{r.n:,} of {start.ended:,} ({r.n / start.ended:.1%}) went back, which costs another "
+                f"{cost:.1f} days in {r.next_stage}",
+                per_day * cost * _worth(start),
+            )
+        )
+    return found
+
+
+def _worth(stage: Any) -> float:  # Any: a row of the stage table
+    """Return the expected won amount of one opportunity in the stage; 0 where nothing was decided yet."""
+    worth = float(stage.mean_amount or 0) * float(stage.win_rate)
+    return worth if math.isfinite(worth) else 0.0
+
+
+def _conversion(table: pd.DataFrame, recent: pd.DataFrame) -> list[_Found]:
+    counts = {(r.pipeline, r.stage, bool(r.is_recent)): (r.advanced, r.ended) for r in _rows(recent)}
+    drops = []
+    for stage in _rows(table):
+        won_now, n_now = counts.get((stage.pipeline, stage.stage, True), (0, 0))
+        won_before, n_before = counts.get((stage.pipeline, stage.stage, False), (0, 0))
+        if min(n_now, n_before) >= MIN_VISITS:
+            drops.append((stage, won_before / n_before, won_now / n_now, n_now,
+                          two_shares(won_now, n_now, won_before, n_before)))  # fmt: skip
+    real = kept([p for *_, p in drops])
+    return [
+        _Found(
+            "conversion",
+            stage.pipeline,
+            stage.stage,
+            f"{now:.0%} went on in the last 13 weeks, {before:.0%} in the 39 weeks before",
+            (before - now) * n_now * _worth(stage) / max(stage.advance, 0.01),
+        )
+        for (stage, before, now, n_now, _), is_real in zip(drops, real, strict=True)
+        if is_real and before - now >= MIN_DROP
+    ]
+
+
+def _queues(table: pd.DataFrame) -> list[_Found]:
+    weeks = stage_table.RATE_WEEKS
+    return [
+        _Found(
+            "queue",
+            stage.pipeline,
+            stage.stage,
+            f"more came than went for {stage.growing_weeks} weeks in a row: {stage.arrivals_per_week:.1f} a week "
+            f"against {stage.exits_per_week:.1f}; {stage.wip:,} wait",
+            (stage.arrivals_per_week - stage.exits_per_week) * weeks * _worth(stage),
+        )
+        for stage in _rows(table)
+        if stage.growing_weeks >= 4 and stage.visits >= MIN_VISITS
+        and stage.arrivals_per_week > stage.exits_per_week
+    ]  # fmt: skip
+
+
+def kept(p_values: Sequence[float], q: float = FALSE_DISCOVERY) -> list[bool]:
+    """Say which tests stand when at most a share `q` of those named may be chance (Benjamini & Hochberg 1995)."""
+    n = len(p_values)
+    passing = [p for i, p in enumerate(sorted(p_values), start=1) if p <= q * i / n]
+    limit = max(passing, default=-1.0)
+    return [p <= limit for p in p_values]
