@@ -143,9 +143,14 @@ class Mapping(Section):
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     def place(self, *path: str | int) -> Place | None:
-        """Return where in the file (or in the one it extends) something is said."""
-        found = next((d for d in self._documents if path in d.values), None)
-        return found.place(path) if found else None
+        """Return where in the file (or in the one it extends) something is said, also where in its short form."""
+        for document in self._documents:
+            if path in document.values:
+                return document.place(path)
+            above = path[:-1]
+            if above in document.values and not any(at[:-1] == above for at in document.values):
+                return document.place(above)
+        return None
 
 
 class _StreamFile(Section):

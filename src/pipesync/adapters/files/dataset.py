@@ -124,8 +124,17 @@ class Dataset:
         if key := [k for k in TABLES[source].key if k in values] if source in TABLES else []:
             faults.add(_repeats(values, key, faults.good()), f"{' and '.join(key)} came before in this file")
         rows = pa.table({**values, "row": pa.array(range(len(text.rows)), pa.int64())}).filter(faults.good())
+        if source == "opportunities" and not len(rows) and (len(text.rows) or text.broken):
+            raise self._unreadable(text, faults)
         rejects = (*text.broken, *(Reject(text.where(i), why, text.raw(i)) for i, why in faults.found()))
         return Loaded(rows, rejects)
+
+    def _unreadable(self, text: sources.Text, faults: Faults) -> InputError:
+        """Nothing at all could be read: that is a wrong mapping, not a matter of rows."""
+        row, why = next(faults.found(), (0, ""))
+        first = Reject(text.where(row), why) if why else text.broken[0]
+        fix = f"the first, {first.where}: {first.reason}"
+        return InputError(Problem(f"no row of {text.path.name} could be read", Place(str(text.path)), fix))
 
     def _custom(self, text: sources.Text) -> pa.Array:
         wanted = self.mapping.streams["opportunities"].custom

@@ -135,7 +135,7 @@ def _apply_record(change: Change, held: dict[str, R], record: type[R], stamp: di
 def _record(change: Change, record: type[R], given: Mapping[str, Any]) -> R:
     try:
         found = record.model_validate({**given, "id": change.key, "key": change.key})
-        str(found).encode()
+        "".join(map(str, found.model_dump().values())).encode()
     except ValidationError as error:
         wrong = sorted(
             {".".join(map(str, e["loc"])) for e in error.errors(include_url=False, include_input=False)}
@@ -215,7 +215,8 @@ def _replace(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, str
     fresh = path.with_name(f".{path.name}.new")
     try:
         with fresh.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
+            # Python 3.11 quotes a lone carriage return only where it is part of the line's end.
+            writer = csv.writer(file, lineterminator="\r\n")
             writer.writerow(columns)
             writer.writerows([_guarded(row.get(n)) for n in columns] for row in rows)
             file.flush()

@@ -23,8 +23,6 @@ from pipesync.errors import InputError, Place, Problem
 
 SUFFIXES = (".csv", ".parquet")
 _DELIMITERS = ",;\t|"
-_LONGEST_FIELD = 1 << 24
-"""Of a CSV cell, in characters: a longer one is a quote that was never closed."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +102,7 @@ def read(path: Path) -> Text:
     columns_of(path)
     if path.suffix == ".parquet":
         return _read_parquet(path)
+    _check_quotes(path)
     try:
         return Text(path, _read_fast(path))
     except (pa.ArrowInvalid, pa.ArrowKeyError):
@@ -155,9 +154,27 @@ def _read_fast(path: Path) -> pa.Table:
     )
 
 
+def _check_quotes(path: Path) -> None:
+    """Refuse a quote that is never closed: every reader takes the rest of the file for its cell, and says nothing."""
+    with path.open("rb") as file:
+        if not sum(block.count(b'"') for block in iter(lambda: file.read(1 << 20), b"")) % 2:
+            return
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        reader = csv.reader(text, delimiter=_delimiter(path), strict=True)
+        line = 1
+        try:
+            for _ in reader:
+                line = reader.line_num + 1
+        except csv.Error as error:
+            if "end of data" in str(error) or "limit" in str(error):
+                fix = "close it, or double it where a quote is meant"
+                raise InputError(
+                    Problem("a quote opens here and never closes", Place(str(path), line), fix)
+                ) from None
+
+
 def _python_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield (line on which the row starts, its cells); bytes that are not UTF-8 become lone surrogates."""
-    csv.field_size_limit(_LONGEST_FIELD)
     line = 1
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -166,8 +183,7 @@ def _python_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 yield line, row
                 line = reader.line_num + 1
     except csv.Error as error:
-        fix = "a quote may have been opened here and never closed"
-        raise InputError(Problem(f"not CSV: {error}", Place(str(path), line), fix)) from None
+        raise InputError(Problem(f"not CSV: {error}", Place(str(path), line), "export it again")) from None
     except OSError as error:
         raise _unreadable(path, error) from None
 
