@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipesync.cli.options import Source, configured, example, formatted, reading
+
+if TYPE_CHECKING:
+    from pipesync.adapters.base import Pulled
 
 
 @click.command(epilog=example("pipesync pull"))
@@ -16,21 +20,17 @@ from pipesync.cli.options import Source, configured, example, formatted, reading
 def pull(source: Source, full: bool, form: str) -> None:
     """Bring what changed in the CRM into the warehouse."""
     from pipesync import sync
+    from pipesync.cli import outcomes
     from pipesync.cli.opening import configuration
-    from pipesync.cli.output import Result, failed, finish
-    from pipesync.errors import PipesyncError
-    from pipesync.report import documents, views
+    from pipesync.cli.output import Result, finish, gather
+    from pipesync.report import views
 
     config, names = configuration(source)
-    results = []
-    for name, outcome in sync.pull_all(config, names, full=full).items():
-        if isinstance(outcome, PipesyncError):
-            if len(names) == 1:
-                raise outcome
-            results.append(failed(outcome))
-        else:
-            results.append(Result(documents.pulled(outcome), (views.heading(name), views.pulled(outcome))))
-    finish(names, results, form)
+
+    def render(name: str, done: dict[str, Pulled]) -> Result:
+        return Result(outcomes.pulled_entry(done), (views.heading(name), outcomes.pulled_view(done)))
+
+    finish(names, gather(sync.pull_all(config, names, full=full), render), form)
 
 
 @click.command(epilog=example("pipesync plan --data exports"))
@@ -77,10 +77,11 @@ def plan(source: Source, out: Path | None, form: str) -> None:
 def apply(file: Path | None, source: Source, limit: int | None, yes: bool, form: str) -> None:
     """Write a plan (a kept FILE, or one made now) into the CRM."""
     from pipesync import sync
+    from pipesync.cli import outcomes
     from pipesync.cli.opening import configuration
     from pipesync.cli.output import Result, each, finish, show
     from pipesync.model import Plan
-    from pipesync.report import documents, views
+    from pipesync.report import views
 
     config, names = configuration(source)
     plans = {p.connection: p for p in sync.load_plans(file)} if file else {}
@@ -97,7 +98,9 @@ def apply(file: Path | None, source: Source, limit: int | None, yes: bool, form:
     def work(name: str) -> Result:
         done = sync.apply_now(config, name, plan=plans.get(name), agree=agree, limit=limit)
         return Result(
-            documents.applied(done), (views.heading(name), views.applied(done)), 4 if done.failed else 0
+            outcomes.applied_entry(done),
+            (views.heading(name), outcomes.applied_view(done)),
+            4 if done.failed else 0,
         )
 
     finish(names, each(names, work), form)
@@ -110,14 +113,17 @@ def apply(file: Path | None, source: Source, limit: int | None, yes: bool, form:
 def undo(run: str, source: Source, form: str) -> None:
     """Take one run back: its tasks go, our fields get their earlier values where nobody changed them since."""
     from pipesync import sync
+    from pipesync.cli import outcomes
     from pipesync.cli.opening import configuration
     from pipesync.cli.output import Result, finish
-    from pipesync.report import documents, views
+    from pipesync.report import views
 
     config, _ = configuration(source)
     name, done = sync.undo_run(config, run)
     result = Result(
-        documents.applied(done), (views.heading(name), views.applied(done)), 4 if done.failed else 0
+        outcomes.applied_entry(done),
+        (views.heading(name), outcomes.applied_view(done)),
+        4 if done.failed else 0,
     )
     finish((name,), [result], form)
 
@@ -128,22 +134,18 @@ def undo(run: str, source: Source, form: str) -> None:
 def sync(source: Source, form: str) -> None:
     """The scheduled cycle: pull, rules, bottlenecks, forecast, plan and, in mode enforce, apply."""
     from pipesync import sync as cycle
+    from pipesync.cli import outcomes
     from pipesync.cli.opening import configuration
-    from pipesync.cli.output import Result, failed, finish
-    from pipesync.errors import PipesyncError
-    from pipesync.report import documents, views
+    from pipesync.cli.output import Result, finish, gather
+    from pipesync.report import views
 
     config, names = configuration(source)
-    results = []
-    for name, outcome in cycle.sync_all(config, names).items():
-        if isinstance(outcome, PipesyncError):
-            if len(names) == 1:
-                raise outcome
-            results.append(failed(outcome))
-        else:
-            code = 4 if outcome.applied and outcome.applied.failed else 0
-            results.append(Result(documents.cycle(outcome), views.cycle(outcome), code))
-    finish(names, results, form)
+
+    def render(name: str, done: cycle.Cycle) -> Result:
+        code = 4 if done.applied and done.applied.failed else 0
+        return Result(outcomes.cycle_entry(done), (views.heading(name), outcomes.cycle_view(done)), code)
+
+    finish(names, gather(cycle.sync_all(config, names), render), form)
 
 
 @click.command(epilog=example("pipesync status"))
@@ -152,11 +154,11 @@ def sync(source: Source, form: str) -> None:
 def status(source: Source, form: str) -> None:
     """Tell how the last runs went, how fresh the warehouse is and what is unconfirmed."""
     from pipesync import sync
+    from pipesync.cli import outcomes
     from pipesync.cli.opening import configuration
     from pipesync.cli.output import Result, finish
-    from pipesync.report import views
 
     config, names = configuration(source)
     runs, found = sync.status(config, names)
-    results = [Result(found[name], (views.status(name, found[name]),)) for name in names]
-    finish(names, results, form, more={"runs": runs}, tail=views.runs(runs))
+    results = [Result(found[name], (outcomes.status_view(name, found[name]),)) for name in names]
+    finish(names, results, form, more={"runs": runs}, tail=outcomes.runs_view(runs))

@@ -68,6 +68,7 @@ def demo(
 def _view(done: Rehearsal, keep: Path | None) -> list[RenderableType]:
     from rich.text import Text
 
+    from pipesync.cli import outcomes
     from pipesync.report import views
 
     later = len(done.later.changes)
@@ -75,7 +76,7 @@ def _view(done: Rehearsal, keep: Path | None) -> list[RenderableType]:
     gone = done.tasks[0] - done.tasks[1]
     shown: list[RenderableType] = [
         views.heading("Pulled", f"{done.world.crm}, as of {done.as_of:%Y-%m-%d %H:%M} UTC"),
-        views.pulled(done.pulled),
+        outcomes.pulled_view(done.pulled),
         "",
         views.heading("The worst findings", f"score {done.evaluation.score:.0f} of 100"),
         views.findings(done.evaluation.findings, 8),
@@ -90,7 +91,7 @@ def _view(done: Rehearsal, keep: Path | None) -> list[RenderableType]:
         views.plan(done.first, 6),
         "",
         views.heading("Apply"),
-        views.applied(done.applied),
+        outcomes.applied_view(done.applied),
         "",
         Text(
             f"second plan: {len(done.second.changes)} changes",

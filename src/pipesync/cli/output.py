@@ -40,12 +40,21 @@ def each(names: Sequence[str], work: Callable[[str], Result]) -> list[Result]:
         except PipesyncError as error:
             if len(names) == 1:
                 raise
-            results.append(failed(error))
+            results.append(Result({"error": str(error)}, code=error.exit_code))
     return results
 
 
-def failed(error: PipesyncError) -> Result:
-    return Result({"error": str(error)}, code=error.exit_code)
+def gather(
+    outcomes: Mapping[str, Any], work: Callable[[str, Any], Result]
+) -> list[Result]:  # Any: an outcome
+    """Do the same for outcomes that are there already, some of which may be errors."""
+
+    def one(name: str) -> Result:
+        if isinstance(outcomes[name], PipesyncError):
+            raise outcomes[name]
+        return work(name, outcomes[name])
+
+    return each(list(outcomes), one)
 
 
 def finish(

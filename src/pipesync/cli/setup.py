@@ -97,6 +97,7 @@ def init(folder: Path, adapter: str, force: bool) -> None:
 def doctor(source: Source, form: str) -> None:
     """Check sign-in, fields, permissions and limits; each failure says how to mend it."""
     from pipesync.adapters import open_adapter
+    from pipesync.cli import outcomes
     from pipesync.cli.opening import configuration
     from pipesync.cli.output import Result, each, finish
     from pipesync.report import views
@@ -113,6 +114,6 @@ def doctor(source: Source, form: str) -> None:
             "checks": [{"name": c.name, "status": c.status, "detail": c.detail, "fix": c.fix} for c in checks]
         }
         code = 3 if any(c.status == "failed" for c in checks) else 0
-        return Result(entry, (views.heading(name), views.checks(checks)), code)
+        return Result(entry, (views.heading(name), outcomes.checks_view(checks)), code)
 
     finish(names, each(names, work), form)

@@ -6,7 +6,6 @@ Every function returns one entry of `connections[]`, without its `connection` ke
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipesync.analysis.bottlenecks import Bottlenecks
-    from pipesync.apply import Applied
     from pipesync.forecast import Forecast
     from pipesync.model import Finding, Plan
     from pipesync.rules import Evaluation
@@ -111,31 +109,3 @@ def counts(made: Plan) -> dict[str, int]:
     """Return how many changes of each kind, as `task.create`, and `total`."""
     found = Counter(f"{change.object}.{change.action}" for change in made.changes)
     return {"total": len(made.changes), **dict(sorted(found.items()))}
-
-
-def applied(done: Applied) -> Entry:
-    def brief(outcomes: Iterable[Any]) -> list[Entry]:  # Any: Outcome
-        return [{"key": o.key, "error": o.error, "request_id": o.request_id} for o in outcomes]
-
-    return {
-        "run": done.run,
-        "applied": done.applied,
-        "failed": brief(done.failed),
-        "skipped": brief(done.skipped),
-    }
-
-
-def pulled(streams: Mapping[str, Any]) -> Entry:  # Any: Pulled
-    return {
-        "objects": {
-            name: {
-                "pulled": one.pulled,
-                "changed": one.changed,
-                "deleted": one.deleted,
-                "requests": one.requests,
-                "rejected": one.rejected,
-                "warnings": list(one.warnings),
-            }
-            for name, one in streams.items()
-        }
-    }

@@ -67,7 +67,9 @@ def to_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 def _cell(value: Any) -> Any:  # Any: a JSON value
     if isinstance(value, str):
-        text = value.replace("\r\n", "\n").replace("\r", "\n")  # a lone one would end the row for some readers
+        text = value.replace("\r\n", "\n").replace(
+            "\r", "\n"
+        )  # a lone one would end the row for some readers
         return "'" + text if text.startswith(_FORMULA) else text
     if isinstance(value, list | dict):
         return orjson.dumps(value).decode()

@@ -14,9 +14,7 @@ from pipesync.report.documents import counts
 from pipesync.report.draw import bar, grid, interval, money, number, percent
 
 if TYPE_CHECKING:
-    from pipesync.adapters.base import Pulled
     from pipesync.analysis.bottlenecks import Bottlenecks
-    from pipesync.apply import Applied
     from pipesync.forecast import Forecast
     from pipesync.model import Change, Finding, Plan
     from pipesync.rules import Evaluation
@@ -26,16 +24,6 @@ _STYLES = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cy
 
 def heading(text: str, detail: str = "") -> Text:
     return Text.assemble((text, "bold"), (f"  {detail}" if detail else "", "dim"))
-
-
-def pulled(streams: Mapping[str, Pulled]) -> RenderableType:
-    rows = [
-        [name, number(p.pulled), number(p.changed), number(p.deleted), number(p.requests), number(p.rejected)]
-        for name, p in streams.items()
-    ]
-    table = grid(["object", ">read", ">changed", ">deleted", ">requests", ">rejected"], rows)
-    warnings = [Text(f"! {w}", "yellow") for p in streams.values() for w in p.warnings]
-    return Group(table, *warnings)
 
 
 def findings(found: Sequence[Finding], limit: int = 12) -> RenderableType:
@@ -104,22 +92,22 @@ def bottlenecks(found: Bottlenecks, currency: str | None, limit: int = 6) -> Ren
     return Group(table, Text(), worst)
 
 
-def forecast(made: Forecast) -> RenderableType:
+def forecast(made: Forecast, owners: Mapping[str, str] | None = None) -> RenderableType:
+    """Draw the total on its scale, and the largest owners (by name where `owners` has one) and products."""
     total, unit = made.total, made.total.currency
     drawn = interval(float(total.closed), float(total.p10), float(total.p50), float(total.p90), 56)
     words = Text.assemble(
         (money(total.p50, unit), "bold"),
         f" likely; with 80% confidence {money(total.p10)} to {money(total.p90, unit)}",
     )
-    parts = Text(
-        f"won so far {money(total.closed)} · from open {money(total.open)} · still to be created {money(total.new)}", "dim"
-    )  # fmt: skip
+    sources = (("won so far", total.closed), ("from open", total.open), ("still to be created", total.new))
+    parts = Text(" · ".join(f"{name} {money(amount)}" for name, amount in sources), "dim")
     shown: list[RenderableType] = [words, drawn, parts]
     for title, one_side in (("owner", made.by_owner), ("product", made.by_product)):
         largest = max((float(p.p90) for p in one_side), default=0.0)
         rows = [
             [
-                p.scope_id or "–",
+                (owners or {}).get(p.scope_id, p.scope_id) or "–",
                 money(p.closed),
                 money(p.p10),
                 money(p.p50),
@@ -159,13 +147,3 @@ def _change(change: Change) -> list[str | Text]:
         text,
         change.reason.text,
     ]
-
-
-def applied(done: Applied) -> RenderableType:
-    line = Text.assemble(
-        (f"{done.applied:,} applied", "green"),
-        (f", {len(done.failed):,} failed", "red" if done.failed else "dim"),
-        (f", {len(done.skipped):,} skipped", "dim"),
-        (f"   run {done.run} (take it back: pipesync undo {done.run})", "dim"),
-    )
-    return Group(line, *(Text(f"  {o.key}: {o.error}", "red") for o in done.failed[:20]))

@@ -1,0 +1,133 @@
+"""How the commands tell what was done: pulled, applied, a cycle, checks, runs; for programs and for people.
+
+What was calculated is told by `pipesync.report`, which knows nothing of adapters and writing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from pipesync.report import documents
+from pipesync.report.documents import Entry
+from pipesync.report.draw import grid, money, number
+
+if TYPE_CHECKING:
+    from pipesync.adapters.base import Check, Pulled
+    from pipesync.apply import Applied
+    from pipesync.sync import Cycle
+
+
+def pulled_entry(streams: Mapping[str, Any]) -> Entry:  # Any: Pulled
+    return {
+        "objects": {
+            name: {
+                "pulled": one.pulled,
+                "changed": one.changed,
+                "deleted": one.deleted,
+                "requests": one.requests,
+                "rejected": one.rejected,
+                "warnings": list(one.warnings),
+            }
+            for name, one in streams.items()
+        }
+    }
+
+
+def applied_entry(done: Applied) -> Entry:
+    def brief(outcomes: Iterable[Any]) -> list[Entry]:  # Any: Outcome
+        return [{"key": o.key, "error": o.error, "request_id": o.request_id} for o in outcomes]
+
+    return {
+        "run": done.run,
+        "applied": done.applied,
+        "failed": brief(done.failed),
+        "skipped": brief(done.skipped),
+    }
+
+
+def cycle_entry(done: Cycle) -> Entry:
+    return pulled_entry(done.pulled) | {
+        "run": done.run,
+        "as_of": done.as_of,
+        "findings": len(done.evaluation.findings),
+        "score": done.evaluation.score,
+        "forecast": documents.forecast(done.forecast, done.as_of)["total"],
+        "plan": {
+            "id": done.plan.id,
+            "changes": len(done.plan.changes),
+            "counts": documents.counts(done.plan),
+        },
+        "applied": applied_entry(done.applied) if done.applied else None,
+    }
+
+
+def pulled_view(streams: Mapping[str, Pulled]) -> RenderableType:
+    rows = [
+        [name, number(p.pulled), number(p.changed), number(p.deleted), number(p.requests), number(p.rejected)]
+        for name, p in streams.items()
+    ]
+    table = grid(["object", ">read", ">changed", ">deleted", ">requests", ">rejected"], rows)
+    warnings = [Text(f"! {w}", "yellow") for p in streams.values() for w in p.warnings]
+    return Group(table, *warnings)
+
+
+def applied_view(done: Applied) -> RenderableType:
+    line = Text.assemble(
+        (f"{done.applied:,} applied", "green"),
+        (f", {len(done.failed):,} failed", "red" if done.failed else "dim"),
+        (f", {len(done.skipped):,} skipped", "dim"),
+        (f"   run {done.run} (take it back: pipesync undo {done.run})", "dim"),
+    )
+    return Group(line, *(Text(f"  {o.key}: {o.error}", "red") for o in done.failed[:20]))
+
+
+def cycle_view(done: Cycle) -> RenderableType:
+    """Show a run in few lines, as a log of scheduled runs wants it."""
+    changed = sum(p.changed + p.deleted for p in done.pulled.values())
+    total = done.forecast.total
+    lines = [
+        f"pulled     {changed:,} changed records, up to {done.as_of:%Y-%m-%d %H:%M} UTC",
+        f"findings   {len(done.evaluation.findings):,}, score {done.evaluation.score:.0f} of 100",
+        *(f"bottleneck {b.subject} ({b.kind}): {b.why}" for b in done.bottlenecks.ranked[:1]),
+        f"forecast   {money(total.p10)} .. {money(total.p50)} .. {money(total.p90, total.currency)}"
+        f" until {done.forecast.period.end}",
+        f"plan       {len(done.plan.changes):,} changes",
+    ]
+    if done.applied is None:
+        lines.append("apply      not asked for (mode, or the connection's `write:`)")
+        return Group(*map(Text, lines))
+    return Group(*map(Text, lines), applied_view(done.applied))
+
+
+def checks_view(found: Sequence[Check]) -> RenderableType:
+    styles = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+    rows: list[list[str | Text]] = []
+    for check in found:
+        rows.append([Text(check.status, styles[check.status]), check.name, check.detail])
+        if check.fix and check.status != "ok":
+            rows.append(["", "", Text(check.fix, "dim")])
+    return grid(["", "check", ""], rows)
+
+
+def status_view(known: Entry) -> RenderableType:
+    """Show one connection's freshness; `known` is its entry of `connections[]`."""
+    lines = [f"pulled up to  {known['watermark'] or 'never'}", f"unconfirmed   {known['unconfirmed']}"]
+    behind = [f"{one['stream']} ({one['watermark'] or 'never'})" for one in known["behind"]]
+    if behind:
+        lines.append(f"behind        {', '.join(behind)}")
+    if known["rejected"]:
+        lines.append(f"rejected      {known['rejected']:,} rows could not be read")
+    if known["unmapped"]:
+        lines.append(f"not known     {', '.join(known['unmapped'])}")
+    return Group(*map(Text, lines))
+
+
+def runs_view(found: Sequence[Entry]) -> RenderableType:
+    rows = [[r["id"], r["kind"], r["connection"], str(r["started_at"]), r["status"]] for r in found]
+    return (
+        grid(["run", "kind", "connection", "started", "status"], rows) if rows else Text("no runs yet", "dim")
+    )
