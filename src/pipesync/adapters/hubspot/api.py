@@ -1,0 +1,315 @@
+"""Requests to one portal: signed in by hubspot-api-client, timed out, paced, retried, and judged by what to do next.
+
+What is read goes through a pooled session of ours: the client's own calls open a connection each, or spend ten
+times the CPU on typed models (../../../../docs/adapters.md has the figures), and drop fields that it does not
+know. What is written goes through the client, over one kept `ApiClient`, as raw JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NoReturn
+
+import hubspot
+import orjson
+import requests
+import urllib3
+from hubspot.crm.objects import ApiException
+from hubspot.oauth import ApiException as OauthException
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from pipesync import __version__
+from pipesync.adapters.hubspot.options import Options, Paths
+from pipesync.adapters.hubspot.pacing import Pace
+from pipesync.config import secret
+from pipesync.errors import (
+    BudgetSpent,
+    CrmError,
+    PermissionMissing,
+    RequestRefused,
+    RetryLater,
+    SignInRefused,
+)
+
+Json = dict[str, Any]
+"""A JSON object of HubSpot's; what stands in it is checked where it is used."""
+
+ATTEMPTS = 6
+PATIENCE = 120.0
+"""Seconds; where HubSpot asks to wait longer (a portal being moved: up to a day), the run ends instead."""
+_CONNECT = 10.0
+_LATER = {408, 423, 429, 477, 500, 502, 503, 504, 521, 522, 523, 524}
+
+
+class Api:
+    """One signed-in portal. Nothing of it shows a secret."""
+
+    def __init__(
+        self, name: str, options: Options, raw_options: Mapping[str, Any], pace: Pace | None = None
+    ) -> None:
+        self._name, self._options, self._raw = name, options, dict(raw_options)
+        self._pace = pace or Pace()
+        self.paths = Paths(options.api_version)
+        self.requests = 0
+        """Sent so far, repeats included."""
+        self._client = hubspot.Client.create(
+            host=options.url,
+            base_url=options.url,
+            retry=urllib3.Retry(total=0, redirect=0, raise_on_status=False, respect_retry_after_header=False),
+        )
+        self._session = requests.Session()
+        self._session.headers.update({
+            "User-Agent": f"pipesync/{__version__}",
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+        })  # fmt: skip
+        self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=2))
+        self._session.trust_env = not options.url.startswith("http://")
+        self._writer: Any = None  # Any: the client publishes no types
+        self.server_time: datetime | None = None
+        """As the last answer's Date header told it."""
+
+    def close(self) -> None:
+        self._session.close()
+
+    # --- Verbs ------------------------------------------------------------------------------------------------
+
+    def get(self, path: str, **query: str | int | bool | None) -> Json:
+        """Read; `query` without its None values. Lists are comma-separated texts."""
+        given = {k: _word(v) for k, v in query.items() if v is not None}
+        return self._retried(lambda: self._read("GET", path, query=given))
+
+    def ask(self, path: str, body: Json, *, search: bool = False, **query: str | bool) -> Json:
+        """Read by POST: search and batch reads, which may be repeated like any GET."""
+        given = {k: _word(v) for k, v in query.items()}
+        return self._retried(lambda: self._read("POST", path, query=given, body=body, search=search))
+
+    def write(self, method: str, path: str, body: Json | list[Json], *, repeatable: bool = True) -> Json:
+        """Write. Where a repeat could do the work twice, a lost answer is the caller's to look into."""
+        return self._retried(lambda: self._write(method, path, body, repeatable=repeatable))
+
+    # --- Signing in -------------------------------------------------------------------------------------------
+
+    @property
+    def token(self) -> str:
+        if not self._client.access_token:
+            self._sign_in()
+        return str(self._client.access_token)
+
+    def _sign_in(self) -> None:
+        if not self._options.is_oauth:
+            self._client.access_token = secret(self._raw, "token", connection=self._name).get_secret_value()
+            return
+        try:
+            granted = self._client.oauth.tokens_api.create(
+                grant_type="refresh_token",
+                client_id=self._options.client_id,
+                client_secret=secret(self._raw, "client_secret", connection=self._name).get_secret_value(),
+                refresh_token=secret(self._raw, "refresh_token", connection=self._name).get_secret_value(),
+                _request_timeout=(_CONNECT, self._options.timeout),
+            )
+        except OauthException as error:
+            if error.status in _LATER:
+                raise RetryLater("HubSpot's sign-in is busy", code=str(error.status)) from None
+            raise SignInRefused(
+                f"connection {self._name!r}: HubSpot refused the refresh token",
+                fix="install the app in the portal again and store its new refresh token",
+                code=str(error.status),
+            ) from None
+        except urllib3.exceptions.HTTPError:
+            raise _unreachable(self._options.url) from None
+        self._client.access_token = granted.access_token
+
+    # --- One request ------------------------------------------------------------------------------------------
+
+    def _read(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str],
+        body: Json | None = None,
+        search: bool = False,
+    ) -> Json:
+        self._pace.wait(search=search)
+        token = self.token
+        self.requests += 1
+        try:
+            answer = self._session.request(
+                method,
+                self._options.url + path,
+                params=query,
+                data=orjson.dumps(body) if body is not None else None,
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=(_CONNECT, self._options.timeout),
+                allow_redirects=False,
+            )
+        except requests.RequestException:
+            raise _unreachable(self._options.url) from None
+        return self._judged(answer.status_code, answer.headers, answer.content, path)
+
+    def _write(self, method: str, path: str, body: Json | list[Json], *, repeatable: bool) -> Json:
+        self._pace.wait(search=False)
+        if self._writer is None:
+            _ = self.token
+            # The property builds a new pool on each access, so the one object is kept.
+            self._writer = self._client.crm.objects.basic_api.api_client
+        self._writer.configuration.access_token = self.token
+        self.requests += 1
+        try:
+            answer = self._writer.call_api(
+                path,
+                method,
+                header_params={"Accept": "application/json", "Content-Type": "application/json"},
+                body=body,
+                auth_settings=["oauth2"],
+                _preload_content=False,
+                _request_timeout=(_CONNECT, self._options.timeout),
+            )
+            content = answer.data
+        except (urllib3.exceptions.HTTPError, ApiException):
+            if not repeatable:
+                raise Lost("HubSpot's answer was lost; what became of the request is not known") from None
+            raise _unreachable(self._options.url) from None
+        if not repeatable and answer.status in (408, 500, 502, 503, 504, 521, 522, 523, 524):
+            raise Lost("HubSpot did not say what became of the request", code=str(answer.status))
+        return self._judged(answer.status, answer.headers, content, path)
+
+    def _retried(self, send: Callable[[], Json]) -> Json:
+        refreshed = False
+        while True:
+            try:
+                return Retrying(
+                    retry=retry_if_exception_type(RetryLater),
+                    stop=stop_after_attempt(ATTEMPTS),
+                    wait=_wait,
+                    reraise=True,
+                )(send)
+            except SignInRefused:
+                if refreshed or not self._options.is_oauth:
+                    raise
+                refreshed = True
+                self._client.access_token = None
+
+    # --- Judging ----------------------------------------------------------------------------------------------
+
+    def _judged(self, status: int, headers: Mapping[str, str], content: bytes, path: str) -> Json:
+        self._pace.learn(headers)
+        if told := headers.get("Date"):
+            self.server_time = parsedate_to_datetime(told).astimezone(UTC)
+        if not 200 <= status < 300:
+            _refuse(status, headers, content, path, self._name)
+        self._check_budget(headers)
+        if not content:
+            return {}
+        try:
+            parsed = orjson.loads(content)
+        except orjson.JSONDecodeError:
+            raise RetryLater("HubSpot's answer broke off") from None
+        return parsed if isinstance(parsed, dict) else {"results": parsed}
+
+    def _check_budget(self, headers: Mapping[str, str]) -> None:
+        whole, left = (headers.get(f"X-HubSpot-RateLimit-Daily{suffix}", "") for suffix in ("", "-Remaining"))
+        if whole.isdigit() and left.isdigit() and int(left) < int(whole) * (1 - self._options.daily_share):
+            raise BudgetSpent(
+                f"connection {self._name!r}: {int(left):,} of the portal's {int(whole):,} daily requests are left,"
+                " which are for others",
+                fix="the next run goes on from here; raise `daily_share` if pipesync may use more",
+            )
+
+
+class Lost(CrmError):
+    """A write may or may not have been done; look it up before sending it again."""
+
+
+def _word(value: str | int | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _unreachable(url: str) -> RetryLater:
+    return RetryLater(f"no answer from {url}", fix="check the network, or `url` in the connection")
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, RetryLater) and error.after is not None:
+        return error.after
+    return wait_random_exponential(multiplier=0.5, max=20)(state)
+
+
+def _refuse(status: int, headers: Mapping[str, str], content: bytes, path: str, connection: str) -> NoReturn:
+    """Raise what an error answer means. HubSpot's own messages hold record values, so only their codes are told."""
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        body = {}
+    body = body if isinstance(body, dict) else {}
+    told = {
+        "code": str(body.get("category") or body.get("errorType") or status),
+        "request_id": str(body.get("correlationId") or headers.get("X-HubSpot-Correlation-Id") or ""),
+    }
+    if status == 401:
+        raise SignInRefused(
+            f"connection {connection!r}: HubSpot refused the token",
+            fix="create a service key under Settings > Integrations > Service Keys and store it again",
+            **told,
+        )
+    if status == 403:
+        scopes = missing_scopes(body)
+        raise PermissionMissing(
+            f"HubSpot allows no {path}",
+            fix=f"add the scope {' or '.join(scopes)} to the key" if scopes else "",
+            **told,
+        )
+    if status == 429 and str(body.get("policyName", "")).upper() == "DAILY":
+        raise BudgetSpent(
+            "the portal's daily requests are used up", fix="the next run goes on from here", **told
+        )
+    if status in _LATER:
+        after = _retry_after(headers, least=2.0 if status == 423 else 0.0)
+        if after is not None and after > PATIENCE:
+            raise CrmError(
+                f"HubSpot asks to come back in {after / 60:,.0f} minutes", fix="run again after that", **told
+            )
+        raise RetryLater("HubSpot asks to come back later", after=after, **told)
+    why = "; ".join(reasons(body)) or f"status {status}"
+    raise RequestRefused(f"HubSpot refused {path}: {why}", **told)
+
+
+def _retry_after(headers: Mapping[str, str], *, least: float) -> float | None:
+    told = headers.get("Retry-After", "")
+    try:
+        return max(float(told), least)
+    except ValueError:
+        return least or None
+
+
+def missing_scopes(body: Json) -> list[str]:
+    """Return the scopes that a 403 names."""
+    found: list[str] = []
+    for one in (body, *(e for e in body.get("errors") or () if isinstance(e, dict))):
+        context = one.get("context") or {}
+        for key in ("requiredGranularScopes", "requiredScopes"):
+            found += [str(s) for s in context.get(key) or ()]
+    return list(dict.fromkeys(found))
+
+
+def reasons(error: Json) -> list[str]:
+    """Return codes and property names of an error, without its message, which repeats the record's values."""
+    found = []
+    for one in error.get("errors") or [error]:
+        if not isinstance(one, dict):
+            continue
+        context = one.get("context") or {}
+        names: Sequence[str] = context.get("propertyName") or context.get("properties") or ()
+        code = one.get("code") or one.get("subCategory") or one.get("category") or ""
+        found.append(" ".join(filter(None, [str(code), ", ".join(map(str, names))])))
+    return [f for f in found if f]

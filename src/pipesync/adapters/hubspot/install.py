@@ -1,0 +1,135 @@
+"""The one-off set-up: our property group, properties and, in Enterprise portals, the forecast object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from pydantic import ConfigDict
+
+from pipesync._paths import shipped
+from pipesync.adapters.hubspot.api import Api, Json
+from pipesync.config import Section
+from pipesync.errors import PermissionMissing, RequestRefused
+from pipesync.yamlsource import read, validate
+
+
+class _Named(Section):
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: str
+    label: str = ""
+
+
+class _Object(_Named):
+    labels: dict[str, str]
+    primaryDisplayProperty: str
+    properties: tuple[_Named, ...]
+
+
+class Kit(Section):
+    """`adapters/hubspot/properties.yaml`."""
+
+    version: Literal[1]
+    group: _Named
+    tasks: tuple[_Named, ...]
+    deals: tuple[_Named, ...]
+    forecast_object: _Object
+
+
+@dataclass(frozen=True)
+class Installed:
+    """One thing of the kit, and what became of it."""
+
+    what: str
+    status: Literal["exists", "created", "would create", "not possible"]
+    detail: str = ""
+
+
+@cache
+def kit() -> Kit:
+    return validate(Kit, read(shipped("adapters") / "hubspot" / "properties.yaml"))
+
+
+def install(api: Api, *, dry_run: bool, forecasts: bool) -> list[Installed]:
+    """Create what is missing, after a look at the room that the portal's limit leaves."""
+    given = kit()
+    missing = {
+        kind: _missing(api, kind, properties)
+        for kind, properties in (("tasks", given.tasks), ("deals", given.deals))
+    }
+    _check_room(api, {kind: len(properties) for kind, properties in missing.items()})
+    found: list[Installed] = []
+    for kind, properties in (("tasks", given.tasks), ("deals", given.deals)):
+        found += [Installed(f"{kind}.{p.name}", "exists") for p in properties if p not in missing[kind]]
+        if missing[kind] and not dry_run:
+            _ensure_group(api, kind, given.group)
+            inputs = [_property(p, given.group.name) for p in missing[kind]]
+            api.write("POST", api.paths.properties(kind, "/batch/create"), {"inputs": inputs})
+        status: Literal["created", "would create"] = "would create" if dry_run else "created"
+        found += [Installed(f"{kind}.{p.name}", status) for p in missing[kind]]
+    if forecasts:
+        found.append(_install_object(api, given.forecast_object, dry_run=dry_run))
+    return found
+
+
+def _missing(api: Api, kind: str, properties: tuple[_Named, ...]) -> list[_Named]:
+    there = {p["name"] for p in api.get(api.paths.properties(kind)).get("results", [])}
+    return [p for p in properties if p.name not in there]
+
+
+def _check_room(api: Api, wanted: dict[str, int]) -> None:
+    """Refuse before the first write where the tier has no room. A portal that tells no limit is taken at its word."""
+    if not any(wanted.values()):
+        return
+    try:
+        limits = api.get(api.paths.limits("custom-properties"))
+    except (RequestRefused, PermissionMissing):
+        return
+    for one in limits.get("byObjectType", []):
+        kind = {"0-3": "deals", "0-27": "tasks"}.get(str(one.get("objectTypeId", "")))
+        if kind and one.get("limit") is not None:
+            room = int(one["limit"]) - int(one.get("usage", 0))
+            if room < wanted[kind]:
+                raise RequestRefused(
+                    f"the portal has room for {max(room, 0)} more properties of {kind}, not for {wanted[kind]}",
+                    fix="archive properties that nobody uses, or raise the portal's limit",
+                )
+
+
+def _ensure_group(api: Api, kind: str, group: _Named) -> None:
+    there = {g["name"] for g in api.get(api.paths.properties(kind, "/groups")).get("results", [])}
+    if group.name not in there:
+        body = {"name": group.name, "label": group.label, "displayOrder": -1}
+        api.write("POST", api.paths.properties(kind, "/groups"), body)
+
+
+def _property(given: _Named, group: str) -> Json:
+    return {**given.model_dump(), "groupName": group, "formField": False}
+
+
+def _install_object(api: Api, given: _Object, *, dry_run: bool) -> Installed:
+    what = given.name
+    try:
+        schemas = api.get(api.paths.schemas()).get("results", [])
+    except PermissionMissing as refused:
+        return Installed(what, "not possible", str(refused))
+    if any(s.get("name") == given.name for s in schemas):
+        return Installed(what, "exists")
+    if dry_run:
+        return Installed(what, "would create", "needs an Enterprise portal")
+    body: dict[str, Any] = {  # Any: JSON
+        "name": given.name,
+        "labels": given.labels,
+        "primaryDisplayProperty": given.primaryDisplayProperty,
+        "requiredProperties": [given.primaryDisplayProperty],
+        "searchableProperties": [],
+        "associatedObjects": [],
+        "properties": [p.model_dump() for p in given.properties],
+    }
+    try:
+        api.write("POST", api.paths.schemas(), body)
+    except (PermissionMissing, RequestRefused) as refused:
+        return Installed(what, "not possible", str(refused))
+    return Installed(what, "created")

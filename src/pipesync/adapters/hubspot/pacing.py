@@ -1,0 +1,59 @@
+"""Requests spread so that HubSpot's rolling limits are used up, and not run into.
+
+A 429 costs more than waiting: HubSpot counts refused requests too, and an app with many of them can be held
+back for longer. The burst limit differs by tier and is learnt from the answers' headers; the search limit is
+five a second for the whole account and has no header, so one of the five is left to others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+
+_BURST = 100
+"""Requests in ten seconds that every tier has; used until the first answer says more."""
+_SEARCHES = 4
+
+
+class Pace:
+    """Rolling windows of one process. `sleep` and `clock` are the machine's unless a test hands in its own."""
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._clock, self._sleep = clock, sleep
+        self._burst, self._window = _BURST, 10.0
+        self._sent: deque[float] = deque()
+        self._searched: deque[float] = deque()
+
+    def wait(self, *, search: bool) -> None:
+        """Sleep until one more request fits."""
+        while (pause := self._pause(search=search)) > 0:
+            self._sleep(pause)
+        now = self._clock()
+        self._sent.append(now)
+        if search:
+            self._searched.append(now)
+
+    def _pause(self, *, search: bool) -> float:
+        now = self._clock()
+        pause = _until_free(self._sent, now, self._window, self._burst)
+        if search:
+            pause = max(pause, _until_free(self._searched, now, 1.0, _SEARCHES))
+        return pause
+
+    def learn(self, headers: Mapping[str, str]) -> None:
+        """Take the limits that an answer tells of."""
+        told = headers.get("X-HubSpot-RateLimit-Max", "")
+        if told.isdigit() and int(told) > 0:
+            self._burst = int(told)
+        interval = headers.get("X-HubSpot-RateLimit-Interval-Milliseconds", "")
+        if interval.isdigit() and int(interval) > 0:
+            self._window = int(interval) / 1000
+
+
+def _until_free(sent: deque[float], now: float, window: float, limit: int) -> float:
+    while sent and sent[0] <= now - window:
+        sent.popleft()
+    return sent[len(sent) - limit] + window - now if len(sent) >= limit else 0.0

@@ -1,0 +1,74 @@
+"""HubSpot's property values, which are all text, as the model's: money, moments, calendar dates of the portal."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+
+_CENT = Decimal("0.01")
+
+
+def moment(text: str) -> datetime:
+    """Read `2026-11-01T10:11:12.345Z` or milliseconds since 1970; HubSpot uses both. UTC; ValueError otherwise."""
+    if text.lstrip("-").isdigit():
+        return datetime.fromtimestamp(int(text) / 1000, UTC)
+    found = datetime.fromisoformat(text)
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+@lru_cache(maxsize=65536)
+def day(text: str, zone: str) -> date:
+    """Return the portal's calendar date: a close date is kept as a moment, near midnight of somewhere."""
+    if len(text) == 10 and text[4] == "-":
+        return date.fromisoformat(text)
+    return moment(text).astimezone(ZoneInfo(zone)).date()
+
+
+def from_day(value: date, zone: str) -> str:
+    """Return a moment that is this date in the portal: its noon, which no zone's clock change touches."""
+    noon = datetime.combine(value, time(12), ZoneInfo(zone))
+    return noon.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
+
+def money(text: str) -> Decimal:
+    try:
+        return Decimal(text).quantize(_CENT)
+    except InvalidOperation:
+        raise ValueError("not a sum of money") from None
+
+
+def typed(text: str | None, kind: pa.DataType, zone: str) -> Any:
+    """Return a property's value as the column's type; None for a blank. ValueError where it does not fit."""
+    if text is None or text == "":
+        return None
+    if pa.types.is_string(kind):
+        return text
+    if pa.types.is_timestamp(kind):
+        return moment(text).replace(tzinfo=None)
+    if pa.types.is_date(kind):
+        return day(text, zone)
+    if pa.types.is_decimal(kind):
+        return money(text)
+    if pa.types.is_boolean(kind):
+        return text.casefold() == "true"
+    if pa.types.is_integer(kind):
+        return int(Decimal(text))
+    return float(text)
+
+
+def as_text(text: str | None, kind: pa.DataType, zone: str) -> str | None:
+    """Return a past value as history writes it: dates ISO, money plain, times ISO with zone."""
+    if text is None or text == "":
+        return None
+    if pa.types.is_decimal(kind):
+        return str(money(text))
+    if pa.types.is_date(kind):
+        return day(text, zone).isoformat()
+    if pa.types.is_timestamp(kind):
+        return moment(text).isoformat().replace("+00:00", "Z")
+    return text
