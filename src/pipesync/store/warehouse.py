@@ -232,7 +232,7 @@ class Warehouse:
                 changed = self._count_changed(connection, stream, key, names)
                 if stream == "opportunities":
                     self._snapshot_changes(connection, until, replace=replace)
-                if replace or not key:
+                if replace or (not key and len(rows)):  # an empty page of such a stream means: as it was
                     self.execute(f'DELETE FROM "{stream}" WHERE connection = ?', [connection])
                     self.execute(
                         "DELETE FROM rejects WHERE connection = ? AND stream = ?", [connection, stream]
@@ -292,8 +292,10 @@ class Warehouse:
     def _delete(self, connection: str, stream: str, ids: Sequence[str]) -> None:
         if not ids:
             return
+        # What has no id of its own goes by the opportunity that it belongs to.
+        by = "id" if "id" in TABLES[stream].record.model_fields else "opportunity_id"
         self.execute(
-            f'DELETE FROM "{stream}" WHERE connection = ? AND id IN (SELECT unnest(?))',
+            f'DELETE FROM "{stream}" WHERE connection = ? AND {by} IN (SELECT unnest(?))',
             [connection, list(ids)],
         )
         if stream == "opportunities":
