@@ -57,6 +57,8 @@ def schema(stream: str) -> pa.Schema:
 def table(stream: str, rows: list[dict[str, Any]]) -> pa.Table:
     """Build a page's rows from plain values. Aware times become naive UTC; columns nobody gives are left out."""
     wanted = schema(stream)
+    if not rows:
+        return wanted.empty_table()
     given = {name for row in rows for name in row}
     fields = [f for f in wanted if f.name in given]
     columns = []

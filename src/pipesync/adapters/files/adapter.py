@@ -149,8 +149,6 @@ class FilesAdapter:
         tasks, forecasts = self._outbox.read()
         records = tasks.values() if stream == "own_tasks" else forecasts.values()
         rows = table(stream, [r.model_dump(exclude={"connection"}) for r in records])
-        if not rows.num_columns:
-            rows = schema(stream).empty_table()
         return Page(stream, rows, None, mode="replace", last=True)
 
     def own(
