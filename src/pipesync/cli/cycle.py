@@ -40,7 +40,7 @@ def pull(source: Source, full: bool, form: str) -> None:
 )
 @formatted("json")
 def plan(source: Source, out: Path | None, form: str) -> None:
-    """Show what apply would write: before, after, and why. Writes nothing."""
+    """Show what apply would write, and why. Writes nothing."""
     from pipesync import sync
     from pipesync.cli.opening import reading_from
     from pipesync.cli.output import Result, each, finish, note
@@ -75,7 +75,7 @@ def plan(source: Source, out: Path | None, form: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @formatted("json")
 def apply(file: Path | None, source: Source, limit: int | None, yes: bool, form: str) -> None:
-    """Write a plan (a kept FILE, or one made now) into the CRM."""
+    """Write a plan into the CRM: a kept FILE, or one made now."""
     from pipesync import sync
     from pipesync.cli import outcomes
     from pipesync.cli.opening import configuration
@@ -111,7 +111,10 @@ def apply(file: Path | None, source: Source, limit: int | None, yes: bool, form:
 @configured
 @formatted("json")
 def undo(run: str, source: Source, form: str) -> None:
-    """Take one run back: its tasks go, our fields get their earlier values where nobody changed them since."""
+    """Take one run back.
+
+    Its tasks go, and our fields get their earlier values where nobody changed them since.
+    """
     from pipesync import sync
     from pipesync.cli import outcomes
     from pipesync.cli.opening import configuration
@@ -132,7 +135,10 @@ def undo(run: str, source: Source, form: str) -> None:
 @configured
 @formatted("json")
 def sync(source: Source, form: str) -> None:
-    """The scheduled cycle: pull, rules, bottlenecks, forecast, plan and, in mode enforce, apply."""
+    """The scheduled cycle: pull, check, forecast, plan, apply.
+
+    Apply needs mode enforce and a connection whose `write:` is enabled; otherwise people read the plan.
+    """
     from pipesync import sync as cycle
     from pipesync.cli import outcomes
     from pipesync.cli.opening import configuration
@@ -152,7 +158,7 @@ def sync(source: Source, form: str) -> None:
 @configured
 @formatted("json")
 def status(source: Source, form: str) -> None:
-    """Tell how the last runs went, how fresh the warehouse is and what is unconfirmed."""
+    """Tell how the last runs went and what is unconfirmed."""
     from pipesync import sync
     from pipesync.cli import outcomes
     from pipesync.cli.opening import configuration

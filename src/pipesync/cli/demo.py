@@ -42,7 +42,10 @@ def demo(
     seed: int,
     form: str,
 ) -> None:
-    """Show the whole cycle: pull, check, forecast, plan, apply; then again, to see that nothing is left to do."""
+    """Walk through the whole cycle on a made-up company.
+
+    Pull, check, forecast, plan, apply; then again, to see that nothing is left to do; then a mended opportunity.
+    """
     import tempfile
 
     from pipesync.cli.output import Result, finish, note

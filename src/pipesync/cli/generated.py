@@ -17,18 +17,18 @@ def commands_page() -> str:
         "Exit codes: 0 done; 1 findings at or above `--fail-on`; 2 wrong use or configuration; "
         "3 the CRM refused or could not be reached; 4 partly done.\n",
     ]
-    for name, command in _walk(main, ("pipesync",)):
+    for name, command in walk(main, ("pipesync",)):
         context = click.Context(command, info_name=" ".join(name), terminal_width=100, max_content_width=100)
         parts.append(f"## {' '.join(name)}\n\n```\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
 
 
-def _walk(command: click.Command, name: tuple[str, ...]) -> list[tuple[tuple[str, ...], click.Command]]:
+def walk(command: click.Command, name: tuple[str, ...]) -> list[tuple[tuple[str, ...], click.Command]]:
     found = [(name, command)]
     if isinstance(command, click.Group):
         for key, child in sorted(command.commands.items()):
             if not child.hidden:
-                found += _walk(child, (*name, key))
+                found += walk(child, (*name, key))
     return found
 
 

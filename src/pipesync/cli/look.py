@@ -59,7 +59,10 @@ def check(source: Source, only: tuple[str, ...], fail_on: str | None, limit: int
 @reading
 @formatted("json", "csv")
 def bottlenecks(source: Source, form: str) -> None:
-    """Show where revenue waits, comes back or leaks, and what mending it would be worth."""
+    """Show where revenue waits, comes back or leaks, and why.
+
+    The most valuable to mend comes first.
+    """
     from pipesync import sync
     from pipesync.cli.opening import reading_from
     from pipesync.cli.output import Result, each, finish

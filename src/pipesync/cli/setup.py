@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from pipesync.cli.options import Source, configured, example, formatted
+from pipesync.cli.options import Source, configured, example, formatted, loud
 
 _HEAD = """\
 # pipesync.yaml: which CRMs, what may be written, which rules. Every key but `connections` has a default;
@@ -71,8 +71,12 @@ _NEXT = {
     "--adapter", type=click.Choice(list(_CONNECTIONS)), required=True, help="What the pipeline is kept in."
 )
 @click.option("--force", is_flag=True, help="Overwrite a pipesync.yaml that is there.")
+@loud
 def init(folder: Path, adapter: str, force: bool) -> None:
-    """Make a working folder: a commented pipesync.yaml that extends the shipped preset and mapping."""
+    """Make a working folder with a commented pipesync.yaml.
+
+    It extends the shipped preset and mapping, and lets nothing be written yet.
+    """
     from pipesync.errors import InputError, Place, Problem
 
     file = folder / "pipesync.yaml"
@@ -95,7 +99,7 @@ def init(folder: Path, adapter: str, force: bool) -> None:
 @configured
 @formatted("json")
 def doctor(source: Source, form: str) -> None:
-    """Check sign-in, fields, permissions and limits; each failure says how to mend it."""
+    """Check sign-in, fields, permissions and limits. Each failure says how to mend it."""
     from pipesync.adapters import open_adapter
     from pipesync.cli import outcomes
     from pipesync.cli.opening import configuration
