@@ -47,9 +47,12 @@ def folders(draw: st.DrawFn) -> dict[str, bytes]:
     for name, columns in COLUMNS.items():
         if name != "opportunities" and draw(st.integers(0, 2)) == 0:
             continue
-        kept = [c for c in columns if draw(st.integers(0, 40)) or draw(st.booleans())]
+        dropped = draw(st.sampled_from([*[""] * 60, *columns]))
+        kept = [c for c in columns if c != dropped]
         delimiter = draw(st.sampled_from([",", ",", ";"]))
         lines = [delimiter.join(kept)]
+        if draw(st.integers(0, 4)):
+            lines.append(delimiter.join(LIKELY.get(c, [""])[0] for c in kept))
         for _ in range(draw(st.integers(0, 5))):
             cells = [
                 draw(st.sampled_from(LIKELY[c]) if c in LIKELY and draw(st.integers(0, 4)) else CELL)
@@ -58,9 +61,9 @@ def folders(draw: st.DrawFn) -> dict[str, bytes]:
             quote = draw(st.booleans())
             lines.append(delimiter.join('"' + c.replace('"', '""') + '"' if quote else c for c in cells))
         text = draw(st.sampled_from(["\n", "\r\n"])).join(lines)
-        encoded = text.encode(draw(st.sampled_from(["utf-8", "utf-8", "utf-8-sig", "utf-16"])), "replace")
-        cut = draw(st.integers(0, 30))
-        files[f"{name}.csv"] = encoded[: len(encoded) * cut // 20] if cut < 20 else encoded
+        encoded = text.encode(draw(st.sampled_from([*["utf-8"] * 20, "utf-8-sig", "utf-16"])), "replace")
+        cut = draw(st.sampled_from([*[1.0] * 20, 0.0, 0.3, 0.6, 0.9]))
+        files[f"{name}.csv"] = encoded[: int(len(encoded) * cut)]
     return files
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -137,18 +138,18 @@ class Dataset:
         return InputError(Problem(f"no row of {text.path.name} could be read", Place(str(text.path)), fix))
 
     def _custom(self, text: sources.Text) -> pa.Array:
+        """Gather the site's own columns into one map per row."""
         wanted = self.mapping.streams["opportunities"].custom
         own = {name: column for name, column in wanted.items() if column in text.rows.schema.names}
+        count = len(text.rows)
         if not own:
-            return pa.array([[]] * len(text.rows), type=pa.map_(pa.string(), pa.string()))
-        keys = pa.array(list(own) * len(text.rows), pa.string())
-        columns = [text.rows[c].combine_chunks() for c in own.values()]
-        positions = pa.array(
-            [i * len(text.rows) + r for r in range(len(text.rows)) for i in range(len(columns))]
+            return pa.array([[]] * count, type=pa.map_(pa.string(), pa.string()))
+        cells = pa.concat_arrays([text.rows[c].combine_chunks() for c in own.values()])
+        by_row = np.arange(len(cells)).reshape(len(own), count).T.ravel()
+        offsets = pa.array(np.arange(0, len(cells) + 1, len(own)), pa.int32())
+        return pa.MapArray.from_arrays(
+            offsets, pa.array(list(own) * count, pa.string()), cells.take(pa.array(by_row))
         )
-        items = pa.concat_arrays(columns).take(positions)
-        offsets = pa.array(range(0, len(keys) + 1, len(own)), pa.int32())
-        return pa.MapArray.from_arrays(offsets, keys, items)
 
     def latest(self) -> datetime | None:
         """Return the latest moment at which something is known to have happened; None where nothing has."""
