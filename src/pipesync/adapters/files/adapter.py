@@ -103,26 +103,17 @@ class FilesAdapter:
         return [state for stream in self.streams for state in self._columns(stream)]
 
     def _columns(self, stream: str) -> Iterator[ColumnState]:
-        found = self._dataset.columns(stream)
-        derived = _DERIVED.get(stream, ())
-        if stream in _OWN or stream in ("stages", "pipelines") or (stream == "field_changes"):
-            derived = tuple(schema(stream).names)
-        if stream == "opportunities" and self._dataset.mapping.segments:
-            derived = (*derived, "segment")
-        mapped = (
-            self._dataset.mapping.streams[stream].fields if stream in self._dataset.mapping.streams else {}
-        )
-        tracked = tracked_fields(self._dataset) if stream == "opportunities" else set()
+        found, made = self._dataset.columns(stream), self._made(stream)
+        mapping = self._dataset.mapping.streams.get(stream)
+        fields = mapping.fields if mapping else {}
+        tracked = self._tracked() if stream == "opportunities" else frozenset()
         for column in schema(stream).names:
-            known = column in found or column in derived
-            history: HistoryKind = "none"
-            if stream == "opportunities" and known and (column in tracked or column in _LASTING):
-                history = "full"
-            if column in mapped and mapped[column].history:
-                history = mapped[column].history or "none"
-            detail = found.get(column) or (
-                "" if known else f"no column {mapped[column].field!r}" if column in mapped else "not mapped"
-            )
+            known = column in found or column in made
+            said = fields[column].history if column in fields else None
+            history: HistoryKind = said or ("full" if known and column in tracked else "none")
+            detail = found.get(column, "")
+            if not known:
+                detail = f"no column {fields[column].field!r}" if column in fields else "not mapped"
             yield ColumnState(
                 connection=self._name,
                 stream=stream,
@@ -132,18 +123,37 @@ class FilesAdapter:
                 detail=detail,
             )
 
+    def _made(self, stream: str) -> Sequence[str]:
+        """Return the columns of a stream that need none in a file."""
+        if stream in ("stages", "pipelines", "field_changes", *_OWN):
+            return tuple(schema(stream).names)
+        if stream == "opportunities":
+            segment = ("segment",) if self._dataset.mapping.segments else ()
+            return ("pipeline", "stage", "is_closed", "is_won", "custom", *segment)
+        if stream not in self._dataset.files:
+            return ()
+        return {"activities": ("id", "is_done"), "line_items": ("id",), "leads": ("id",)}.get(stream, ())
+
+    def _tracked(self) -> frozenset[str]:
+        """Return the fields whose past is known: told by a history, fixed at creation, or the same for all."""
+        tracked = {"id", "created_at", "closed_at", "is_closed", "is_won"} | tracked_fields(self._dataset)
+        return frozenset(
+            tracked if "pipeline" in self._dataset.columns("opportunities") else {*tracked, "pipeline"}
+        )
+
     def pull(self, stream: str, cursor: Cursor | None, until: datetime) -> Iterator[Page]:
         """Yield one page: the whole stream, or nothing where its files are what they were."""
         if stream in _OWN:
             yield self._own_page(stream)
             return
         now = f"{_READING}:{self._dataset.fingerprint(*sources_of(stream))}"
-        # A stream without a key is always given whole: merging nothing into it would empty it.
-        if now == cursor and TABLES[stream].key:
+        if stream == "activities":  # what is planned becomes past as the clock moves
+            now += f":{until.isoformat()}"
+        if now == cursor:
             yield Page(stream, schema(stream).empty_table(), now, last=True)
             return
         rows, rejects = build(self._dataset, stream, until)
-        yield Page(stream, rows, now, mode="replace", rejects=rejects, requests=0, last=True)
+        yield Page(stream, rows, now, mode="replace", rejects=rejects, last=True)
 
     def _own_page(self, stream: str) -> Page:
         tasks, forecasts = self._outbox.read()
@@ -187,13 +197,3 @@ class FilesAdapter:
 
     def close(self) -> None:
         """Nothing is held open between calls."""
-
-
-_DERIVED = {
-    "opportunities": ("pipeline", "stage", "is_closed", "is_won", "custom"),
-    "activities": ("id", "is_done"),
-    "line_items": ("id",),
-    "leads": ("id",),
-}
-_LASTING = ("id", "created_at", "closed_at", "is_closed", "is_won")
-"""Never change, or are known for every moment from the two times."""

@@ -97,24 +97,8 @@ class Dataset:
         if source not in self.files:
             return Loaded(pa.table({"row": pa.array([], pa.int64())}), ())
         text = self.text(source)
-        columns = self.columns(source)
-        fields = self.mapping.streams[source].fields
-        kinds = {f.name: f.type for f in schema(_stream(source))}
-        parsed = {
-            name: parse(
-                translated(text.rows[column], fields[name]), name, kinds.get(name, pa.string()), self.clock
-            )
-            for name, column in columns.items()
-        }
         faults = Faults(len(text.rows))
-        for one in parsed.values():
-            faults.add(one.bad, one.reason)
-        needed = [n for n in needed_columns(source) if n in parsed and (source, n) not in _MAY_BE_BLANK]
-        for name in needed:
-            faults.add(
-                pc.and_(parsed[name].values.is_null(), pc.invert(parsed[name].bad)), f"{name} is blank"
-            )
-        values = {name: one.values for name, one in parsed.items()}
+        values = self._typed(source, text, faults)
         if source == "opportunities":
             values["custom"] = self._custom(text)
             _check_outcome(values, faults)
@@ -122,13 +106,29 @@ class Dataset:
             known = self.load("opportunities").rows["id"]
             orphan = pc.invert(pc.is_in(values["opportunity_id"], value_set=known.combine_chunks()))
             faults.add(orphan, "no readable opportunity has this opportunity_id")
-        if key := [k for k in TABLES[source].key if k in values] if source in TABLES else []:
+        key = TABLES[source].key if source in TABLES else ()
+        if key and set(key) <= values.keys():
             faults.add(_repeats(values, key, faults.good()), f"{' and '.join(key)} came before in this file")
-        rows = pa.table({**values, "row": pa.array(range(len(text.rows)), pa.int64())}).filter(faults.good())
+        rows = pa.table({**values, "row": pa.array(np.arange(len(text.rows)))}).filter(faults.good())
         if source == "opportunities" and not len(rows) and (len(text.rows) or text.broken):
             raise self._unreadable(text, faults)
         rejects = (*text.broken, *(Reject(text.where(i), why, text.raw(i)) for i, why in faults.found()))
         return Loaded(rows, rejects)
+
+    def _typed(self, source: str, text: sources.Text, faults: Faults) -> dict[str, pa.Array]:
+        """Read every mapped column as what it is to the model."""
+        fields = self.mapping.streams[source].fields
+        kinds = {f.name: f.type for f in schema(_stream(source))}
+        needed = needed_columns(source)
+        values = {}
+        for name, column in self.columns(source).items():
+            cells = translated(text.rows[column], fields[name])
+            one = parse(cells, name, kinds.get(name, pa.string()), self.clock)
+            faults.add(one.bad, one.reason)
+            if name in needed and (source, name) not in _MAY_BE_BLANK:
+                faults.add(pc.and_(one.values.is_null(), pc.invert(one.bad)), f"{name} is blank")
+            values[name] = one.values
+        return values
 
     def _unreadable(self, text: sources.Text, faults: Faults) -> InputError:
         """Nothing at all could be read: that is a wrong mapping, not a matter of rows."""
@@ -175,7 +175,6 @@ class Faults:
     """The first reason against each row."""
 
     def __init__(self, rows: int) -> None:
-        self._rows = rows
         self._reasons: list[str] = []
         self._first = pa.nulls(rows, pa.int32())
 
@@ -232,13 +231,10 @@ def _check_outcome(values: dict[str, pa.Array], faults: Faults) -> None:
 
 def _repeats(values: dict[str, pa.Array], key: Sequence[str], good: pa.Array) -> pa.Array:
     """Mark every good row whose key a good row before it has."""
-    rows = pa.table({**{k: values[k] for k in key}, "row": pa.array(range(len(good)), pa.int64())}).filter(
-        good
-    )
+    position = pa.array(np.arange(len(good)))
+    rows = pa.table({**{k: values[k] for k in key}, "row": position}).filter(good)
     first = rows.group_by(list(key), use_threads=False).aggregate([("row", "min")])["row_min"]
-    return pc.and_(
-        good, pc.invert(pc.is_in(pa.array(range(len(good)), pa.int64()), value_set=first.combine_chunks()))
-    )
+    return pc.and_(good, pc.invert(pc.is_in(position, value_set=first.combine_chunks())))
 
 
 # --- Opening ----------------------------------------------------------------------------------------------------

@@ -345,6 +345,17 @@ def _next_steps(rng: np.random.Generator, company: Company, facts: _Facts) -> pa
 # --- Its mapping ------------------------------------------------------------------------------------------------
 
 
+_LASTING = {
+    "name": "name",
+    "account_id": "account_id",
+    "currency": "currency",
+    "pipeline": "pipeline",
+    "type": "type",
+    "source": "lead_source",
+    "product": "product",
+}
+
+
 def _mapping(company: Company) -> str:
     lines = [
         "# What the files of this made-up company mean. Columns are as in the shipped mapping.",
@@ -353,6 +364,11 @@ def _mapping(company: Company) -> str:
         f"as_of: {company.as_of:%Y-%m-%dT%H:%M:%SZ}",
         "currency: EUR",
         "timezone: UTC",
+        "",
+        "streams:",
+        "  opportunities:",
+        "    fields:                       # these never change here, so that their past is known",
+        *(f"      {name}: {{field: {column}, history: full}}" for name, column in _LASTING.items()),
         "",
         "pipelines:",
     ]
