@@ -325,6 +325,29 @@ class Finding(Record):
         return self.subject_id if self.level == "opportunity" else None
 
 
+class StandingFinding(Record):
+    """A finding's life in the ledger, by (connection, rule, level, subject_id)."""
+
+    rule: str
+    level: Level = "opportunity"
+    subject_id: str
+    status: Literal["pending", "open", "resolved"] = "open"
+    episode: int = 1
+    """Counts the times that it opened."""
+    severity: Severity
+    owner_id: str | None = None
+    message: str = ""
+    amount: Money | None = None
+    first_seen: Moment
+    """When this episode began."""
+    last_seen: Moment
+    resolved_at: Moment | None = None
+    runs: int = 1
+    """Runs in a row in which it fired."""
+    clean_runs: int = 0
+    """Runs in a row in which it was clear, while still open."""
+
+
 class Bottleneck(Record):
     """Where revenue waits or leaks, and what mending it would be worth."""
 

@@ -50,7 +50,7 @@ _HOME = "home currency"
 _ALL = (
     # --- What it is
     Column("id", "text", "The CRM's id of the opportunity", history="fixed"),
-    Column("name", "text", "Name", needs=_o("name"), history="fixed"),
+    Column("name", "text", "Name; the id where it has none", history="fixed"),
     Column("account_id", "text", "Account", needs=_o("account_id"), history="fixed"),
     Column("account_name", "text", "Name of the account", needs=("accounts.name",), history="fixed"),
     Column("pipeline", "category", "Pipeline", needs=_o("pipeline"), history="fixed"),

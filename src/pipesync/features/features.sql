@@ -2,7 +2,7 @@
 
 CREATE OR REPLACE TEMP TABLE features AS
 SELECT
-    o.id, o.name, o.account_id, a.name AS account_name, o.pipeline, o.type, o.source, o.product, o.segment, o.currency,
+    o.id, coalesce(o.name, o.id) AS name, o.account_id, a.name AS account_name, o.pipeline, o.type, o.source, o.product, o.segment, o.currency,
     o.custom,
 
     NOT o.is_closed AS is_open, o.is_won, o.is_closed, o.created_at,

@@ -1,0 +1,294 @@
+"""Run the rules: one statement judges every rule of a level, a second fetches the rows that fired.
+
+Nothing here decides what is done about a finding; see `lifecycle` for how findings live and `plan` for tasks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import pandas as pd
+from sqlglot import exp
+
+from pipesync.features import Features
+from pipesync.model import SEVERITIES, Evidence, Finding, Level, Severity, StandingFinding
+from pipesync.rules.compile import Compiler, column
+from pipesync.rules.conditions import All, AnyOf, Condition, Field, Leaf, Not, Parameter
+from pipesync.rules.format import Rule
+from pipesync.rules.levels import LEVELS
+from pipesync.rules.messages import is_blank, render, show
+from pipesync.store.warehouse import Warehouse
+
+WEIGHTS: Mapping[Severity, int] = {"info": 0, "low": 1, "medium": 3, "high": 6, "critical": 10}
+"""What a finding takes off an opportunity's ten points of hygiene."""
+
+Subject = tuple[str, Level, str]
+"""Rule, level, subject: what a finding is about, across runs."""
+
+
+@dataclass(frozen=True)
+class RuleResult:
+    """What one rule said: how many rows in its scope fired, were clear, or could not be judged."""
+
+    id: str
+    title: str
+    status: str
+    severity: Severity
+    level: Level
+    fired: int
+    clear: int
+    unknown: int
+    blame: tuple[str, ...] = ()
+    """Fields that could not be read, where that left rows unknown."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the rules say as of a moment. `score`: hygiene of the open pipeline, 0 to 100, weighted by amount."""
+
+    connection: str
+    as_of: datetime
+    rules: tuple[RuleResult, ...]
+    findings: tuple[Finding, ...]
+    score: float
+    open: int
+    """Open opportunities, of which the breaker takes its share."""
+    unknown: frozenset[Subject] = frozenset()
+    """Standing findings that this run could not judge: they neither fire nor resolve."""
+
+
+def evaluate(
+    warehouse: Warehouse,
+    features: Features,
+    rules: Iterable[Rule],
+    *,
+    stages: pd.DataFrame | None = None,
+    standing: Sequence[StandingFinding] = (),
+) -> Evaluation:
+    """Judge every rule over the session's `features`, and stage rules over `stages` (of `analysis.stages`).
+
+    `standing` are the ledger's findings: an open one keeps its first_seen and episode.
+    """
+    known = {(s.rule, s.level, s.subject_id): s for s in standing}
+    currency = next(
+        (c.currency for c in warehouse.connections() if c.connection == features.connection), None
+    )
+    results: list[RuleResult] = []
+    findings: list[Finding] = []
+    unknown: set[Subject] = set()
+    by_level: dict[Level, list[Rule]] = {}
+    for rule in rules:
+        by_level.setdefault(rule.level, []).append(rule)
+    for level, some in by_level.items():
+        table = "features"
+        if level == "stage":
+            if stages is None:
+                continue
+            warehouse.register("portfolio", _stage_rows(stages))
+            table = "portfolio"
+        judge(warehouse, some, table, features.unknown if level == "opportunity" else frozenset())
+        results += _counts(warehouse, some, features.unknown if level == "opportunity" else frozenset())
+        fired = _fired(warehouse, some, table)
+        findings += _findings(fired, features, known, currency)
+        unknown |= _unjudged(
+            warehouse, some, [k for k, s in known.items() if k[1] == level and s.status != "resolved"]
+        )
+    open_count, score = _score(warehouse, findings)
+    order = {s: i for i, s in enumerate(SEVERITIES)}
+    findings.sort(key=lambda f: (-order[f.severity], -(f.amount or Decimal(0)), f.rule, f.subject_id))
+    results.sort(key=lambda r: r.id)
+    return Evaluation(
+        features.connection,
+        features.as_of,
+        tuple(results),
+        tuple(findings),
+        score,
+        open_count,
+        frozenset(unknown),
+    )
+
+
+def judge(warehouse: Warehouse, rules: Sequence[Rule], table: str, unknown: frozenset[str]) -> None:
+    """Make the temporary table `judged`: subject, and per rule (by position) `a` in scope, `v` verdict."""
+    subject = column("id") if table == "features" else column("subject_id")
+    selected: list[exp.Expr] = [exp.alias_(subject, "subject")]
+    for i, rule in enumerate(rules):
+        compiler = Compiler(rule, unknown)
+        scope = compiler.condition(rule.applies_to)
+        if rule.min_n and table != "features":
+            scope = exp.and_(scope, exp.GTE(this=column("n"), expression=exp.Literal.number(rule.min_n)))
+        selected.append(exp.alias_(scope, f"a{i}"))
+        selected.append(exp.alias_(exp.and_(scope.copy(), compiler.condition(rule.when)), f"v{i}"))
+        selected.append(exp.alias_(exp.cast(compiler.severity(), "VARCHAR"), f"s{i}"))
+    body = exp.select(*selected).from_(table).sql(dialect="duckdb")
+    warehouse.execute(f"CREATE OR REPLACE TEMP TABLE judged AS {body}")
+
+
+def _stage_rows(stages: pd.DataFrame) -> pd.DataFrame:
+    names = [n for n in LEVELS["stage"] if n in stages]
+    rows = stages[names].copy()
+    rows["subject_id"] = stages["pipeline"].fillna("") + "/" + stages["stage"]
+    rows["n"] = stages["visits"]
+    rows["amount"] = stages["wip_amount"].round(2)
+    rows["owner_id"] = None
+    return rows
+
+
+def _counts(warehouse: Warehouse, rules: Sequence[Rule], unknown: frozenset[str]) -> list[RuleResult]:
+    counted = ", ".join(
+        f"count_if(v{i}), count_if(a{i} AND v{i} IS FALSE), count_if(a{i} IS NOT FALSE AND v{i} IS NULL)"
+        for i in range(len(rules))
+    )
+    row = warehouse.rows(f"SELECT {counted} FROM judged")[0]
+    results = []
+    for i, rule in enumerate(rules):
+        fired, clear, open_ = row[3 * i : 3 * i + 3]
+        blame = tuple(sorted(rule.fields & unknown)) if open_ else ()
+        results.append(
+            RuleResult(
+                rule.id, rule.title, rule.status, rule.severity, rule.level, fired, clear, open_, blame
+            )
+        )
+    return results
+
+
+Fired = tuple[Rule, Severity, Mapping[str, Any]]  # Any: a row of the level's table
+
+
+def _fired(warehouse: Warehouse, rules: Sequence[Rule], table: str) -> list[Fired]:
+    """Fetch the rows that fired with the columns that their texts and evidence need; superseded ones are left out."""
+    columns = LEVELS[rules[0].level]
+    needed = {"amount", "owner_id"}
+    for rule in rules:
+        for template in (rule.message, rule.subject, rule.propose):
+            needed |= template.fields if template else set()
+        needed |= rule.fields
+    names = sorted({n.split(".")[0] for n in needed} & (set(columns) | {"amount", "owner_id"}))
+    flags = ", ".join(f"v{i}, s{i}" for i in range(len(rules)))
+    key = "id" if table == "features" else "subject_id"
+    read = ", ".join(f't."{n}"' for n in names)
+    rows = warehouse.rows(
+        f"SELECT subject, {flags}, {read} FROM judged JOIN {table} AS t ON t.{key} = subject "
+        f"WHERE {' OR '.join(f'v{i}' for i in range(len(rules)))} ORDER BY subject"
+    )
+    found: list[Fired] = []
+    for row in rows:
+        values = dict(zip(names, row[1 + 2 * len(rules) :], strict=True))
+        values["subject"] = row[0]
+        hits = [(rule, row[2 + 2 * i]) for i, rule in enumerate(rules) if row[1 + 2 * i]]
+        hidden = {r for rule, _ in hits for r in rule.supersedes}
+        found += [(rule, severity, values) for rule, severity in hits if rule.id not in hidden]
+    return found
+
+
+def _findings(
+    fired: Sequence[Fired],
+    features: Features,
+    known: Mapping[Subject, StandingFinding],
+    currency: str | None,
+) -> list[Finding]:
+    found = []
+    for rule, severity, row in fired:
+        before = known.get((rule.id, rule.level, row["subject"]))
+        is_standing = before is not None and before.status != "resolved"
+        amount = row.get("amount")
+        found.append(
+            Finding.model_construct(
+                connection=features.connection,
+                rule=rule.id,
+                level=rule.level,
+                subject_id=row["subject"],
+                severity=severity,
+                owner_id=row.get("owner_id"),
+                message=render(rule.message, row, currency),
+                headline=render(rule.subject, row, currency) if rule.subject else "",
+                amount=None if is_blank(amount) else Decimal(str(amount)),
+                currency=currency,
+                evidence=evidence(rule, row, currency),
+                first_seen=before.first_seen if before and is_standing else features.as_of,
+                episode=before.episode + (not is_standing) if before else 1,
+            )
+        )
+    return found
+
+
+def evidence(rule: Rule, row: Mapping[str, Any], currency: str | None) -> tuple[Evidence, ...]:
+    """Return the leaves of `when` that speak for the verdict, with the values that they met."""
+    return tuple(_evidence(rule.when, rule, row, currency))
+
+
+def _evidence(
+    condition: Condition, rule: Rule, row: Mapping[str, Any], currency: str | None
+) -> list[Evidence]:
+    if isinstance(condition, Not):
+        return _evidence(condition.part, rule, row, currency)
+    if isinstance(condition, All | AnyOf):
+        return [e for part in condition.parts for e in _evidence(part, rule, row, currency)]
+    value = row.get(condition.field)
+    kinds = {
+        "money": "money",
+        "date": "date",
+        "moment": "date",
+        "number": "number",
+        "integer": "number",
+        "days": "number",
+    }
+    shown = None if is_blank(value) else show(value, kinds.get(condition.kind, "text"), currency)
+    return [
+        Evidence.model_construct(
+            connection="", field=condition.field, value=shown, test=_in_words(condition, rule)
+        )
+    ]
+
+
+def _in_words(leaf: Leaf, rule: Rule) -> str:
+    value = leaf.value
+    if isinstance(value, Parameter):
+        value = rule.params.get(value.name, value.name)
+    if isinstance(value, Field):
+        shown = f"{value.name} x {value.times:g}" if value.times != 1 else value.name
+    elif isinstance(value, tuple):
+        shown = ", ".join(map(str, value))
+    else:
+        shown = str(value)
+    return f"{leaf.operator} {shown}" + (" or missing" if leaf.or_missing else "")
+
+
+def _unjudged(warehouse: Warehouse, rules: Sequence[Rule], standing: Sequence[Subject]) -> set[Subject]:
+    """Return the standing findings on which a rule has no verdict now (also where its subject is gone from view)."""
+    position = {rule.id: i for i, rule in enumerate(rules)}
+    asked = [s for s in standing if s[0] in position]
+    if not asked:
+        return set()
+    warehouse.register("asked", pd.DataFrame({"subject": sorted({s[2] for s in asked})}))
+    flags = ", ".join(f"a{i} IS NOT FALSE AND v{i} IS NULL" for i in range(len(rules)))
+    rows = warehouse.rows(f"SELECT subject, {flags} FROM judged SEMI JOIN asked USING (subject)")
+    unjudged = {row[0]: row[1:] for row in rows}
+    return {s for s in asked if s[2] in unjudged and unjudged[s[2]][position[s[0]]]}
+
+
+def _score(warehouse: Warehouse, findings: Sequence[Finding]) -> tuple[int, float]:
+    """Return (open opportunities, score): 100 less the share of ten points each that findings take, by amount.
+
+    An opportunity without an amount weighs as much as the mean of the others.
+    """
+    rows = warehouse.rows("SELECT id, amount::DOUBLE FROM features WHERE is_open")
+    if not rows:
+        return 0, 100.0
+    known = [a for _, a in rows if a is not None and a > 0]
+    mean = sum(known) / len(known) if known else 1.0
+    taken: Counter[str] = Counter()
+    for finding in findings:
+        if finding.level == "opportunity":
+            taken[finding.subject_id] += WEIGHTS[finding.severity]
+    total = lost = 0.0
+    for subject, amount in rows:
+        weight = amount if amount is not None and amount > 0 else mean
+        total += 10 * weight
+        lost += min(10, taken[subject]) * weight
+    return len(rows), round(100 * (1 - lost / total), 1)

@@ -1,0 +1,99 @@
+"""Texts of findings and tasks: `{field}`, `{field:filter}`, and `{field:filter|words for a blank}`.
+
+A template names fields and filters and can do nothing else. Both are checked when the rule is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+from pipesync.features.columns import Column
+from pipesync.yamlsource import nearest
+
+_SLOT = re.compile(r"\{(?P<field>[^{}:|]*)(?::(?P<filter>[^{}|]*))?(?:\|(?P<blank>[^{}]*))?\}")
+FILTERS = ("text", "money", "date", "number", "percent")
+
+
+@dataclass(frozen=True)
+class Slot:
+    field: str
+    filter: str
+    blank: str
+
+
+@dataclass(frozen=True)
+class Template:
+    parts: tuple[str | Slot, ...]
+
+    @property
+    def fields(self) -> frozenset[str]:
+        return frozenset(p.field for p in self.parts if isinstance(p, Slot))
+
+
+def parse_template(text: str, columns: Mapping[str, Column]) -> tuple[Template, list[tuple[str, str]]]:
+    """Return the template, and (message, fix) for each thing that is wrong with it."""
+    parts: list[str | Slot] = []
+    wrong = []
+    end = 0
+    for found in _SLOT.finditer(text):
+        parts.append(text[end : found.start()])
+        end = found.end()
+        name, kind = found["field"].strip(), (found["filter"] or "").strip()
+        column = columns.get(name)
+        if column is None and not name.startswith("custom."):
+            wrong.append((f"unknown field {name!r} in the text", nearest(name, columns)))
+            continue
+        if kind and kind not in FILTERS:
+            wrong.append((f"unknown filter {kind!r} in the text", nearest(kind, FILTERS)))
+            continue
+        parts.append(Slot(name, kind or _usual(column), found["blank"] or "–"))
+    parts.append(text[end:])
+    rest = "".join(p for p in parts if isinstance(p, str))
+    if "{" in rest or "}" in rest:
+        wrong.append(("a brace in the text is not closed", "write {field} or {field:filter}"))
+    return Template(tuple(p for p in parts if p != "")), wrong
+
+
+def _usual(column: Column | None) -> str:
+    kinds = {
+        "money": "money",
+        "date": "date",
+        "moment": "date",
+        "number": "number",
+        "integer": "number",
+        "days": "number",
+    }
+    return kinds.get(column.kind, "text") if column else "text"
+
+
+def render(template: Template, row: Mapping[str, Any], currency: str | None = None) -> str:
+    """Fill a template with a row's values. The same row gives the same text, whatever day it is."""
+    return "".join(p if isinstance(p, str) else _slot(p, row, currency) for p in template.parts)
+
+
+def _slot(slot: Slot, row: Mapping[str, Any], currency: str | None) -> str:
+    value = row.get(slot.field)
+    if slot.field.startswith("custom."):
+        value = (row.get("custom") or {}).get(slot.field.removeprefix("custom."))
+    return slot.blank if is_blank(value) else show(value, slot.filter, currency)
+
+
+def is_blank(value: object) -> bool:
+    return value is None or value != value or value == ""
+
+
+def show(value: Any, kind: str, currency: str | None = None) -> str:
+    """Write one value: money with thousands and currency, dates as `23 Nov 2026`, numbers without noise."""
+    if kind == "money":
+        return f"{float(value):,.0f} {currency or ''}".rstrip()
+    if kind == "date" and isinstance(value, date | datetime):
+        return f"{value.day} {value:%b %Y}"
+    if kind == "percent":
+        return f"{float(value):.0%}"
+    if kind == "number" and isinstance(value, int | float):
+        return f"{value:,.1f}".removesuffix(".0")
+    return str(value)

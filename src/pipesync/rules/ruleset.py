@@ -1,0 +1,142 @@
+"""Which rules run: presets of shipped rules, a site's own folders, and its changes to single rules.
+
+A rule file that is wrong never stops the good ones: it is named in `RuleSet.problems`, and `strict` makes an error
+of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipesync._paths import shipped
+from pipesync.config import Config, RuleSetting
+from pipesync.errors import InputError, Place, Problem
+from pipesync.rules.format import Rule, load_rule, with_setting
+from pipesync.yamlsource import nearest, read, validate
+
+PRESETS = ("recommended", "strict", "all")
+_AREAS = ("hygiene", "bottleneck", "forecast")
+
+
+class Preset(BaseModel):
+    """A preset file: rules by id, `all: true` for every shipped one, and changes to them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: str
+    title: str
+    all: bool = False
+    rules: tuple[str, ...] = ()
+    settings: dict[str, RuleSetting] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """The rules of a site, by id."""
+
+    rules: dict[str, Rule]
+    problems: tuple[Problem, ...] = ()
+    sources: dict[str, str] = field(default_factory=dict)
+    """Rule id -> where it comes from: a preset or a folder."""
+
+    def __iter__(self) -> Iterator[Rule]:
+        return iter(self.rules.values())
+
+    def __len__(self) -> int:
+        return len(self.rules)
+
+    def __getitem__(self, rule: str) -> Rule:
+        if rule not in self.rules:
+            raise InputError(Problem(f"no rule {rule!r} is on", fix=nearest(rule, self.rules)))
+        return self.rules[rule]
+
+    def only(self, ids: Sequence[str]) -> RuleSet:
+        """Return the set of these rules alone; InputError for one that is not there."""
+        return RuleSet({i: self[i] for i in ids}, self.problems, self.sources)
+
+
+def rule_files(folder: Path) -> dict[str, Path]:
+    """Return rule id -> file for every rule file below a folder; presets and playbooks are not rules."""
+    return {
+        ".".join(path.relative_to(folder).with_suffix("").parts): path
+        for path in sorted(folder.rglob("*.yaml"))
+        if path.relative_to(folder).parts[0] not in ("presets", "playbooks") and not path.name.startswith(".")
+    }
+
+
+def load(config: Config | None = None, *, strict: bool = False) -> RuleSet:
+    """Return the rules that a configuration asks for; without one the recommended preset."""
+    home = shipped("rules")
+    available = rule_files(home)
+    chosen: dict[str, tuple[Path, Path, str]] = {}
+    settings: dict[str, list[RuleSetting]] = {}
+    problems: list[Problem] = []
+    for name in config.extends if config else ("pipesync:recommended",):
+        path = _preset_file(name, config)
+        preset = validate(Preset, read(path))
+        ids = tuple(available) if preset.all else preset.rules
+        for rule in ids:
+            if rule not in available:
+                problems.append(Problem(f"no rule {rule!r}", Place(str(path)), nearest(rule, available)))
+            else:
+                chosen[rule] = (available[rule], home, name)
+        for rule, setting in preset.settings.items():
+            settings.setdefault(rule, []).append(setting)
+    for folder in config.rule_folders if config else ():
+        own = config.path(folder) if config else folder
+        if not own.is_dir():
+            raise InputError(Problem("no such folder of rules", Place(str(own)), "correct `rule_folders`"))
+        chosen |= {rule: (path, own, str(own)) for rule, path in rule_files(own).items()}
+    for rule, setting in (config.rules if config else {}).items():
+        if rule not in chosen and rule not in available:
+            problems.append(
+                Problem(
+                    f"`rules:` speaks of {rule!r}, which is no rule",
+                    Place("pipesync.yaml"),
+                    nearest(rule, available),
+                )
+            )
+            continue
+        if rule not in chosen and setting.enabled:
+            chosen[rule] = (available[rule], home, "rules")
+        settings.setdefault(rule, []).append(setting)
+    loaded = _read_all(chosen, settings, problems)
+    if problems and strict:
+        raise InputError(*problems)
+    return RuleSet(loaded, tuple(problems), {r: chosen[r][2] for r in loaded})
+
+
+def _preset_file(name: str, config: Config | None) -> Path:
+    kind, _, rest = name.partition(":")
+    if kind == "pipesync":
+        if rest not in PRESETS:
+            raise InputError(
+                Problem(f"no preset {name!r}", fix=nearest(name, [f"pipesync:{p}" for p in PRESETS]))
+            )
+        return shipped("rules") / "presets" / f"{rest}.yaml"
+    return config.path(Path(name)) if config else Path(name)
+
+
+def _read_all(
+    chosen: dict[str, tuple[Path, Path, str]],
+    settings: dict[str, list[RuleSetting]],
+    problems: list[Problem],
+) -> dict[str, Rule]:
+    loaded: dict[str, Rule] = {}
+    for rule_id, (path, folder, _) in sorted(chosen.items()):
+        if any(not s.enabled for s in settings.get(rule_id, ())):
+            continue
+        try:
+            rule = load_rule(path, folder)
+        except InputError as error:
+            problems += error.problems
+            continue
+        for setting in settings.get(rule_id, ()):
+            rule, wrong = with_setting(rule, severity=setting.severity, params=setting.params)
+            problems += [Problem(f"rules: {rule_id}: {text}", Place("pipesync.yaml")) for text in wrong]
+        loaded[rule_id] = rule
+    return loaded
