@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pipesync.sandbox.company import plants, tables
+from pipesync.sandbox.company.shape import SLOW_STAGE
 from pipesync.sandbox.company.simulate import simulate
 
 AS_OF = datetime(2026, 11, 16, 8, tzinfo=UTC)
@@ -52,7 +53,7 @@ def generate(
     return Planted(
         as_of=as_of,
         rules={rule: tuple(tables.opportunity_ids(rows).to_pylist()) for rule, rows in planted.items()},
-        slow_stage=("New business", "Security review"),
+        slow_stage=("New business", SLOW_STAGE),
         rework=("New business", "Propose", "Discover"),
         opportunities=opportunities,
         open=int(company.is_open.sum()),

@@ -20,20 +20,21 @@ class Step(NamedTuple):
     back: float = 0.0
 
 
+SLOW_STAGE = "Security review"
+"""Where revenue waits longest, on purpose."""
 PIPELINES: dict[str, tuple[Step, ...]] = {
     "New business": (
         Step("Qualify", "early", 0.1, "pipeline", 12, 0.64),
         Step("Discover", "early", 0.25, "pipeline", 18, 0.70, 0.03),
         # The rework loop: proposals that were made before the need was understood.
         Step("Propose", "middle", 0.5, "best_case", 14, 0.60, 0.22),
-        # The deliberately slow stage.
-        Step("Security review", "middle", 0.6, "best_case", 48, 0.86, 0.01),
+        Step(SLOW_STAGE, "middle", 0.6, "best_case", 55, 0.86, 0.01),
         Step("Negotiate", "late", 0.8, "commit", 16, 0.78, 0.03),
     ),
     "Renewals": (
-        Step("Renewal due", "early", 0.4, "pipeline", 40, 0.94),
-        Step("In review", "middle", 0.6, "best_case", 20, 0.91, 0.02),
-        Step("Contract sent", "late", 0.85, "commit", 14, 0.93),
+        Step("Renewal due", "early", 0.4, "pipeline", 24, 0.94),
+        Step("In review", "middle", 0.6, "best_case", 15, 0.91, 0.02),
+        Step("Contract sent", "late", 0.85, "commit", 11, 0.93),
     ),
 }
 RENEWALS = 1

@@ -17,6 +17,7 @@ from pipesync.sandbox.company.shape import (
     PIPELINES,
     RENEWALS,
     REPS_PER_TEAM,
+    SLOW_STAGE,
     SHARE_OF_RENEWALS,
     SOURCE_LIFT,
     SOURCES,
@@ -40,6 +41,8 @@ REPS = len(TEAMS) * REPS_PER_TEAM
 LEAVER = REPS - 1
 """The rep who has left."""
 _LEFT_AT = -70.0
+_SHORT_OF_HANDS = 32
+"""Business days since when the slow stage has been short of reviewers."""
 
 
 @dataclass
@@ -143,11 +146,12 @@ def _move(
     median = np.asarray([s.median_days for s in steps])[at]
     # What will be lost stays longer, which is the signal that age carries.
     stay = median * np.exp(SPREAD * rng.normal(size=len(who))) * np.where(goes_on | goes_back, 1.0, 1.35)
-    # The slow stage has lost a reviewer: its queue has grown over the last weeks.
-    slow = (median == max(s.median_days for s in steps)) & (now[who] > -45) & (len(steps) > 3)
-    stay = np.where(slow, stay * 3, stay)
-    stay = np.minimum(stay, longest(median) * rng.uniform(0.97, 1.0, len(who)))
-    leaves = now[who] + np.maximum(stay, 0.05)
+    longest_stay = longest(median) * rng.uniform(0.97, 1.0, len(who))
+    leaves = now[who] + np.clip(stay, 0.05, longest_stay)
+    # The slow stage has lost its reviewers lately: most of what was to leave it waits, and its queue grows.
+    waits = np.asarray([s.name == SLOW_STAGE for s in steps])[at] & (leaves > -_SHORT_OF_HANDS)
+    waits &= (now[who] > -longest_stay) & (rng.random(len(who)) < 0.8)
+    leaves = np.where(waits, np.maximum(leaves, now[who] + longest_stay), leaves)
     still = leaves >= 0
     is_open[who[still]] = True
     running[who[still]] = False
