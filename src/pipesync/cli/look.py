@@ -104,7 +104,8 @@ def forecast(source: Source, period: str | None, form: str) -> None:
             made = sync.foretell(opened.warehouse, name, opened.config, as_of, period)
             detail = f"{made.period.start} to {made.period.end} (not included), as of {as_of:%Y-%m-%d}"
             return Result(
-                documents.forecast(made, as_of), (views.heading(name, detail), views.forecast(made))
+                documents.forecast(made, as_of),
+                (views.heading(name, detail), views.forecast(made, opened.owners(name))),
             )
 
         results = each(opened.connections, work)

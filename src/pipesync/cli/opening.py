@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from pipesync.config import Config
+    from pipesync.model import StandingFinding
     from pipesync.store.ledger import Ledger
     from pipesync.store.warehouse import Warehouse
 
@@ -42,6 +43,20 @@ class Opened:
                 Problem(f"connection {connection!r} is not pulled yet", fix="run `pipesync pull` first")
             )
         return moment
+
+    def standing(self, connection: str) -> Sequence[StandingFinding]:
+        """Return what the ledger knows of earlier findings."""
+        return self.ledger.standing_findings(connection) if self.ledger else ()
+
+    def currency(self, connection: str) -> str | None:
+        return next((c.currency for c in self.warehouse.connections() if c.connection == connection), None)
+
+    def owners(self, connection: str) -> dict[str, str]:
+        """Return the names of the CRM's users by id."""
+        found = self.warehouse.rows(
+            "SELECT id, name FROM users WHERE connection = ? AND name <> ''", [connection]
+        )
+        return dict(found)
 
 
 def configuration(source: Source) -> tuple[Config, tuple[str, ...]]:

@@ -67,16 +67,10 @@ def finish(
 ) -> NoReturn:
     """Print the results and end the command. `csv` names the entries' list that becomes rows, and its columns."""
     entries = [{"connection": name} | result.entry for name, result in zip(names, results, strict=True)]
-    if form == "json":
-        from pipesync.report.encode import to_json
-
-        click.echo(to_json({"connections": entries} | dict(more or {})))
-    elif form == "csv" and csv:
-        from pipesync.report.encode import to_csv
-
-        key, columns = csv
+    if form != "text":
+        key, columns = csv or ("", ())
         rows = [{"connection": e["connection"]} | row for e in entries for row in e.get(key, ())]
-        click.echo(to_csv(rows, columns), nl=False)
+        emit(form, {"connections": entries} | dict(more or {}), rows, columns)
     else:
         for i, (entry, result) in enumerate(zip(entries, results, strict=True)):
             show(*([""] if i else []), *result.view) if "error" not in entry else None
@@ -84,6 +78,21 @@ def finish(
         if "error" in entry:
             click.echo(f"Error: {entry['connection']}: {entry['error']}", err=True)
     click.get_current_context().exit(exit_code(results))
+
+
+def emit(
+    form: str,
+    document: Mapping[str, Any],
+    rows: Sequence[Entry] = (),
+    columns: Sequence[str] = (),  # Any: JSON
+) -> None:
+    """Print the document as JSON, or its rows as CSV."""
+    from pipesync.report.encode import to_csv, to_json
+
+    if form == "csv":
+        click.echo(to_csv(rows, columns), nl=False)
+    else:
+        click.echo(to_json(document))
 
 
 def exit_code(results: Sequence[Result]) -> int:

@@ -2,11 +2,89 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
-from pipesync.cli.options import example
+from pipesync.cli.options import Source, configured, example, formatted
+
+if TYPE_CHECKING:
+    from pipesync.config import Config
 
 
 @click.group(epilog=example("pipesync rules list"))
 def rules() -> None:
     """List, check and test the rules."""
+
+
+@rules.command("list", epilog=example("pipesync rules list"))
+@configured
+@formatted("json", "csv")
+def list_(source: Source, form: str) -> None:
+    """List the rules that run, with their severity and where they come from."""
+    from pipesync.cli.output import emit, show
+    from pipesync.report.draw import grid
+    from pipesync.rules import load
+
+    ruleset = load(_configuration(source), strict=True)
+    keys = ("id", "title", "status", "severity", "level", "from", "params")
+    rows = [
+        {
+            "id": rule.id,
+            "title": rule.title,
+            "status": rule.status,
+            "severity": rule.severity,
+            "level": rule.level,
+            "from": ruleset.sources[rule.id],
+            "params": {name: str(value) for name, value in rule.params.items()},
+        }
+        for rule in ruleset
+    ]
+    if form == "text":
+        show(
+            grid(
+                ["rule", "severity", "level", "what"],
+                [[r["id"], r["severity"], r["level"], r["title"]] for r in rows],
+            )
+        )
+    else:
+        emit(form, {"rules": rows}, rows, keys)
+
+
+@rules.command(epilog=example("pipesync rules lint"))
+@configured
+@formatted("json")
+def lint(source: Source, form: str) -> None:
+    """Check every rule file: keys, fields, operators, parameters, texts."""
+    from pipesync.cli.output import emit
+    from pipesync.errors import InputError
+    from pipesync.rules import load
+
+    ruleset = load(_configuration(source))
+    if form == "json":
+        found = [
+            {
+                "file": p.place.file,
+                "line": p.place.line,
+                "column": p.place.column,
+                "message": p.message,
+                "fix": p.fix,
+            }
+            for p in ruleset.problems
+            if p.place
+        ]
+        emit(form, {"rules": len(ruleset), "problems": found})
+        click.get_current_context().exit(2 if ruleset.problems else 0)
+    if ruleset.problems:
+        raise InputError(*ruleset.problems)
+    click.echo(f"{len(ruleset)} rules are fine")
+
+
+def _configuration(source: Source) -> Config | None:
+    """Return the configuration; None, for the recommended preset, where there is no file and none was asked for."""
+    from pipesync.config import DEFAULT_FILE, load
+
+    if source.config is None and not DEFAULT_FILE.exists():
+        return None
+    return load(source.config or DEFAULT_FILE)
