@@ -26,21 +26,40 @@ class Forecaster(Protocol):
     def fit(self, training: Training) -> Fitted: ...
 
 
-def _stage() -> Forecaster:
-    from pipesync.forecast.pooled import Pooled
+def _pooled(by: str) -> Callable[[], Forecaster]:
+    def build() -> Forecaster:
+        from pipesync.forecast.pooled import Pooled
 
-    return Pooled(by_age=False)
+        return Pooled(by)
+
+    return build
 
 
-def _stage_age() -> Forecaster:
-    from pipesync.forecast.pooled import Pooled
+def _hazard() -> Forecaster:
+    from pipesync.forecast.hazard import Hazard
 
-    return Pooled(by_age=True)
+    return Hazard()
+
+
+def _boosting() -> Forecaster:
+    from pipesync.forecast.boosting import Boosting
+
+    return Boosting()
+
+
+def _crm_probability() -> Forecaster:
+    from pipesync.forecast.baselines import CrmProbability
+
+    return CrmProbability()
 
 
 FORECASTERS: dict[str, Callable[[], Forecaster]] = {
-    "stage": _stage,
-    "stage_age": _stage_age,
+    "hazard": _hazard,
+    "boosting": _boosting,
+    "stage": _pooled("stage"),
+    "stage_age": _pooled("stage_age"),
+    "crm_probability": _crm_probability,
+    "crm_category": _pooled("crm_category"),
 }
 
 

@@ -134,10 +134,10 @@ def load(warehouse: Warehouse, connection: str) -> History:
     unknown = frozenset(
         c.column for c in states.values() if c.stream == "opportunities" and c.state != "known"
     )
-    created, closed = _ms(frame["created_at"]), _ms(frame["closed_at"])
+    created, closed = column_ms(frame["created_at"]), column_ms(frame["closed_at"])
     # A closing that the CRM does not date is taken as of the close date, which holds the actual day by then.
     undated = frame["is_closed"].fillna(False).to_numpy(bool) & (closed == NEVER)
-    close_day = _ms(pd.to_datetime(frame["close_date"]))
+    close_day = column_ms(pd.to_datetime(frame["close_date"]))
     closed = np.where(undated, close_day, closed)
     closed = np.where(frame["is_closed"].fillna(False).to_numpy(bool), closed, NEVER)
     rate = _rates(warehouse, connection, currency)
@@ -190,7 +190,7 @@ def load(warehouse: Warehouse, connection: str) -> History:
     )
 
 
-def _ms(times: pd.Series[pd.Timestamp]) -> Ints:
+def column_ms(times: pd.Series[Any]) -> Ints:
     """Round up to the millisecond: see the module's text."""
     raw = times.to_numpy("datetime64[us]")
     micro = (raw - np.datetime64("2000-01-01", "us")).astype(np.int64)
@@ -205,7 +205,7 @@ def _objects(values: pd.Series[Any]) -> npt.NDArray[np.object_]:
 def _events(part: pd.DataFrame, position: pd.Series[int], at: str, value: str) -> Events:
     index = position.reindex(part["opportunity_id"]).to_numpy(float)
     kept = ~np.isnan(index)
-    return Events.of(index[kept].astype(np.int64), _ms(part[at])[kept], _objects(part[value])[kept])
+    return Events.of(index[kept].astype(np.int64), column_ms(part[at])[kept], _objects(part[value])[kept])
 
 
 def _rates(warehouse: Warehouse, connection: str, home: str | None) -> dict[str, float]:

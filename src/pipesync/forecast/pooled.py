@@ -1,12 +1,15 @@
-"""Historical conversion by stage, and by stage and age: the baselines, and the model of companies with little data.
+"""Historical conversion by stage, by stage and age, by category: the baselines, and the model for little data.
 
-A cell's rate is shrunk toward the rate of what contains it: p = (wins + m p0) / (n + m) with m = 20
-(empirical Bayes, notes 3.2). A stage is shrunk toward the CRM's own probability of it where there is one.
+A cell's rate is shrunk toward the rate of what contains it: p = (wins + m p0) / (n + m) with m = 20 (empirical
+Bayes, notes 3.2). Where almost nothing was closed, the CRM's own probability of a stage is what its rate is shrunk
+toward.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,66 +20,133 @@ from pipesync.forecast.training import Training
 
 WEIGHT = 20.0
 AGE_BINS = (7.0, 14.0, 28.0, 56.0, 91.0, 182.0, 365.0)
-_NOTHING_KNOWN = 0.2
-"""The share won where no opportunity was ever closed: a guess, and worth `WEIGHT` opportunities."""
+DAYS = (1.0, 3.0, 7.0, 14.0, 21.0, 28.0, 30.0, 42.0, 60.0, 75.0, 90.0, 120.0, 182.0, 365.0)
+"""Horizons that rates are counted at; between them they are interpolated, after them they stay."""
+NOTHING_KNOWN = 0.2
+"""The share won where no opportunity was ever closed and the CRM gives no probability."""
+
+Cells = Callable[[Landmarks], "pd.Series[str]"]
+
+
+def _stage(rows: Landmarks) -> pd.Series[str]:
+    return rows.frame["stage"].astype(str)
+
+
+def _stage_age(rows: Landmarks) -> pd.Series[str]:
+    bins = pd.Series(np.digitize(rows.frame["age"], AGE_BINS), index=rows.frame.index)
+    return _stage(rows) + "|" + bins.astype(str)
+
+
+def _category(rows: Landmarks) -> pd.Series[str]:
+    return rows.frame["forecast_category"].fillna("none").astype(str)
+
+
+CELLS: dict[str, tuple[Cells, Cells | None]] = {
+    "stage": (_stage, None),
+    "stage_age": (_stage_age, _stage),
+    "crm_category": (_category, None),
+}
+"""By name: the cell of a row, and the cell that contains it."""
 
 
 @dataclass(frozen=True)
 class Pooled:
-    by_age: bool
+    by: str = "stage_age"
 
     def fit(self, training: Training) -> FittedPooled:
-        return FittedPooled(training, self.by_age)
+        seen = (training.cutoff - training.rows.origin) / DAY
+        cell_of, above_of = CELLS[self.by]
+        cells = cell_of(training.rows)
+        above = above_of(training.rows) if above_of else None
+        longest = float(seen.max()) if len(seen) else 0.0
+        days = [d for d in DAYS if d <= longest] or [min(DAYS[0], longest) or DAYS[0]]
+        prior, rates, outer = [], [], []
+        for d in days:
+            whole = seen >= d
+            won = (training.fate.won & (training.fate.days <= d))[whole].astype(float)
+            weight = training.weight[whole]
+            base = (np.sum(weight * won) + WEIGHT * _prior(training)) / (np.sum(weight) + WEIGHT)
+            prior.append(float(base))
+            wide = _shrunk(
+                (above if above is not None else cells)[whole], won, weight, _defaults(training, base), base
+            )
+            outer.append(wide)
+            if above is not None:
+                inside = dict(zip(cells[whole], above[whole], strict=True))
+                rates.append(
+                    _shrunk(cells[whole], won, weight, {c: wide[a] for c, a in inside.items()}, base)
+                )
+            else:
+                rates.append(wide)
+        return FittedPooled(self.by, tuple(days), _table(prior), _spans(rates), _spans(outer))
+
+
+def _prior(training: Training) -> float:
+    rates = list(training.default_rates.values())
+    guess = float(np.mean(rates)) if rates else NOTHING_KNOWN
+    return (training.won + guess) / (training.closed + 1)
+
+
+def _defaults(training: Training, base: float) -> dict[str, float]:
+    """Return the CRM's probabilities while they are all there is to go by: under thirty closed opportunities."""
+    return training.default_rates if training.closed < 30 else {}
+
+
+def _shrunk(
+    cell: pd.Series[str], won: Floats, weight: Floats, above: dict[str, float], base: float
+) -> dict[str, float]:
+    table = (
+        pd.DataFrame({"cell": cell.to_numpy(object), "won": won * weight, "n": weight}).groupby("cell").sum()
+    )
+    return {
+        str(name): (wins + WEIGHT * above.get(str(name), base)) / (n + WEIGHT)
+        for name, wins, n in zip(table.index, table["won"], table["n"], strict=True)
+    }
+
+
+def _table(rates: list[float]) -> tuple[float, ...]:
+    return tuple(float(v) for v in np.maximum.accumulate(rates)) if rates else ()
+
+
+def _spans(rates: list[dict[str, float]]) -> dict[str, tuple[float, ...]]:
+    """Turn one table per horizon into one curve per cell; a cell that long horizons lack stays where it was."""
+    found: dict[str, tuple[float, ...]] = {}
+    for cell in sorted({name for table in rates for name in table}):
+        curve, last = [], 0.0
+        for table in rates:
+            last = max(last, table.get(cell, last))
+            curve.append(last)
+        found[cell] = tuple(curve)
+    return found
 
 
 @dataclass(frozen=True)
 class FittedPooled:
-    training: Training
-    by_age: bool
+    by: str
+    days: tuple[float, ...]
+    prior: tuple[float, ...]
+    rates: dict[str, tuple[float, ...]]
+    outer: dict[str, tuple[float, ...]]
 
     def win_by(self, rows: Landmarks, days: Floats) -> Floats:
-        """Beyond the longest horizon that the history has seen whole, probabilities stay as they are there."""
-        found = [self._within(rows, float(d)) for d in days]
-        return np.maximum.accumulate(np.column_stack(found), axis=1) if found else np.empty((len(rows), 0))
+        cell_of, above_of = CELLS[self.by]
+        cells = cell_of(rows).to_numpy(object)
+        above = above_of(rows).to_numpy(object) if above_of else cells
+        grid = np.r_[0.0, self.days]
+        asked: dict[tuple[Any, Any], Floats] = {}  # Any: cells are texts in object arrays
+        found = np.empty((len(rows), len(days)))
+        for i, pair in enumerate(zip(cells, above, strict=True)):
+            if pair not in asked:
+                curve = self.rates.get(pair[0]) or self.outer.get(pair[1]) or self.prior
+                asked[pair] = np.interp(days, grid, np.r_[0.0, curve])
+            found[i] = asked[pair]
+        return found
 
-    def _within(self, rows: Landmarks, days: float) -> Floats:
-        """Count landmarks that were seen for so long; one that closed sooner after a later origin would bias them."""
-        training = self.training
-        seen = (training.cutoff - training.rows.origin) / DAY
-        longest = np.quantile(seen, 0.75) if len(seen) else 0.0
-        days = min(days, float(longest))
-        whole = seen >= days
-        won = (training.fate.won & (training.fate.days <= days))[whole].astype(float)
-        weight = training.weight[whole]
-        past = training.rows.frame.loc[whole]
-        prior = (np.sum(weight * won) + WEIGHT * self._prior()) / (np.sum(weight) + WEIGHT)
-        stage = self._rates(past["stage"], won, weight, pd.Series(prior, index=past["stage"].unique()), prior)
-        if not self.by_age:
-            return _floats(rows.frame["stage"].map(stage).fillna(prior))
-        bins = pd.Series(np.digitize(past["age"], AGE_BINS), index=past.index).astype(str)
-        cells = past["stage"] + "|" + bins
-        above = pd.Series({c: stage[c.rpartition("|")[0]] for c in cells.unique()}, dtype=float)
-        rates = self._rates(cells, won, weight, above, prior)
-        asked = rows.frame["stage"] + "|" + pd.Series(np.digitize(rows.frame["age"], AGE_BINS)).astype(str)
-        fallback = rows.frame["stage"].map(stage).fillna(prior)
-        return _floats(asked.map(rates).fillna(fallback))
-
-    def _prior(self) -> float:
-        rates = list(self.training.default_rates.values())
-        if self.training.closed:
-            return (self.training.won + _NOTHING_KNOWN) / (self.training.closed + 1)
-        return float(np.mean(rates)) if rates else _NOTHING_KNOWN
-
-    def _rates(
-        self, cell: pd.Series[str], won: Floats, weight: Floats, above: pd.Series[float], prior: float
-    ) -> pd.Series[float]:
-        table = (
-            pd.DataFrame({"cell": cell.to_numpy(), "won": won * weight, "n": weight}).groupby("cell").sum()
-        )
-        base = above.reindex(table.index).fillna(prior)
-        return (table["won"] + WEIGHT * base) / (table["n"] + WEIGHT)
-
-
-def _floats(values: pd.Series[float]) -> Floats:
-    found: Floats = values.to_numpy(dtype=np.float64)
-    return found
+    def document(self) -> dict[str, Any]:  # Any: JSON
+        return {
+            "by": self.by,
+            "days": self.days,
+            "prior": self.prior,
+            "rates": self.rates,
+            "outer": self.outer,
+        }

@@ -36,6 +36,8 @@ class Portfolio:
     """Of the pool's wins."""
     new_groups: pd.DataFrame
     """Of the pool's wins."""
+    residuals: tuple[float, ...] = ()
+    """How far, in logarithms, final amounts lay from the expected ones."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def simulate(portfolio: Portfolio, *, shock: float = PRIOR_SHOCK, draws: int = D
     dimensions = ["total", *portfolio.groups.columns]
     names, codes, new_codes = _codes(portfolio, dimensions)
     logit = _spread(portfolio.win, shock)
+    factors = np.exp(np.array(portfolio.residuals, dtype=np.float32))
     opened: Mapping[str, list[Floats]] = {d: [] for d in dimensions}
     news: Mapping[str, list[Floats]] = {d: [] for d in dimensions}
     for start in range(0, draws, _BLOCK):
@@ -64,15 +67,15 @@ def simulate(portfolio: Portfolio, *, shock: float = PRIOR_SHOCK, draws: int = D
         z = random.normal(0.0, shock, size)
         won = random.random((size, len(logit)), dtype=np.float32) < _expit(logit[None, :] + z[:, None])
         value = won * portfolio.amount[None, :]
+        if portfolio.residuals:
+            value = value * random.choice(factors, value.shape)
         count, pick = _new_wins(portfolio.new, z, random)
         owner_of_pick = np.repeat(np.arange(size), count)
         for d in dimensions:
             opened[d].append(_sum_columns(value, codes[d], len(names[d])))
             flat = owner_of_pick * len(names[d]) + new_codes[d][pick]
-            sums: Floats = np.bincount(
-                flat, weights=portfolio.new_amount[pick], minlength=size * len(names[d])
-            )
-            news[d].append(sums.reshape(size, len(names[d])).astype(float))
+            sums = np.bincount(flat, weights=portfolio.new_amount[pick], minlength=size * len(names[d]))
+            news[d].append(sums.astype(float).reshape(size, len(names[d])))
     return Draws(
         {d: np.concatenate(opened[d]) for d in dimensions},
         {d: np.concatenate(news[d]) for d in dimensions},

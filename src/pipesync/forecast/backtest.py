@@ -1,0 +1,302 @@
+"""How good the forecast would have been: rolling origins, each with only what could be known at it.
+
+The model is refitted at every origin, and what it learns from its own errors comes from origins whose period had
+ended by then. Every baseline speaks at the same origins about the same opportunities; those that have no term
+for new business are given the model's plain one, so that they lose by their conversion only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from pipesync.config import Calendar
+from pipesync.errors import InputError, Problem
+from pipesync.forecast import history as histories
+from pipesync.forecast import ladder, leakage, learning, metrics, replay
+from pipesync.forecast.history import DAY, Floats, History, Ints, Ms, to_moment, to_ms
+from pipesync.forecast.learning import Learned
+from pipesync.forecast.metrics import Interval
+from pipesync.forecast.replay import WEEK, Issue, Settled
+from pipesync.forecast.training import start_of_history
+from pipesync.store.warehouse import Warehouse
+
+METHODS = ("model", "stage", "stage_age", "run_rate", "crm_probability", "crm_category")
+METRICS = ("auc", "brier", "brier_skill", "ece", "wape", "bias", "pinball", "coverage_80")
+ENOUGH_PERIODS = 4
+"""Completed periods that do not overlap; fewer cannot tell a total's error from luck (notes 3.6)."""
+_RUN_RATE_SD = 0.3
+_FITTED = ("hazard", "stage", "stage_age", "crm_probability")
+
+
+@dataclass(frozen=True)
+class OriginResult:
+    origin: datetime
+    actual: float
+    """Amount won within the horizon, home currency."""
+    p10: float
+    p50: float
+    p90: float
+    mean: float
+    rung: str
+    open: int
+    """Opportunities open at the origin."""
+
+
+@dataclass(frozen=True)
+class Backtest:
+    horizon: timedelta
+    origins: list[OriginResult]
+    metrics: dict[str, dict[str, float | None]]
+    """By method and metric; None: the method does not say it, or the data cannot."""
+    intervals: dict[str, dict[str, Interval | None]]
+    """95%, drawing opportunities for metrics of opportunities and runs of origins for those of totals."""
+    close_date: dict[str, float | None]
+    """Of the model, among those won by now: median absolute error in days, and coverage of P10 to P90."""
+    evidence: dict[str, str]
+    """By kind of metric: `enough`, or why not."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Methods that this connection has no data for, and why."""
+
+
+def run(
+    warehouse: Warehouse,
+    connection: str,
+    calendar: Calendar,
+    *,
+    origins: Sequence[date | datetime] | None = None,
+    horizon: timedelta = timedelta(days=28),
+    seed: int = 0,
+) -> Backtest:
+    """Backtest up to the connection's watermark. Default origins: weekly, as far as the history allows.
+
+    The first default origin has two horizons of history: one to learn from, one to be corrected by.
+    """
+    past = histories.load(warehouse, connection)
+    now = _now(warehouse, connection, past)
+    days = horizon / timedelta(days=1)
+    asked = _origins(past, now, days, calendar, origins)
+    banned = leakage.banned(warehouse, past, now)
+    made = Replays(past, days, now, banned, seed)
+    spoken = [_speak(made, origin, seed) for origin in asked]
+    return _score(past, now, horizon, spoken, seed)
+
+
+def _now(warehouse: Warehouse, connection: str, past: History) -> Ms:
+    watermark = warehouse.watermark(connection)
+    if watermark is not None:
+        return to_ms(watermark)
+    known = past.closed[past.closed < histories.NEVER]
+    return int(known.max()) if len(known) else 0
+
+
+def _origins(
+    past: History, now: Ms, days: float, calendar: Calendar, asked: Sequence[date | datetime] | None
+) -> list[Ms]:
+    last = now - int(days * DAY)
+    if asked is not None:
+        found = sorted(to_ms(_moment(origin, calendar)) for origin in asked)
+        late = [to_moment(o).date().isoformat() for o in found if o > last]
+        if late:
+            raise InputError(
+                Problem(
+                    f"what was won {days:g} days after {', '.join(late)} is not known yet",
+                    fix=f"choose origins up to {to_moment(last).date().isoformat()}, or a shorter horizon",
+                )
+            )
+        return found
+    first = start_of_history(past, now) + 2 * int(days * DAY) - DAY
+    found = [last - week * WEEK for week in range(max((last - first) // WEEK + 1, 0))][::-1]
+    if not found:
+        raise InputError(
+            Problem(
+                f"a backtest over {days:g} days needs three times as much history",
+                fix="choose a shorter --horizon, or origins of your own",
+            )
+        )
+    return found
+
+
+def _moment(origin: date | datetime, calendar: Calendar) -> datetime:
+    if isinstance(origin, datetime):
+        return origin
+    return datetime.combine(origin, time(), ZoneInfo(calendar.timezone)).astimezone(UTC)
+
+
+class Replays:
+    """Issues of one history and horizon, made once each."""
+
+    def __init__(self, past: History, days: float, now: Ms, banned: frozenset[str], seed: int) -> None:
+        self.past, self.days, self.now, self.banned, self.seed = past, days, now, banned, seed
+        self._made: dict[Ms, Settled] = {}
+
+    def at(self, origin: Ms) -> Settled:
+        if origin not in self._made:
+            names = list(_FITTED)
+            if any(past is not None for past in self.past.now["forecast_category"]) and (
+                "forecast_category" in self.past.events
+            ):
+                names.append("crm_category")
+            closed = self.past.closed <= origin
+            if ladder.is_challenged(int(closed.sum()), int((closed & self.past.won).sum())):
+                names.append("boosting")
+            made = replay.issue(self.past, origin, self.days, names, banned=self.banned, seed=self.seed)
+            self._made[origin] = replay.settle(self.past, made, self.now)
+        return self._made[origin]
+
+    def before(self, origin: Ms) -> list[Settled]:
+        return [self.at(o) for o in replay.earlier_origins(self.past, origin, self.days)]
+
+
+@dataclass(frozen=True)
+class _Spoken:
+    settled: Settled
+    rung: str
+    learned: Learned
+    win: dict[str, Floats]
+    """By method: probability of each row."""
+    said: dict[str, tuple[float, float, float]]
+    mean: float
+
+
+def _speak(made: Replays, origin: Ms, seed: int) -> _Spoken:
+    settled = made.at(origin)
+    issue = settled.issue
+    before = made.before(origin)
+    rung = ladder.choose(issue.closed, issue.won, before)
+    usable = [s for s in before if rung.forecaster in s.issue.win]
+    learned = learning.learn(usable, rung.forecaster, origin, issue.closed, seed=seed)
+    model = learning.quantiles_of(issue, rung.forecaster, learned, seed=seed, draws=4000)
+    said = {"model": model.model, "run_rate": _run_rate(issue)}
+    win = {"model": learned.calibrate(issue.win[rung.forecaster])}
+    for name in ("stage", "stage_age", "crm_probability", "crm_category"):
+        if name in issue.win:
+            win[name] = issue.win[name]
+            said[name] = learning.quantiles_of(issue, name, Learned(), seed=seed).hazard
+    return _Spoken(settled, rung.forecaster, learned, win, said, model.mean)
+
+
+def _run_rate(issue: Issue) -> tuple[float, float, float]:
+    half = 1.2816 * _RUN_RATE_SD
+    return issue.run_rate * float(np.exp(-half)), issue.run_rate, issue.run_rate * float(np.exp(half))
+
+
+# --- Scoring ----------------------------------------------------------------------------------------------------
+
+
+def _score(past: History, now: Ms, horizon: timedelta, spoken: list[_Spoken], seed: int) -> Backtest:
+    days = horizon / timedelta(days=1)
+    present = [m for m in METHODS if all(m in s.said for s in spoken)]
+    won = np.concatenate([s.settled.won for s in spoken])
+    opportunity = np.concatenate([s.settled.issue.rows.opportunity for s in spoken])
+    actual = np.array([s.settled.actual for s in spoken])
+    span = (spoken[-1].settled.issue.origin - spoken[0].settled.issue.origin) / DAY
+    block = max(int(np.ceil(days / max(span / max(len(spoken) - 1, 1), 1.0))), 1)
+    found: dict[str, dict[str, float | None]] = {}
+    ranges: dict[str, dict[str, Interval | None]] = {}
+    base = np.concatenate([s.win["stage"] for s in spoken])
+    for method in present:
+        scores: dict[str, Callable[[Ints], float]] = {}
+        said = np.array([s.said[method] for s in spoken])
+        scores_of_totals = _total_scores(said, actual)
+        if method != "run_rate":
+            p = np.concatenate([s.win[method] for s in spoken])
+            scores = _opportunity_scores(won, p, base)
+        everything, all_origins = np.arange(len(won)), np.arange(len(spoken))
+        found[method] = dict.fromkeys(METRICS)
+        ranges[method] = dict.fromkeys(METRICS)
+        for name, score in scores.items():
+            found[method][name] = _number(score(everything)) if len(won) else None
+            ranges[method][name] = metrics.by_cluster(score, opportunity, seed=seed) if len(won) else None
+        for name, score in scores_of_totals.items():
+            found[method][name] = _number(score(all_origins))
+            ranges[method][name] = metrics.by_block(score, len(spoken), block, seed=seed)
+    periods = span / days + 1
+    return Backtest(
+        horizon=horizon,
+        origins=[
+            OriginResult(
+                to_moment(s.settled.issue.origin),
+                s.settled.actual,
+                *s.said["model"],
+                s.mean,
+                s.rung,
+                len(s.settled.won),
+            )
+            for s in spoken
+        ],
+        metrics=found,
+        intervals=ranges,
+        close_date=_close_dates(past, now, spoken),
+        evidence=_evidence(won, periods),
+        left_out={m: _WHY_LEFT_OUT[m] for m in METHODS if m not in present},
+    )
+
+
+_WHY_LEFT_OUT = {"crm_category": "this connection has no forecast category with a history"}
+
+
+def _evidence(won: Floats, periods: float) -> dict[str, str]:
+    wins, losses = int(won.sum()), int(len(won) - won.sum())
+    return {
+        "opportunities": "enough"
+        if min(wins, losses) >= 40
+        else f"not enough evidence: {wins} won and {losses} not won; 40 of each are needed",
+        "totals": "enough"
+        if periods >= ENOUGH_PERIODS
+        else f"not enough evidence: {periods:.1f} periods that do not overlap; {ENOUGH_PERIODS} are needed",
+    }
+
+
+def _opportunity_scores(won: Any, p: Floats, base: Floats) -> dict[str, Callable[[Ints], float]]:
+    return {
+        "auc": lambda rows: metrics.auc(won[rows], p[rows]),
+        "brier": lambda rows: metrics.brier(won[rows], p[rows]),
+        "brier_skill": lambda rows: (
+            1 - metrics.brier(won[rows], p[rows]) / metrics.brier(won[rows], base[rows])
+        ),
+        "ece": lambda rows: metrics.ece(won[rows], p[rows]),
+    }
+
+
+def _total_scores(said: Floats, actual: Floats) -> dict[str, Callable[[Ints], float]]:
+    return {
+        "wape": lambda rows: metrics.wape(said[rows, 1], actual[rows]),
+        "bias": lambda rows: metrics.bias(said[rows, 1], actual[rows]),
+        "pinball": lambda rows: float(
+            np.mean([learning.pinball(said[r], actual[r]) for r in rows])
+            / max(float(np.mean(actual[rows])), 1e-9)
+        ),
+        "coverage_80": lambda rows: metrics.coverage(said[rows, 0], said[rows, 2], actual[rows]),
+    }
+
+
+def _close_dates(past: History, now: Ms, spoken: list[_Spoken]) -> dict[str, float | None]:
+    """Score expected close dates on the latest origins' opportunities that have been won since."""
+    from pipesync.forecast.timing import quantile_days
+
+    errors: list[float] = []
+    inside: list[bool] = []
+    for one in spoken:
+        issue = one.settled.issue
+        closed = past.closed[issue.rows.opportunity]
+        won = past.won[issue.rows.opportunity] & (closed <= now)
+        if not won.any():
+            continue
+        rows = issue.rows.take(won)
+        low, middle, high = quantile_days(issue.fitted[one.rung], rows, one.learned).T
+        took = (closed[won] - issue.origin) / DAY
+        errors += list(np.abs(took - middle))
+        inside += list((low <= took) & (took <= high))
+    if not errors:
+        return {"median_error_days": None, "coverage_80": None}
+    return {"median_error_days": float(np.median(errors)), "coverage_80": float(np.mean(inside))}
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

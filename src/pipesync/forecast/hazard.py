@@ -1,0 +1,167 @@
+"""The main model: weekly hazards of winning and losing, from an L2 multinomial logistic regression.
+
+For every landmark and every later bin that it enters open and that ends before the cut-off there is one row with
+the label none, won or lost; what is still open contributes its exposure and no guess. From the hazards follow
+S(k) = prod(1 - h_w - h_l) and the cumulative incidence of winning, sum S(k-1) h_w(k) (notes 3.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipesync.forecast.design import Design, design
+from pipesync.forecast.history import DAY, Floats, Ints
+from pipesync.forecast.landmarks import Landmarks
+from pipesync.forecast.training import Training
+
+_PENALTY = 0.1
+"""scikit-learn's C: the cautious end of what the notes (3.1) name, which small companies need."""
+_MOST_BINS = 26
+_MOST_EXPOSURES = 150_000
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Equal steps of `width` days; `learnt` of them were seen, `count` reach twice the 95th percentile of cycles."""
+
+    width: float
+    learnt: int
+    count: int
+
+    def basis(self) -> Floats:
+        """Return count x 3: logarithm of the bin, first bin, second bin; held where nothing was learnt."""
+        k = np.minimum(np.arange(self.count), self.learnt - 1)
+        return np.column_stack([np.log1p(k), k == 0, k == 1]).astype(float)
+
+
+@dataclass(frozen=True)
+class Exposures:
+    """One row per landmark and bin: label 0 none, 1 won, 2 lost."""
+
+    row: Ints
+    bin: Ints
+    label: Ints
+
+
+def bins_of(training: Training) -> Bins:
+    won = training.fate.won
+    cycle = training.rows.frame["age"].to_numpy(float)[won] + training.fate.days[won]
+    width = max(7.0, float(np.median(cycle)) / 8) if len(cycle) else 7.0
+    longest = float(np.max(training.cutoff - training.rows.origin)) / DAY if len(training.rows) else 0.0
+    learnt = int(np.clip(longest // width, 1, _MOST_BINS))
+    reach = 2 * float(np.quantile(cycle, 0.95)) if len(cycle) else longest
+    return Bins(width, learnt, int(np.clip(np.ceil(reach / width), learnt, 104)))
+
+
+def exposures(training: Training, bins: Bins, *, seed: int = 0) -> Exposures:
+    days, seen = training.fate.days, (training.cutoff - training.rows.origin) / DAY
+    finished = np.minimum(seen // bins.width, bins.learnt).astype(np.int64)
+    ended = training.fate.won | training.fate.lost
+    last = np.where(ended, np.ceil(days / bins.width).astype(np.int64), finished)
+    count = np.minimum(np.maximum(last, 1), finished)
+    row = np.repeat(np.arange(len(count)), count)
+    k = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    final = ended[row] & (k == last[row] - 1)
+    label = np.where(final & training.fate.won[row], 1, np.where(final, 2, 0))
+    if len(row) > _MOST_EXPOSURES:
+        landmark = np.random.default_rng(seed).random(len(count)) < _MOST_EXPOSURES / len(row)
+        kept = landmark[row]
+        row, k, label = row[kept], k[kept], label[kept]
+    return Exposures(row, k, label)
+
+
+@dataclass(frozen=True)
+class Hazard:
+    penalty: float = _PENALTY
+
+    def fit(self, training: Training) -> FittedHazard:
+        import warnings
+
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
+        bins = bins_of(training)
+        plan = design(training.rows, training.weight)
+        seen = exposures(training, bins)
+        fixed, moving = plan.matrix(training.rows), _moving(training.rows)
+        basis = bins.basis()
+        classes = np.unique(seen.label)
+        size = fixed.shape[1] + basis.shape[1] * moving.shape[1]
+        weights, intercept = np.zeros((3, size)), np.log([1.0, 0.01, 0.01])
+        if len(classes) > 1:
+            model = LogisticRegression(C=self.penalty, solver="newton-cholesky", max_iter=50)
+            with warnings.catch_warnings():
+                # Near the optimum another step moves no probability by a thousandth.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model.fit(
+                    _expanded(fixed, moving, basis, seen.row, seen.bin),
+                    seen.label,
+                    sample_weight=training.weight[seen.row],
+                )
+            weights, intercept = _all_classes(model)
+        return FittedHazard(bins, plan, weights, intercept)
+
+
+def _all_classes(model: Any) -> tuple[Floats, Floats]:  # Any: scikit-learn has no types
+    """Return weights of none, won and lost, also where training never saw one of them."""
+    weights, intercept = np.zeros((3, model.coef_.shape[1])), np.full(3, -12.0)
+    if len(model.classes_) == 2:  # scikit-learn gives the second class against the first
+        first, second = (int(c) for c in model.classes_)
+        intercept[first] = 0.0
+        weights[second], intercept[second] = model.coef_[0], model.intercept_[0]
+    else:
+        weights, intercept = model.coef_, model.intercept_
+    return weights, intercept
+
+
+def _moving(rows: Landmarks) -> Floats:
+    """Return what changes its effect with the bin: a constant, and the time in the stage."""
+    return np.column_stack([np.ones(len(rows)), np.log1p(rows.frame["stage_days"].to_numpy(float)) - 2.0])
+
+
+def _expanded(fixed: Floats, moving: Floats, basis: Floats, row: Ints, k: Ints) -> Floats:
+    parts = [moving[row] * basis[k, j][:, None] for j in range(basis.shape[1])]
+    return np.concatenate([fixed[row], *parts], axis=1)
+
+
+@dataclass(frozen=True)
+class FittedHazard:
+    bins: Bins
+    design: Design
+    weights: Floats
+    """3 x columns: none, won, lost."""
+    intercept: Floats
+
+    def hazards(self, rows: Landmarks) -> tuple[Floats, Floats]:
+        """Return the hazards of winning and of losing: rows x bins each."""
+        fixed, moving, basis = self.design.matrix(rows), _moving(rows), self.bins.basis()
+        known = fixed @ self.weights[:, : fixed.shape[1]].T + self.intercept
+        later = self.weights[:, fixed.shape[1] :].reshape(3, basis.shape[1], moving.shape[1])
+        score = known[:, :, None] + np.einsum("im,cjm,kj->ick", moving, later, basis)
+        score -= score.max(axis=1, keepdims=True)
+        share = np.exp(score)
+        share /= share.sum(axis=1, keepdims=True)
+        return share[:, 1], share[:, 2]
+
+    def win_by(self, rows: Landmarks, days: Floats) -> Floats:
+        found = np.empty((len(rows), len(days)))
+        for start in range(0, len(rows), _BLOCK):
+            part = rows.take(np.arange(start, min(start + _BLOCK, len(rows))))
+            found[start : start + len(part)] = incidence(*self.hazards(part), self.bins.width, days)
+        return found
+
+
+def incidence(win: Floats, lose: Floats, width: float, days: Floats) -> Floats:
+    """Return the probability to be won within each number of days; within a bin it grows evenly."""
+    survival = np.cumprod(1 - win - lose, axis=1)
+    before = np.concatenate([np.ones((len(win), 1)), survival[:, :-1]], axis=1)
+    cumulative = np.concatenate([np.zeros((len(win), 1)), np.cumsum(before * win, axis=1)], axis=1)
+    position = np.clip(days / width, 0, win.shape[1])
+    low = np.minimum(position.astype(np.int64), win.shape[1] - 1)
+    part = position - low
+    found: Floats = cumulative[:, low] * (1 - part) + cumulative[:, low + 1] * part
+    return found
