@@ -6,18 +6,26 @@ and `make_plan` only read; `cycle` enters what it found into the ledger and writ
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, TypeVar
 
 from pandas import DataFrame
 
 from pipesync import features, forecast, rules
+from pipesync.adapters import open_adapter
+from pipesync.adapters.base import Pulled
 from pipesync.analysis import bottlenecks, stages
 from pipesync.config import Config
+from pipesync.errors import PipesyncError
 from pipesync.forecast import Forecast, periods
 from pipesync.model import StandingFinding
+from pipesync.pull import pull
 from pipesync.store.warehouse import Warehouse
+
+T = TypeVar("T")
 
 
 # --- Steps that read ------------------------------------------------------------------------------------------
@@ -72,3 +80,38 @@ def _period(config: Config, as_of: datetime, text: str | None) -> periods.Period
     if text:
         return periods.parse_period(text, config.calendar)
     return periods.period_of(as_of, config.forecast.period, config.calendar)
+
+
+# --- Steps that write -----------------------------------------------------------------------------------------
+
+
+def side_by_side(names: Sequence[str], work: Callable[[str], T]) -> dict[str, T | PipesyncError]:
+    """Do the work of every connection, several at a time; a failure stays with its connection."""
+
+    def guarded(name: str) -> T | PipesyncError:
+        try:
+            return work(name)
+        except PipesyncError as error:
+            return error
+
+    if len(names) == 1:
+        return {names[0]: guarded(names[0])}
+    with ThreadPoolExecutor(max_workers=min(4, len(names))) as pool:
+        return dict(zip(names, pool.map(guarded, names), strict=True))
+
+
+def pull_all(config: Config, names: Sequence[str], *, full: bool = False) -> dict[str, Any]:
+    """Pull connections into the configured warehouse and publish it; return `Pulled` per stream, or the error."""
+    with Warehouse(config.warehouse) as warehouse:
+
+        def work(name: str) -> dict[str, Pulled]:
+            with warehouse.session() as session:
+                adapter = open_adapter(name, config.connections[name], config.folder)
+                try:
+                    return pull(adapter, session, full=full)
+                finally:
+                    adapter.close()
+
+        outcomes = side_by_side(names, work)
+        warehouse.publish()
+    return outcomes
