@@ -308,10 +308,11 @@ class Warehouse:
     def _reject(
         self, connection: str, stream: str, rejects: Sequence[tuple[str, str, str]], until: datetime
     ) -> None:
-        for where, reason, raw in rejects:
+        if rejects:
+            columns = [list(column) for column in zip(*rejects, strict=True)]
             self.execute(
-                "INSERT INTO rejects VALUES (?, ?, ?, ?, ?, ?)",
-                [connection, stream, where, reason, raw, _naive(until)],
+                "INSERT INTO rejects SELECT ?, ?, unnest(?), unnest(?), unnest(?), ?",
+                [connection, stream, *columns, _naive(until)],
             )
 
     def _set_checkpoint(
