@@ -97,7 +97,7 @@ CASES = [
     Case("mapped to a column that is not there",
          _write("exports/mapping.yaml",
                 "extends: pipesync:files\nstreams:\n  opportunities:\n    fields:\n      amount: Betrag\n"),
-         "pull", ("Betrag", "mapping.yaml:5")),
+         "pull", ("opportunities.csv:1", "Betrag", "mapping.yaml")),
     Case("unknown field in the mapping",
          _write("exports/mapping.yaml",
                 "extends: pipesync:files\nstreams:\n  opportunities:\n    fields:\n      amonut: amount\n"),

@@ -162,9 +162,14 @@ def status(source: Source, form: str) -> None:
     from pipesync import sync
     from pipesync.cli import outcomes
     from pipesync.cli.opening import configuration
-    from pipesync.cli.output import Result, finish
+    from pipesync.cli.output import Result, finish, show
+    from pipesync.report import views
 
     config, names = configuration(source)
     runs, found = sync.status(config, names)
-    results = [Result(found[name], (outcomes.status_view(name, found[name]),)) for name in names]
-    finish(names, results, form, more={"runs": runs}, tail=outcomes.runs_view(runs))
+    if form == "text":
+        show(outcomes.runs_view(runs), "")
+    results = [
+        Result(found[name], (views.heading(name), outcomes.status_view(found[name]))) for name in names
+    ]
+    finish(names, results, form, more={"runs": runs})

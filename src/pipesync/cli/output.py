@@ -66,7 +66,9 @@ def finish(
     more: Mapping[str, Any] | None = None,  # Any: JSON
 ) -> NoReturn:
     """Print the results and end the command. `csv` names the entries' list that becomes rows, and its columns."""
-    entries = [{"connection": name} | result.entry for name, result in zip(names, results, strict=True)]
+    entries: list[Entry] = [
+        {"connection": name, **result.entry} for name, result in zip(names, results, strict=True)
+    ]
     if form != "text":
         key, columns = csv or ("", ())
         rows = [{"connection": e["connection"]} | row for e in entries for row in e.get(key, ())]

@@ -27,28 +27,20 @@ def list_(source: Source, form: str) -> None:
     from pipesync.rules import load
 
     ruleset = load(_configuration(source), strict=True)
-    keys = ("id", "title", "status", "severity", "level", "from", "params")
-    rows = [
-        {
-            "id": rule.id,
-            "title": rule.title,
-            "status": rule.status,
-            "severity": rule.severity,
-            "level": rule.level,
-            "from": ruleset.sources[rule.id],
+    if form == "text":
+        rows = [[rule.id, rule.severity, rule.level, rule.title] for rule in ruleset]
+        show(grid(["rule", "severity", "level", "what"], rows))
+        return
+    keys = ("id", "title", "status", "severity", "level", "source", "params")
+    listed = [
+        {key: getattr(rule, key) for key in keys[:5]}
+        | {
+            "source": ruleset.sources[rule.id],
             "params": {name: str(value) for name, value in rule.params.items()},
         }
         for rule in ruleset
     ]
-    if form == "text":
-        show(
-            grid(
-                ["rule", "severity", "level", "what"],
-                [[r["id"], r["severity"], r["level"], r["title"]] for r in rows],
-            )
-        )
-    else:
-        emit(form, {"rules": rows}, rows, keys)
+    emit(form, {"rules": listed}, listed, keys)
 
 
 @rules.command(epilog=example("pipesync rules lint"))
