@@ -359,6 +359,7 @@ WHOLE_FOLDERS = {
     "outside by an absolute path": (
         put("mapping.yaml", "extends: pipesync:files\nstreams:\n  users: {source: /etc/passwd}\n"),
         ["mapping.yaml:3:19", "lies outside"]),
+    "a link out of the folder": (lambda f: (f / "leads.csv").symlink_to("/etc/passwd"), ["lies outside"]),
     "mapping without opportunities": (put("mapping.yaml", "streams: {users: {source: owners}}\n"),
                                       ["has no opportunities", "extends: pipesync:files"]),
     "every row bad": (put("opportunities.csv",

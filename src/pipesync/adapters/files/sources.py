@@ -60,23 +60,25 @@ def find(folder: Path, source: str, place: Place | None = None) -> Path | None:
 
     InputError where it would lie outside the dataset's folder, or where both formats are there.
     """
-    wanted = folder / source
-    try:
-        inside = wanted.resolve().is_relative_to(folder.resolve())
-    except (OSError, ValueError, RuntimeError):
-        inside = False
-    if not inside or Path(source).is_absolute() or "\0" in source:
+    stem, suffix = (source, "") if Path(source).suffix not in SUFFIXES else source.rsplit(".", 1)
+    tried = [folder / source] if suffix else []
+    tried += [folder / f"{stem}{s}" for s in SUFFIXES]
+    if any(not _is_inside(path, folder) for path in tried):
         raise InputError(
             Problem(f"source {source!r} lies outside the dataset's folder", place, "name a file inside it")
         )
-    if wanted.suffix in SUFFIXES:
-        found = [p for p in (wanted, *(wanted.with_suffix(s) for s in SUFFIXES)) if p.is_file()][:1]
-    else:
-        found = [p for s in SUFFIXES if (p := wanted.with_name(wanted.name + s)).is_file()]
+    found = [path for path in dict.fromkeys(tried) if path.is_file()][: 1 if suffix else None]
     if len(found) > 1:
         names = " and ".join(p.name for p in found)
         raise InputError(Problem(f"{names} are both there", Place(str(folder)), "keep one of them"))
     return found[0] if found else None
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # no such name can be, or links that go round
+        return False
 
 
 def digest(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -61,10 +62,8 @@ def _activities(dataset: Dataset, stream: str, until: datetime) -> Rows:
     if not len(rows):
         return rows, rejects
     past = pc.less_equal(rows["at"], pa.scalar(until.replace(tzinfo=None), pa.timestamp("us")))
-    done = (
-        pc.coalesce(rows["is_done"], past) if "is_done" in rows.schema.names else pa.repeat(True, len(rows))
-    )
-    return _put(rows, "is_done", done), rejects
+    told = rows["is_done"] if "is_done" in rows.schema.names else pa.repeat(True, len(rows))
+    return _put(rows, "is_done", pc.coalesce(told, past)), rejects
 
 
 def _put(rows: pa.Table, name: str, column: pa.Array) -> pa.Table:
@@ -111,8 +110,7 @@ def _field_changes(dataset: Dataset, stream: str, until: datetime) -> Rows:
     if len(changes):
         parts += [_first_values(changes, opportunities), changes]
     wanted = ("id", "opportunity_id", "field", "value", "changed_at", "changed_by", "row")
-    aligned = [_aligned(part, wanted) for part in parts]
-    rows = pa.concat_tables(aligned)
+    rows = pa.concat_tables([_aligned(part, wanted) for part in parts])
     return rows.rename_columns([*wanted[:-1], "seq"]), (*stage_rejects, *field_rejects)
 
 
@@ -137,12 +135,9 @@ def _endings(dataset: Dataset, opportunities: pa.Table) -> pa.Table:
         pairs = pc.binary_join_element_wise(visits["opportunity_id"], visits["stage"], "\0").combine_chunks()
         own = pc.binary_join_element_wise(rows["id"].combine_chunks(), stage, "\0")
         told = pc.fill_null(pc.is_in(own, value_set=pairs), False)
-    has_end = (
-        rows["closed_at"].is_valid() if "closed_at" in rows.schema.names else pa.repeat(False, len(rows))
-    )
-    rows = rows.filter(pc.and_(pc.and_(rows["is_closed"], has_end), pc.invert(told)))
     if "closed_at" not in rows.schema.names:
         rows = rows.append_column("closed_at", pa.nulls(len(rows), pa.timestamp("us")))
+    rows = rows.filter(pc.and_(pc.and_(rows["is_closed"], rows["closed_at"].is_valid()), pc.invert(told)))
     return pa.table({
         "id": pc.binary_join_element_wise("outcome", rows["id"], ":"),
         "opportunity_id": rows["id"],
@@ -187,8 +182,7 @@ def _typed_changes(dataset: Dataset) -> Rows:
     parts, refused = [], list(rejects)
     for name in sorted(pc.unique(rows["field"]).to_pylist()):
         part = rows.filter(pc.equal(rows["field"], name))
-        good = pa.repeat(pa.scalar(True), len(part))
-        reason = ""
+        good, reason = pa.repeat(True, len(part)), ""
         for column in ("old", "value"):
             if column not in part.schema.names:
                 continue
@@ -216,13 +210,9 @@ def _first_values(changes: pa.Table, opportunities: pa.Table) -> pa.Table:
     if "old" not in changes.schema.names:
         return changes.slice(0, 0)
     ordered = changes.sort_by([("changed_at", "ascending"), ("row", "ascending")])
-    ordered = ordered.set_column(
-        ordered.schema.names.index("row"), "row", pa.array(range(len(ordered)), pa.int64())
-    )
-    first = ordered.group_by(["opportunity_id", "field"], use_threads=False).aggregate([("row", "min")])[
-        "row_min"
-    ]
-    rows = ordered.take(first)
+    ordered = _put(ordered, "row", pa.array(np.arange(len(ordered))))
+    grouped = ordered.group_by(["opportunity_id", "field"], use_threads=False)
+    rows = ordered.take(grouped.aggregate([("row", "min")])["row_min"])
     at = pc.index_in(rows["opportunity_id"].combine_chunks(), value_set=opportunities["id"].combine_chunks())
     created = opportunities["created_at"].combine_chunks().take(at)
     found = pa.table({

@@ -32,8 +32,8 @@ PIPELINES: dict[str, tuple[Step, ...]] = {
         Step("Negotiate", "late", 0.8, "commit", 16, 0.78, 0.03),
     ),
     "Renewals": (
-        Step("Renewal due", "early", 0.4, "pipeline", 24, 0.94),
-        Step("In review", "middle", 0.6, "best_case", 15, 0.91, 0.02),
+        Step("Renewal due", "early", 0.4, "pipeline", 18, 0.94),
+        Step("In review", "middle", 0.6, "best_case", 14, 0.91, 0.02),
         Step("Contract sent", "late", 0.85, "commit", 11, 0.93),
     ),
 }

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
@@ -25,8 +27,6 @@ from pipesync.sandbox.company.shape import (
 )
 from pipesync.sandbox.company.simulate import LEAVER, Company, Flags, Floats, Ints, calendar_days
 
-Strings = np.ndarray[tuple[int], np.dtype[np.object_]]
-
 
 def write(
     folder: Path, rng: np.random.Generator, company: Company, plants: Plants, activities: float
@@ -36,8 +36,8 @@ def write(
     facts = _facts(rng, company, plants, flags)
     tables = {
         "opportunities": _opportunities(company, facts),
-        "stage_history": _stage_history(company, facts),
-        "field_history": _field_history(rng, company, facts, flags),
+        "stage_history": _stage_history(company),
+        "field_history": _field_history(rng, company, facts),
         "activities": around.activities(rng, company, facts.owner, flags, activities),
         "contact_roles": around.contact_roles(rng, facts.contacts),
         "line_items": facts.line_items,
@@ -62,57 +62,61 @@ def _flags(count: int, rows: Ints) -> Flags:
     return found
 
 
+@dataclass(frozen=True)
 class _Facts:
-    """What the opportunities' own columns say now."""
+    """What the opportunities' own columns say now; positions in the lists of `shape`, where they are words."""
 
     account: Ints
-    amount: Floats
-    category: Strings
-    close: np.ndarray[tuple[int], np.dtype[np.datetime64]]
-    contacts: Ints
-    kind: Ints
-    line_items: pa.Table
     owner: Ints
+    kind: Ints
     product: Ints
-    pushes: Ints
+    amount: Floats
     without_amount: Flags
-    without_next_step: Flags
+    line_items: pa.Table
+    contacts: Ints
+    close: npt.NDArray[np.datetime64]
+    pushes: Ints
+    category: npt.NDArray[np.object_]
     next_step: Ints
+    without_next_step: Flags
+    lost_reason: Ints
 
 
 def _facts(rng: np.random.Generator, company: Company, plants: Plants, flags: Mapping[str, Flags]) -> _Facts:
     count = len(company)
-    facts = _Facts()
-    facts.without_amount = flags["hygiene.amount_missing"]
-    facts.without_next_step = flags["hygiene.no_next_step"]
-    facts.account = _accounts(rng, company)
-    renewal = company.pipeline == RENEWALS
-    facts.kind = np.where(renewal, 1, np.where(rng.random(count) < 0.2, 2, 0))
-    facts.product = rng.choice(len(PRODUCTS), count, p=(0.34, 0.24, 0.16, 0.12, 0.08, 0.06))
-    facts.owner = company.owner.copy()
-    inactive = plants["hygiene.owner_inactive"]
-    facts.owner[inactive] = LEAVER
-    facts.next_step = rng.integers(0, len(NEXT_STEPS), count)
-
+    account = _accounts(rng, company)
+    kind = np.where(company.pipeline == RENEWALS, 1, np.where(rng.random(count) < 0.2, 2, 0))
+    product = rng.choice(len(PRODUCTS), count, p=(0.34, 0.24, 0.16, 0.12, 0.08, 0.06))
     first, second = plants["hygiene.duplicate_open"][::2], plants["hygiene.duplicate_open"][1::2]
-    for column in (facts.account, facts.kind, facts.product):
+    for column in (account, kind, product):
         column[second] = column[first]
-    big = flags["hygiene.single_threaded"]
-    facts.line_items, facts.amount = around.line_items(rng, facts.product, big, facts.without_amount)
-    facts.contacts = np.where(big, 1, rng.integers(2, 6, count))
 
-    ahead = rng.uniform(8, 65, count)
-    behind = flags["hygiene.close_date_past"]
-    close = np.where(behind, -rng.uniform(3, 25, count), np.where(company.is_open, ahead, company.ended))
+    single, without_amount = flags["hygiene.single_threaded"], flags["hygiene.amount_missing"]
+    line_items, amount = around.line_items(rng, product, single, without_amount)
+    past = flags["hygiene.close_date_past"]
+    ahead = np.where(past, -rng.uniform(3, 25, count), rng.uniform(8, 65, count))
+    close = np.where(company.is_open, ahead, company.ended)
     close[second] = close[first] + 4
-    facts.close = calendar_days(close, company.as_of)
-    old = company.created < -60
-    usual = np.where(company.is_open & ~old, 0, rng.choice(3, count, p=(0.6, 0.28, 0.12)))
-    usual = np.where(company.is_open, np.minimum(usual, 1), usual)
-    facts.pushes = np.where(flags["hygiene.close_date_pushed"], rng.integers(3, 6, count), usual)
-    facts.pushes[behind] = 0
-    facts.category = _categories(rng, company, flags)
-    return facts
+    pushes = rng.choice(3, count, p=(0.6, 0.28, 0.12))
+    pushes = np.where(company.is_open, np.where(company.created < -60, np.minimum(pushes, 1), 0), pushes)
+    pushes = np.where(flags["hygiene.close_date_pushed"], rng.integers(3, 6, count), pushes)
+    pushes[past] = 0
+    return _Facts(
+        account=account,
+        owner=np.where(flags["hygiene.owner_inactive"], LEAVER, company.owner),
+        kind=kind,
+        product=product,
+        amount=amount,
+        without_amount=without_amount,
+        line_items=line_items,
+        contacts=np.where(single, 1, rng.integers(2, 6, count)),
+        close=calendar_days(close, company.as_of),
+        pushes=pushes,
+        category=_categories(rng, company, flags),
+        next_step=rng.integers(0, len(NEXT_STEPS), count),
+        without_next_step=flags["hygiene.no_next_step"],
+        lost_reason=rng.integers(0, len(LOST_REASONS), count),
+    )
 
 
 def _accounts(rng: np.random.Generator, company: Company) -> Ints:
@@ -124,7 +128,9 @@ def _accounts(rng: np.random.Generator, company: Company) -> Ints:
     return account
 
 
-def _categories(rng: np.random.Generator, company: Company, flags: Mapping[str, Flags]) -> Strings:
+def _categories(
+    rng: np.random.Generator, company: Company, flags: Mapping[str, Flags]
+) -> npt.NDArray[np.object_]:
     category = np.empty(len(company), dtype=object)
     for index, steps in enumerate(PIPELINES.values()):
         mine = company.pipeline == index
@@ -190,12 +196,12 @@ def _opportunities(company: Company, facts: _Facts) -> pa.Table:
         ),
         "contact_count": facts.contacts,
         "lost_reason": pa.array(
-            np.asarray(LOST_REASONS, dtype=object)[rows * 7 % len(LOST_REASONS)], mask=~lost, type=pa.string()
+            np.asarray(LOST_REASONS, dtype=object)[facts.lost_reason], mask=~lost, type=pa.string()
         ),
     })  # fmt: skip
 
 
-def _stage_history(company: Company, facts: _Facts) -> pa.Table:
+def _stage_history(company: Company) -> pa.Table:
     closed = np.flatnonzero(~company.is_open)
     who = np.concatenate([company.visit_opportunity, closed])
     entered = np.concatenate([company.visit_entered, company.ended[closed]])
@@ -212,9 +218,7 @@ def _stage_history(company: Company, facts: _Facts) -> pa.Table:
     })  # fmt: skip
 
 
-def _field_history(
-    rng: np.random.Generator, company: Company, facts: _Facts, flags: Mapping[str, Flags]
-) -> pa.Table:
+def _field_history(rng: np.random.Generator, company: Company, facts: _Facts) -> pa.Table:
     parts = [
         _close_dates(rng, company, facts),
         _amounts(rng, company, facts),
