@@ -337,6 +337,7 @@ class StandingFinding(Record):
     severity: Severity
     owner_id: str | None = None
     message: str = ""
+    headline: str = ""
     amount: Money | None = None
     first_seen: Moment
     """When this episode began."""
@@ -398,7 +399,7 @@ class PeriodForecast(Record):
 class Reason(Record):
     """Why a change is planned: the rules or the forecast behind it, with their numbers."""
 
-    kind: Literal["findings", "mended", "forecast"]
+    kind: Literal["findings", "mended", "withdrawn", "forecast", "undo"]
     rules: tuple[str, ...] = ()
     text: str
 
@@ -436,6 +437,52 @@ class Outcome(Record):
     request_id: str = ""
 
 
+Ending = Literal["mended", "closed", "deleted", "won", "lost", "withdrawn"]
+
+
+class TaskFate(Record):
+    """How one of our tasks ended; the ledger keeps one per key.
+
+    mended: its findings went away; closed, deleted: people did that while they still held; won, lost: the
+    opportunity ended first; withdrawn: suppressed, given to another assignee, or taken back by `undo`.
+    """
+
+    key: str
+    opportunity_id: str | None = None
+    owner_id: str | None = None
+    rules: tuple[str, ...] = ()
+    ending: Ending
+    seen_at: Moment
+    """As of the plan that first saw it; cooldowns count from here."""
+
+
+class JournalEntry(Record):
+    """One write as the ledger remembers it: intended before the request, settled after it."""
+
+    seq: int
+    """Order of intents, over all connections."""
+    run: str
+    run_kind: Literal["sync", "apply", "undo"] = "apply"
+    key: str
+    action: ChangeAction
+    object: ChangeObject
+    target: str | None = None
+    opportunity_id: str | None = None
+    owner_id: str | None = None
+    before: dict[str, Any] = Field(default_factory=dict)  # Any: JSON
+    after: dict[str, Any] = Field(default_factory=dict)  # Any: JSON
+    reason: Reason
+    as_of: Moment
+    """Of the plan."""
+    basis: str = ""
+    """Fingerprint of the pipeline that the plan was made from."""
+    status: Literal["intended", "applied", "failed", "skipped"]
+    intended_at: Moment
+    settled_at: Moment | None = None
+    error: str = ""
+    request_id: str = ""
+
+
 class Plan(Record):
     """What apply would write, and the moment that it rests on."""
 
@@ -445,7 +492,13 @@ class Plan(Record):
     held_back: dict[str, int] = Field(default_factory=dict)
     """What was not planned, and why: `over budget`, `suppressed`, `breaker: RULE`, ... with counts."""
     findings: tuple[Finding, ...] = ()
-    """The findings that the plan rests on; apply enters them into the ledger."""
+    """The findings that the plan rests on."""
+    fates: tuple[TaskFate, ...] = ()
+    """Tasks of ours that were seen to have ended."""
+    basis: str = ""
+    """Fingerprint of the pipeline that it rests on."""
+    journal: int = 0
+    """The journal's last entry that it knew of."""
 
 
 class Run(Record):
