@@ -72,12 +72,6 @@ class Company:
         """The end of what has happened on each opportunity."""
         return np.where(self.is_open, 0.0, self.ended)
 
-    def entered_stage(self) -> Floats:
-        """When each opportunity came to its last open stage."""
-        last = np.full(len(self), -np.inf)
-        np.maximum.at(last, self.visit_opportunity, self.visit_entered)
-        return last
-
 
 def simulate(rng: np.random.Generator, count: int, as_of: datetime) -> Company:
     created = _arrivals(rng, count, as_of)
