@@ -377,13 +377,18 @@ class OpportunityForecast(Record):
     """P10, P50, P90, given that it is won; None where nothing like it was ever won."""
 
 
+Scope = Literal[
+    "total", "owner", "team", "manager", "product", "source", "segment", "currency", "pipeline"
+]  # fmt: skip
+
+
 class PeriodForecast(Record):
     """What will be won in a period, in the home currency: closed so far + open + still to be created."""
 
     period_start: date
     period_end: date
     """The day after the last."""
-    scope: Literal["total", "owner", "team", "product"] = "total"
+    scope: Scope = "total"
     scope_id: str = ""
     currency: Currency | None = None
     p10: Money

@@ -7,7 +7,7 @@ Whole past wins are drawn, so that owner, product and amount of a new one belong
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,6 +29,9 @@ class Arrivals:
     """Past wins to draw from, as indices into the history."""
     weight: Floats
     created_per_week: float
+
+    def scaled(self, factor: float) -> Arrivals:
+        return replace(self, rate=self.rate * factor)
 
 
 def expect(history: History, origin: Ms, days: float) -> Arrivals:

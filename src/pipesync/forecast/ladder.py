@@ -15,10 +15,10 @@ import numpy as np
 from pipesync.forecast.metrics import log_loss
 from pipesync.forecast.replay import Settled
 
-_POOLED_BELOW = 30
+POOLED_BELOW = 30
 _CHALLENGE_ABOVE = 1500
 _CHALLENGE_WINS = 200
-_ORIGINS = 4
+ORIGINS = 4
 """Earlier origins that decide; fewer decide nothing."""
 
 
@@ -34,15 +34,15 @@ def is_challenged(closed: int, won: int) -> bool:
 
 def choose(closed: int, won: int, settled: Sequence[Settled]) -> Rung:
     """Return the forecaster to use; `settled` are earlier origins, those that fitted both say who was better."""
-    if closed < _POOLED_BELOW:
+    if closed < POOLED_BELOW:
         return Rung(
-            "stage_age", f"{closed} closed opportunities; under {_POOLED_BELOW} a pooled stage rate is safer"
+            "stage_age", f"{closed} closed opportunities; under {POOLED_BELOW} a pooled stage rate is safer"
         )
     if not is_challenged(closed, won):
         return Rung("hazard", f"{closed} closed opportunities; boosting is tried above {_CHALLENGE_ABOVE}")
     both = [s for s in settled if "boosting" in s.issue.win and "hazard" in s.issue.win and len(s.won)]
-    if len(both) < _ORIGINS:
-        return Rung("hazard", f"boosting had {len(both)} earlier origins to show itself; it needs {_ORIGINS}")
+    if len(both) < ORIGINS:
+        return Rung("hazard", f"boosting had {len(both)} earlier origins to show itself; it needs {ORIGINS}")
     gain = np.array(
         [
             np.mean(log_loss(s.won, s.issue.win["hazard"]) - log_loss(s.won, s.issue.win["boosting"]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,11 +67,24 @@ def fates(history: History, rows: Landmarks, cutoff: Ms) -> Fate:
     return Fate((np.minimum(closed, cutoff) - rows.origin) / DAY, seen & won, seen & ~won)
 
 
-def at(history: History, origins: Sequence[Ms], *, banned: frozenset[str] = frozenset()) -> Landmarks:
-    """Return the opportunities open at each origin; fields in `banned` are left blank."""
+def at(
+    history: History,
+    origins: Sequence[Ms],
+    *,
+    banned: frozenset[str] = frozenset(),
+    most: int | None = None,
+    seed: int = 0,
+) -> Landmarks:
+    """Return the opportunities open at each origin, or a seeded part of `most` of them.
+
+    Fields in `banned` are left blank.
+    """
     pairs = [np.flatnonzero(history.is_open(origin)) for origin in origins]
     opportunity = np.concatenate([*pairs, np.empty(0, dtype=np.int64)]).astype(np.int64)
     origin = np.repeat(np.asarray(origins, dtype=np.int64), [len(p) for p in pairs])
+    if most is not None and len(origin) > most:
+        kept = np.sort(np.random.default_rng(seed).choice(len(origin), most, replace=False))
+        opportunity, origin = opportunity[kept], origin[kept]
     tell = _Teller(history, opportunity, origin, banned)
     columns: dict[str, object] = {
         "age": (origin - history.created[opportunity]) / DAY,
@@ -196,8 +210,8 @@ class _Teller:
             "push_days": _between(np.cumsum(later), start, found),
         }
 
-    def groups(self) -> dict[str, object]:
-        columns: dict[str, object] = {}
+    def groups(self) -> dict[str, npt.NDArray[Any]]:
+        columns: dict[str, npt.NDArray[Any]] = {}  # Any: numbers, and texts as objects
         for name in GROUPS:
             value = self.value(name)
             if name == "owner_id" and "owner_id" not in self.history.events:
@@ -206,8 +220,7 @@ class _Teller:
             columns[name] = value
             short = name.removesuffix("_id")
             columns[f"{short}_rate"] = self._rate(name, value)
-        load = pd.Series(self.origin).groupby([pd.Series(self.origin), pd.Series(columns["owner_id"])])
-        columns["owner_load"] = load.transform("size").reindex(range(len(self.origin))).to_numpy(float)
+        columns["owner_load"] = self._owner_load(columns["owner_id"])
         columns["account_wins"] = self._account_wins()
         return columns
 
@@ -227,6 +240,23 @@ class _Teller:
         share = np.clip(share, 1e-4, 1 - 1e-4)
         found: Floats = np.where(of_rows >= 0, _logit(share) - _logit(np.clip(overall, 1e-4, 1 - 1e-4)), 0.0)
         return found
+
+    def _owner_load(self, owner: npt.NDArray[np.object_]) -> Floats:
+        """Count what the owner had open at the origin, by who owns it now."""
+        codes, known = pd.factorize(np.r_[self.history.now["owner_id"], owner], use_na_sentinel=True)
+        if not len(known):
+            return np.full(len(owner), np.nan)
+        of_all, of_rows = codes[: len(self.history)], codes[len(self.history) :]
+        begun = self._count_before(of_all, of_rows, self.history.created)
+        ended = self._count_before(of_all, of_rows, np.maximum(self.history.closed, self.history.created))
+        return np.where(of_rows >= 0, begun - ended, np.nan).astype(float)
+
+    def _count_before(self, of_all: Ints, of_rows: Ints, at: Ints) -> Ints:
+        counted = (of_all >= 0) & (at < NEVER)
+        keys = np.sort(of_all[counted] * NEVER + at[counted])
+        asked = np.maximum(of_rows, 0).astype(np.int64)
+        high = np.searchsorted(keys, asked * NEVER + self.origin, side="right")
+        return (high - np.searchsorted(keys, asked * NEVER)).astype(np.int64)
 
     def _closed_before(self, of_all: Ints, of_rows: Ints) -> tuple[Ints, Ints]:
         """Count, per row, its group's wins and closings up to the row's origin."""

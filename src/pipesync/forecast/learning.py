@@ -7,7 +7,7 @@ is the number of completed periods, and everything here is shrunk by it toward t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -75,7 +75,7 @@ def quantiles_of(
 def portfolio_of(made: Issue, method: str, learned: Learned) -> Portfolio:
     import pandas as pd
 
-    new = replace(made.new, rate=made.new.rate * learned.new_factor)
+    new = made.new.scaled(learned.new_factor)
     return Portfolio(
         learned.calibrate(made.win[method]),
         made.value,
@@ -99,6 +99,12 @@ def stretch(draws: Floats, by: float) -> Floats:
         return draws
     found: Floats = middle * (np.maximum(draws, 1e-9 * middle) / middle) ** by
     return found
+
+
+def factor_of(draws: Floats, run_rate: float, learned: Learned) -> Floats:
+    """Return what stretching and blending make of each draw, as a factor: parts times it add up to the whole."""
+    final = blend(stretch(draws, learned.stretch), run_rate, learned)
+    return np.divide(final, draws, out=np.ones_like(draws), where=draws > 0)
 
 
 def blend(draws: Floats, run_rate: float, learned: Learned) -> Floats:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipesync.forecast import landmarks
-from pipesync.forecast.history import DAY, NEVER, Floats, History, Ms
+from pipesync.forecast.history import DAY, Floats, History, Ms
 from pipesync.forecast.landmarks import Fate, Landmarks
 
 WEEK = 7 * DAY
@@ -53,13 +53,7 @@ def training_at(
     start = start_of_history(history, cutoff)
     weeks = min(max(int((cutoff - start) // WEEK), 0), _MOST_ORIGINS)
     origins = [cutoff - week * WEEK for week in range(weeks, 0, -1)]
-    counts = [int(history.is_open(origin).sum()) for origin in origins]
-    if sum(counts) > 4 * most_rows:  # every other week, or fewer, holds nearly as much
-        origins = origins[:: -(-sum(counts) // (4 * most_rows))]
-    rows = landmarks.at(history, origins, banned=banned)
-    if len(rows) > most_rows:
-        kept = np.sort(np.random.default_rng(seed).choice(len(rows), most_rows, replace=False))
-        rows = rows.take(kept)
+    rows = landmarks.at(history, origins, banned=banned, most=most_rows, seed=seed)
     past = history.closed <= cutoff
     return Training(
         rows=rows,
@@ -74,7 +68,3 @@ def training_at(
             if facts.probability is not None and facts.phase not in ("won", "lost")
         },
     )
-
-
-def is_known(history: History, cutoff: Ms) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    return (history.created <= cutoff) & (history.created < NEVER)

@@ -1,0 +1,175 @@
+"""A fitted model: which forecaster, what it learned from earlier origins, and how to keep it as JSON.
+
+What is kept are numbers and texts, never pickled objects: a ledger may be shared, and unpickling runs code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pipesync.errors import InputError, Problem
+from pipesync.forecast import amounts, ladder, learning, replay
+from pipesync.forecast.amounts import AmountModel
+from pipesync.forecast.design import Column, Design
+from pipesync.forecast.forecasters import Fitted
+from pipesync.forecast.forecasters import fit as fit_forecaster
+from pipesync.forecast.hazard import Bins, FittedHazard
+from pipesync.forecast.history import History, Ms, to_moment
+from pipesync.forecast.ladder import Rung
+from pipesync.forecast.learning import Learned
+from pipesync.forecast.pooled import FittedPooled
+from pipesync.forecast.regime import Alarm, watch
+from pipesync.forecast.replay import Settled
+from pipesync.forecast.training import Training, start_of_history, training_at
+from pipesync.forecast.typical import Typical, typical_of
+
+VERSION = 1
+_REPLAY_ROWS = 8_000
+"""Landmarks of an earlier origin's model: enough for how wrong it was, which is all that is asked of it."""
+
+
+@dataclass(frozen=True)
+class Model:
+    as_of: Ms
+    days: float
+    """The horizon that calibration and intervals were learned for."""
+    rung: Rung
+    fitted: Fitted
+    learned: Learned
+    amount: AmountModel
+    typical: Typical
+    banned: frozenset[str]
+    alarms: tuple[Alarm, ...]
+    closed: int
+    won: int
+    since: Ms
+    """Exposure begins here."""
+
+    def card(self) -> dict[str, Any]:  # Any: JSON
+        """Say for people what the model is, what it rests on and what to doubt."""
+        return {
+            "forecaster": self.rung.forecaster,
+            "why": self.rung.why,
+            "closed": self.closed,
+            "won": self.won,
+            "trained_from": to_moment(self.since).date().isoformat(),
+            "trained_to": to_moment(self.as_of).isoformat(),
+            "learned": {k: round(v, 4) for k, v in asdict(self.learned).items()},
+            "banned_fields": sorted(self.banned),
+            "alarms": [asdict(alarm) for alarm in self.alarms],
+        }
+
+
+def fit(
+    past: History, as_of: Ms, days: float, *, banned: frozenset[str] = frozenset(), seed: int = 0
+) -> Model:
+    """Fit what the ladder chooses as of a moment, for a period that ends `days` later."""
+    training = training_at(past, as_of, banned=banned, seed=seed)
+    before = _earlier(past, training, as_of, days, banned, seed)
+    rung = ladder.choose(training.closed, training.won, before)
+    usable = [s for s in before if rung.forecaster in s.issue.win]
+    return Model(
+        as_of=as_of,
+        days=days,
+        rung=rung,
+        fitted=fit_forecaster(rung.forecaster, training),
+        learned=learning.learn(usable, rung.forecaster, as_of, training.closed, seed=seed),
+        amount=amounts.learn(past, training),
+        typical=typical_of(training),
+        banned=banned,
+        alarms=watch(past, as_of, training, before),
+        closed=training.closed,
+        won=training.won,
+        since=start_of_history(past, as_of),
+    )
+
+
+def _earlier(
+    past: History, training: Training, as_of: Ms, days: float, banned: frozenset[str], seed: int
+) -> list[Settled]:
+    if days <= 0:
+        return []
+    origins = replay.earlier_origins(past, as_of, days)
+    challenged = ladder.is_challenged(training.closed, training.won)
+    made = []
+    for number, origin in enumerate(reversed(origins)):
+        names = ["hazard" if training.closed >= ladder.POOLED_BELOW else "stage_age"]
+        if challenged and number < ladder.ORIGINS:
+            names.append("boosting")
+        issued = replay.issue(past, origin, days, names, banned=banned, seed=seed, most_rows=_REPLAY_ROWS)
+        made.append(replay.settle(past, issued, as_of))
+    return made[::-1]
+
+
+# --- Keeping it -------------------------------------------------------------------------------------------------
+
+
+def to_document(model: Model) -> dict[str, Any] | None:  # Any: JSON
+    """Return the model as JSON values; None for boosting, which is fitted anew instead."""
+    if isinstance(model.fitted, FittedHazard):
+        fitted: dict[str, Any] = {
+            "kind": "hazard",
+            "bins": asdict(model.fitted.bins),
+            "columns": [_column(c) for c in model.fitted.design.columns],
+            "weights": model.fitted.weights.tolist(),
+            "intercept": model.fitted.intercept.tolist(),
+        }
+    elif isinstance(model.fitted, FittedPooled):
+        fitted = {"kind": "pooled", **asdict(model.fitted)}
+    else:
+        return None
+    return {
+        "version": VERSION,
+        "as_of": model.as_of,
+        "days": model.days,
+        "rung": asdict(model.rung),
+        "fitted": fitted,
+        "learned": asdict(model.learned),
+        "amount": asdict(model.amount),
+        "typical": asdict(model.typical),
+        "banned": sorted(model.banned),
+        "alarms": [asdict(a) for a in model.alarms],
+        "closed": model.closed,
+        "won": model.won,
+        "since": model.since,
+    }
+
+
+def _column(column: Column) -> dict[str, Any]:  # Any: JSON
+    """JSON has no infinity: an open end is left out."""
+    return {k: v for k, v in asdict(column).items() if not (isinstance(v, float) and np.isinf(v))}
+
+
+def from_document(document: dict[str, Any]) -> Model:  # Any: JSON
+    """Read a kept model; InputError where another version wrote it."""
+    if document.get("version") != VERSION:
+        raise InputError(Problem("the kept forecast model is of another version", fix="fit it anew"))
+    kept = dict(document["fitted"])
+    fitted: Fitted
+    if kept.pop("kind") == "hazard":
+        columns = tuple(Column(**column) for column in kept["columns"])
+        fitted = FittedHazard(
+            Bins(**kept["bins"]), Design(columns), np.array(kept["weights"]), np.array(kept["intercept"])
+        )
+    else:
+        tables = {n: {c: tuple(r) for c, r in kept[n].items()} for n in ("rates", "outer")}
+        fitted = FittedPooled(kept["by"], tuple(kept["days"]), tuple(kept["prior"]), **tables)
+    return Model(
+        as_of=int(document["as_of"]),
+        days=float(document["days"]),
+        rung=Rung(**document["rung"]),
+        fitted=fitted,
+        learned=Learned(**document["learned"]),
+        amount=AmountModel(
+            document["amount"]["usual"], document["amount"]["growth"], tuple(document["amount"]["residuals"])
+        ),
+        typical=Typical(**document["typical"]),
+        banned=frozenset(document["banned"]),
+        alarms=tuple(Alarm(**alarm) for alarm in document["alarms"]),
+        closed=int(document["closed"]),
+        won=int(document["won"]),
+        since=int(document["since"]),
+    )
