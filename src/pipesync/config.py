@@ -101,7 +101,8 @@ class Budget(Section):
     """How many tasks an owner is to see; the worst and most valuable come first."""
 
     open_tasks_per_owner: int = Field(default=8, ge=0)
-    new_tasks_per_owner_per_run: int = Field(default=3, ge=0)
+    new_tasks_per_owner_per_run: int = Field(default=8, ge=0)
+    """Below the open ones, tasks arrive run by run, and a second plan is not empty until all are there."""
     writes_per_run: int = Field(default=500, ge=0)
 
 

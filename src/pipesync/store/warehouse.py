@@ -34,7 +34,8 @@ VERSION = 1
 _BOOKS = """
 CREATE TABLE IF NOT EXISTS meta (version INTEGER);
 CREATE TABLE IF NOT EXISTS pulls (
-    connection VARCHAR, stream VARCHAR, "cursor" VARCHAR, until TIMESTAMP, watermark TIMESTAMP, is_complete BOOLEAN
+    connection VARCHAR, stream VARCHAR, "cursor" VARCHAR, until TIMESTAMP, watermark TIMESTAMP, is_complete BOOLEAN,
+    pulled_at TIMESTAMP
 );
 CREATE TABLE IF NOT EXISTS rejects (
     connection VARCHAR, stream VARCHAR, "where" VARCHAR, reason VARCHAR, raw VARCHAR, seen_at TIMESTAMP
@@ -168,6 +169,14 @@ class Warehouse:
         moment: datetime | None = _aware(found[0][0])
         return moment if found[0][1] else None
 
+    def pulled_at(self, connection: str, stream: str) -> datetime | None:
+        """Return when, by this machine's clock, the stream's last page was committed: what was written since is newer."""
+        found = self.rows(
+            "SELECT pulled_at FROM pulls WHERE connection = ? AND stream = ?", [connection, stream]
+        )
+        moment: datetime | None = _aware(found[0][0]) if found else None
+        return moment
+
     # --- Writing ----------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -237,7 +246,7 @@ class Warehouse:
                     self.execute(
                         "DELETE FROM rejects WHERE connection = ? AND stream = ?", [connection, stream]
                     )
-                else:
+                elif key:
                     on = " AND ".join(f'old."{k}" = _rows."{k}"' for k in key)
                     self.execute(
                         f'DELETE FROM "{stream}" AS old USING _rows WHERE old.connection = ? AND {on}',
@@ -322,8 +331,8 @@ class Warehouse:
         watermark = _naive(until) if last else _naive(before)
         self.execute("DELETE FROM pulls WHERE connection = ? AND stream = ?", [connection, stream])
         self.execute(
-            "INSERT INTO pulls VALUES (?, ?, ?, ?, ?, ?)",
-            [connection, stream, cursor, _naive(until), watermark, last],
+            "INSERT INTO pulls VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [connection, stream, cursor, _naive(until), watermark, last, _naive(datetime.now(UTC))],
         )
 
     def forget_checkpoints(self, connection: str) -> None:
