@@ -1,8 +1,9 @@
 """Requests spread so that HubSpot's rolling limits are used up, and not run into.
 
 A 429 costs more than waiting: HubSpot counts refused requests too, and an app with many of them can be held
-back for longer. The burst limit differs by tier and is learnt from the answers' headers; the search limit is
-five a second for the whole account and has no header, so one of the five is left to others.
+back for longer. The burst limit differs by tier and is learnt from the headers of the first answer; until then, and
+where an answer tells of none, nothing is held back. The search limit is five a second for the whole account and has
+no header; one of the five is left to others.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
-_BURST = 100
-"""Requests in ten seconds that every tier has; used until the first answer says more."""
 _SEARCHES = 4
 
 
@@ -23,7 +22,7 @@ class Pace:
         self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self._clock, self._sleep = clock, sleep
-        self._burst, self._window = _BURST, 10.0
+        self._burst, self._window = 0, 10.0
         self._sent: deque[float] = deque()
         self._searched: deque[float] = deque()
 
@@ -37,6 +36,8 @@ class Pace:
             self._searched.append(now)
 
     def _pause(self, *, search: bool) -> float:
+        if not self._burst:
+            return 0.0
         now = self._clock()
         pause = _until_free(self._sent, now, self._window, self._burst)
         if search:

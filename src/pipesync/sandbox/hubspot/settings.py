@@ -1,0 +1,275 @@
+"""Endpoints of what is not a record: pipelines, properties, owners, account, limits, object schemas, rates, tokens."""
+
+from __future__ import annotations
+
+from pipesync._paths import shipped
+from pipesync.sandbox.hubspot.answers import Answer, Call, error, invalid, not_found, number
+from pipesync.sandbox.hubspot.definitions import TYPE_IDS, definition
+from pipesync.sandbox.hubspot.portal import Portal
+from pipesync.sandbox.hubspot.records import Json, iso
+from pipesync.yamlsource import read
+
+_DEALS = "crm.objects.deals.read"
+
+
+# --- Pipelines ----------------------------------------------------------------------------------------------------
+
+
+def list_pipelines(portal: Portal, call: Call) -> Answer:
+    portal.require(call.token, _DEALS)
+    return Answer(200, {"results": portal.pipelines(portal.kind(call.at["kind"]))})
+
+
+def read_pipeline(portal: Portal, call: Call) -> Answer:
+    portal.require(call.token, _DEALS)
+    return Answer(200, _pipeline(portal, call))
+
+
+def _pipeline(portal: Portal, call: Call) -> Json:
+    wanted = call.at["id"]
+    found = next((p for p in portal.pipelines(portal.kind(call.at["kind"])) if p["id"] == wanted), None)
+    if found is None:
+        raise not_found(f"pipeline {wanted}")
+    return found
+
+
+def list_stages(portal: Portal, call: Call) -> Answer:
+    portal.require(call.token, _DEALS)
+    return Answer(200, {"results": _pipeline(portal, call)["stages"]})
+
+
+def change_stage(portal: Portal, call: Call) -> Answer:
+    """Rename a stage (PATCH) or delete it (DELETE); the audit remembers both."""
+    portal.require(call.token, "crm.objects.deals.write")
+    kind = portal.kind(call.at["kind"])
+    pipelines = portal.pipelines(kind)
+    pipeline = next((p for p in pipelines if p["id"] == call.at["id"]), None)
+    stage = next((s for s in pipeline["stages"] if s["id"] == call.at["stage"]), None) if pipeline else None
+    if pipeline is None or stage is None:
+        raise not_found(f"stage {call.at['stage']}")
+    audit = portal.records.setting("audit", [])
+    audit.append({
+        "identifier": stage["id"], "portalId": portal.records.setting("account", {}).get("portalId", 1),
+        "action": "DELETE" if call.method == "DELETE" else "UPDATE", "timestamp": iso(portal.records.now()),
+        "rawObject": dict(stage), "pipeline": pipeline["id"],
+    })  # fmt: skip
+    portal.records.set("audit", audit)
+    if call.method == "DELETE":
+        pipeline["stages"].remove(stage)
+    else:
+        stage |= {n: v for n, v in call.body.items() if n in ("label", "displayOrder", "metadata")}
+    portal.records.set(f"pipelines.{kind}", pipelines)
+    return Answer(204) if call.method == "DELETE" else Answer(200, stage)
+
+
+def audit(portal: Portal, call: Call) -> Answer:
+    portal.require(call.token, _DEALS)
+    found = [a for a in portal.records.setting("audit", []) if a["pipeline"] == call.at["id"]]
+    return Answer(200, {"results": found})
+
+
+# --- Properties ---------------------------------------------------------------------------------------------------
+
+
+def _schema_scope(portal: Portal, call: Call, *, write: bool) -> str:
+    kind = portal.kind(call.at["kind"])
+    if not write:
+        portal.require(call.token)
+        return kind
+    known = {"deals": "deals", "companies": "companies"}.get(
+        kind, "contacts" if kind in TYPE_IDS else "custom"
+    )
+    portal.require(call.token, f"crm.schemas.{known}.write")
+    return kind
+
+
+def list_properties(portal: Portal, call: Call) -> Answer:
+    return Answer(200, {"results": portal.definitions(_schema_scope(portal, call, write=False))})
+
+
+def read_property(portal: Portal, call: Call) -> Answer:
+    kind = _schema_scope(portal, call, write=False)
+    for known in portal.definitions(kind):
+        if known["name"] == call.at["name"]:
+            return Answer(200, known)
+    raise not_found(f"property {call.at['name']}")
+
+
+def create_property(portal: Portal, call: Call) -> Answer:
+    kind = _schema_scope(portal, call, write=True)
+    return Answer(201, _define(portal, kind, call.body))
+
+
+def create_properties(portal: Portal, call: Call) -> Answer:
+    kind = _schema_scope(portal, call, write=True)
+    results = [_define(portal, kind, one) for one in call.body.get("inputs") or []]
+    now = iso(portal.records.now())
+    return Answer(201, {"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now})
+
+
+def _define(portal: Portal, kind: str, given: Json) -> Json:
+    for required in ("name", "label", "groupName", "type", "fieldType"):
+        if not given.get(required):
+            raise invalid(f"{required} is required", code="REQUIRED_FIELD", properties=[required])
+    if kind == "tasks" and not portal.switch("task_properties"):
+        raise invalid("custom properties are not supported for this object")
+    if given["name"] in portal.types(kind):
+        raise error(409, f"A property named {given['name']} already exists.", "OBJECT_ALREADY_EXISTS")
+    if given["groupName"] not in {g["name"] for g in _groups(portal, kind)}:
+        raise invalid(f"property group {given['groupName']} does not exist")
+    own = [d for d in portal.definitions(kind) if not d["hubspotDefined"]]
+    if len(own) >= _limit(portal):
+        raise invalid("the limit of custom properties is reached", code="PROPERTY_LIMIT_REACHED")
+    known = definition(given["name"], given["type"], own={n: v for n, v in given.items() if v is not None})
+    portal.define(kind, [known | {"hubspotDefined": False}])
+    return known | {"hubspotDefined": False}
+
+
+def archive_property(portal: Portal, call: Call) -> Answer:
+    kind = _schema_scope(portal, call, write=True)
+    left = [d for d in portal.definitions(kind) if d["name"] != call.at["name"] or d["hubspotDefined"]]
+    portal.records.set(f"properties.{kind}", left)
+    portal.forget_definitions(kind)
+    return Answer(204)
+
+
+def _groups(portal: Portal, kind: str) -> list[Json]:
+    basic = {"name": "information", "label": "Information", "displayOrder": 0, "archived": False}
+    found: list[Json] = portal.records.setting(f"groups.{kind}", [basic])
+    return found
+
+
+def list_groups(portal: Portal, call: Call) -> Answer:
+    return Answer(200, {"results": _groups(portal, _schema_scope(portal, call, write=False))})
+
+
+def create_group(portal: Portal, call: Call) -> Answer:
+    kind = _schema_scope(portal, call, write=True)
+    group = {"name": call.body["name"], "label": call.body["label"], "displayOrder": -1, "archived": False}
+    known = _groups(portal, kind)
+    if any(g["name"] == group["name"] for g in known):
+        raise error(409, f"A property group named {group['name']} already exists.", "OBJECT_ALREADY_EXISTS")
+    portal.records.set(f"groups.{kind}", [*known, group])
+    return Answer(201, group)
+
+
+def _limit(portal: Portal) -> int:
+    limit: int = portal.records.setting("property_limit", 1000)
+    return limit
+
+
+def custom_property_limits(portal: Portal, call: Call) -> Answer:
+    portal.require(call.token)
+    told = []
+    for kind in ("deals", "tasks"):
+        used = sum(not d["hubspotDefined"] for d in portal.definitions(kind))
+        told.append({"objectTypeId": TYPE_IDS[kind], "limit": _limit(portal), "usage": used})
+    return Answer(200, {"byObjectType": told})
+
+
+# --- Object schemas ---------------------------------------------------------------------------------------------
+
+
+def list_schemas(portal: Portal, call: Call) -> Answer:
+    portal.require(call.token, "crm.schemas.custom.read")
+    return Answer(200, {"results": portal.schemas})
+
+
+def create_schema(portal: Portal, call: Call) -> Answer:
+    portal.require(call.token, "crm.schemas.custom.write")
+    if not portal.switch("custom_objects"):
+        raise error(403, "This portal has no custom objects.", "FORBIDDEN")
+    return Answer(201, add_schema(portal, call.body))
+
+
+def add_schema(portal: Portal, given: Json) -> Json:
+    name, number_ = given["name"], len(portal.schemas) + 1
+    if any(s["name"] == name for s in portal.schemas):
+        raise error(409, f"An object named {name} already exists.", "OBJECT_ALREADY_EXISTS")
+    portal_id = portal.records.setting("account", {}).get("portalId", 1)
+    schema = {
+        "id": str(number_), "name": name, "labels": given.get("labels", {}), "objectTypeId": f"2-{10_000 + number_}",
+        "fullyQualifiedName": f"p{portal_id}_{name}", "primaryDisplayProperty": given.get("primaryDisplayProperty"),
+        "requiredProperties": given.get("requiredProperties", []), "searchableProperties": [], "archived": False,
+        "secondaryDisplayProperties": [], "associations": [],
+    }  # fmt: skip
+    portal.records.set("schemas", [*portal.schemas, schema])
+    own = [
+        definition(p["name"], p["type"], own=p | {"hubspotDefined": False})
+        for p in given.get("properties", [])
+    ]
+    portal.define(name, own)
+    return {**schema, "properties": own}
+
+
+# --- Owners, account, rates ---------------------------------------------------------------------------------------
+
+
+def list_owners(portal: Portal, call: Call) -> Answer:
+    portal.require(call.token, "crm.objects.owners.read")
+    limit, archived = number(call, "limit", 100, 500), call.flag("archived")
+    owners = [o for o in portal.records.setting("owners", []) if o["archived"] == archived]
+    if email := call.one("email"):
+        owners = [o for o in owners if o.get("email") == email]
+    start = int(call.one("after", "0") or 0)
+    body: Json = {"results": owners[start : start + limit]}
+    if len(owners) > start + limit:
+        after = str(start + limit)
+        body["paging"] = {
+            "next": {"after": after, "link": f"{call.base_url}{call.path}?limit={limit}&after={after}"}
+        }
+    return Answer(200, body)
+
+
+def read_owner(portal: Portal, call: Call) -> Answer:
+    portal.require(call.token, "crm.objects.owners.read")
+    found = next((o for o in portal.records.setting("owners", []) if o["id"] == call.at["id"]), None)
+    if found is None:
+        raise not_found(f"owner {call.at['id']}")
+    return Answer(200, found)
+
+
+def account(portal: Portal, call: Call) -> Answer:
+    portal.require(call.token)
+    return Answer(200, portal.records.setting("account", {}))
+
+
+def daily_usage(portal: Portal, call: Call) -> Answer:
+    portal.require(call.token)
+    told: Json = {"name": "private-apps-api-calls-daily", "usageLimit": 1_000_000, "currentUsage": 0}
+    return Answer(
+        200, {"results": [told | {"collectedAt": iso(portal.records.now()), "fetchStatus": "SUCCESS"}]}
+    )
+
+
+def exchange_rates(portal: Portal, call: Call) -> Answer:
+    portal.require(call.token, "settings.currencies.read")
+    return Answer(200, {"results": portal.records.setting("rates", [])})
+
+
+def grant_token(portal: Portal, call: Call) -> Answer:
+    """Exchange a refresh token, which the settings hold, for a new access token."""
+    known = portal.records.setting("oauth", {})
+    given = call.body
+    if given.get("refresh_token") not in known or given.get("grant_type") != "refresh_token":
+        raise error(400, "missing or unknown refresh token", "BAD_REFRESH_TOKEN")
+    token = f"access-{len(portal.tokens) + 1}"
+    portal.records.set("tokens", {**portal.tokens, token: known[given["refresh_token"]]})
+    return Answer(
+        200,
+        {
+            "access_token": token, "refresh_token": given["refresh_token"], "expires_in": 1800, "token_type": "bearer",
+            "hub_id": 1, "scopes": known[given["refresh_token"]],
+        },
+    )  # fmt: skip
+
+
+def install_kit(portal: Portal) -> None:
+    """Have what `pipesync install-fields` creates, the forecast object included."""
+    kit = read(shipped("adapters") / "hubspot" / "properties.yaml").data
+    for kind in ("tasks", "deals"):
+        own = [{**p, "groupName": "pipesync", "hubspotDefined": False} for p in kit[kind]]
+        portal.define(kind, [definition(p["name"], p["type"], own=p) for p in own])
+        portal.records.set(f"groups.{kind}", [*_groups(portal, kind), {**kit["group"], "archived": False}])
+    if not portal.schemas:
+        add_schema(portal, kit["forecast_object"])
