@@ -55,10 +55,20 @@ DEFAULTS = {
 ALWAYS = ("createdate", "hs_createdate", "hs_lastmodifieddate", "hs_object_id")
 
 _READ_ONLY = {
-    "hs_object_id", "hs_createdate", "hs_lastmodifieddate", "hs_is_closed", "hs_is_closed_won",
-    "num_associated_contacts", "hs_deal_stage_probability", "notes_last_contacted", "notes_next_activity_date", "notes_last_updated",
-    "hs_primary_associated_company", "hs_merged_object_ids", "hs_v2_date_entered_current_stage",
-}  # fmt: skip
+    "hs_object_id",
+    "hs_createdate",
+    "hs_lastmodifieddate",
+    "hs_is_closed",
+    "hs_is_closed_won",
+    "num_associated_contacts",
+    "hs_deal_stage_probability",
+    "notes_last_contacted",
+    "notes_next_activity_date",
+    "notes_last_updated",
+    "hs_primary_associated_company",
+    "hs_merged_object_ids",
+    "hs_v2_date_entered_current_stage",
+}
 _PLAIN: dict[str, dict[str, str]] = {
     "deals": {
         "dealname": "string", "amount": "number", "closedate": "datetime", "createdate": "datetime",
@@ -91,8 +101,13 @@ _PLAIN: dict[str, dict[str, str]] = {
         "hs_end_datetime": "datetime", "hubspot_owner_id": "enumeration", "hs_goal_type": "string",
     },
     "tasks": {
-        "hs_timestamp": "datetime", "hs_task_subject": "string", "hs_task_body": "string",
-        "hs_task_status": "enumeration", "hs_task_priority": "enumeration", "hs_task_type": "enumeration", "hubspot_owner_id": "enumeration",
+        "hs_timestamp": "datetime",
+        "hs_task_subject": "string",
+        "hs_task_body": "string",
+        "hs_task_status": "enumeration",
+        "hs_task_priority": "enumeration",
+        "hs_task_type": "enumeration",
+        "hubspot_owner_id": "enumeration",
     },
     "calls": {
         "hs_timestamp": "datetime", "hs_activity_type": "string", "hs_call_status": "string",
