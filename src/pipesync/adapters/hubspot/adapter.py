@@ -48,7 +48,7 @@ class HubspotAdapter:
         self._name, self._options, self._mapping, self._api = name, options, mapping, api
         self._allowed = allowed
         self._portal = Portal(api, mapping)
-        self._own = Own(api, self._portal)
+        self._own = Own(api, self._portal, key_in=options.task_key)
 
     def __repr__(self) -> str:
         return f"HubspotAdapter({self._name!r})"

@@ -18,7 +18,7 @@ from pipesync.adapters.base import Reject
 from pipesync.adapters.hubspot.api import Json
 from pipesync.adapters.hubspot.portal import Label
 from pipesync.adapters.hubspot.reading import Link, Wanted
-from pipesync.adapters.hubspot.values import as_text, moment, typed
+from pipesync.adapters.hubspot.values import as_text, is_ours, moment, typed
 from pipesync.mapping import FieldMapping, Mapping, segment
 from pipesync.schema import schema, table
 
@@ -74,7 +74,12 @@ class Deals:
                 row[name] = None
                 rejects.append(Reject(f"deal {record['id']}", f"{field.field}: cannot be read as {name}"))
         row["id"] = str(record["id"])
+        planned = self._stream.fields.get("next_activity_at")
+        if row.get("next_activity_at") and planned and is_ours(told[planned.field]):
+            row["next_activity_at"] = None
         ending = self._endings.get(row.get("stage") or "")
+        if "modified_at" in row and (touched := _last_change(record)):
+            row["modified_at"] = touched
         row["is_closed"], row["is_won"] = ending is not None, ending == "won"
         if ending is None:
             row["closed_at"] = None
@@ -199,6 +204,13 @@ class _Lazy:
         return self._known.get(str(user)) or f"user:{user}"
 
 
+def _last_change(record: Json) -> datetime | None:
+    """Return when a tracked property last changed. The record's own modification time also moves with our tasks."""
+    past = (record.get("propertiesWithHistory") or {}).values()
+    latest = max((entries[0]["timestamp"] for entries in past if entries), default=None)
+    return moment(latest).replace(tzinfo=None) if latest else None
+
+
 def _ours(text: str | None, field: FieldMapping) -> str | None:
     return field.values.get(text, text) if field.values and text is not None else text
 
@@ -210,7 +222,3 @@ def _moments(texts: Sequence[str]) -> pa.Array:
     except pa.ArrowInvalid:
         return pa.array([moment(t).replace(tzinfo=None) for t in texts], pa.timestamp("us"))
     return zoned.cast(pa.timestamp("us"))
-
-
-def millis(value: datetime) -> int:
-    return round(value.timestamp() * 1000)

@@ -41,6 +41,8 @@ class Options(Section):
     """OAuth of a public app, in place of a token."""
     activities: tuple[Engagement, ...] = ()
     """Engagements to read one by one; without them a deal's own properties tell its last and next activity."""
+    task_key: Literal["property", "body"] = "property"
+    """Where a task holds our key; in its text, for portals that refuse properties of their own on tasks."""
     overlap: Duration = timedelta(minutes=15)
     """How far behind the last pull an incremental one looks again, because the search index lags."""
     rescan: Duration = timedelta(days=7)

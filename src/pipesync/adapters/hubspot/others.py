@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as MappingOf
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -26,13 +26,14 @@ from pipesync.adapters.hubspot.streams import (
     must_list,
     state_of,
 )
-from pipesync.adapters.hubspot.values import day, moment, typed
+from pipesync.adapters.hubspot.values import day, is_ours, moment, typed
 from pipesync.mapping import Mapping, StreamMapping
 from pipesync.schema import schema, table
 
 _LINK = "associations."
 _SELDOM = ("products", "leads")
 """Searched only as often as `reference` says."""
+_MOMENT = timedelta(milliseconds=1)
 
 
 def pull_objects(
@@ -114,11 +115,15 @@ class _Objects:
                             f"{self._told.source} {record['id']}", f"{field.field}: cannot be read as {name}"
                         )
                     )
+            if self._stream == "quotas" and row.get("period_end"):
+                # Whether a goal ends with its last moment or with the next midnight differs; a blank day is neither.
+                ends = moment(record["properties"][self._told.fields["period_end"].field])
+                row["period_end"] = day((ends - _MOMENT).isoformat(), self._portal.zone) + timedelta(days=1)
             if "id" in schema(self._stream).names:
                 row["id"] = str(record["id"])
             if self._stream == "line_items" and row.get("opportunity_id") is None:
                 continue
-            if self._stream == "quotas" and None in (row.get("amount"), row.get("period_start")):
+            if self._stream == "quotas" and None in (row["amount"], row["period_start"], row["period_end"]):
                 continue
             if "currency" in schema(self._stream).names:
                 row["currency"] = row.get("currency") or self._portal.currency
@@ -277,7 +282,8 @@ class _Engagements:
         found = []
         for record in records:
             told = record["properties"]
-            if told.get(self._key) or not told.get("hs_timestamp"):
+            at = told.get("hs_timestamp")
+            if not at or told.get(self._key) or (self._kind == "tasks" and is_ours(at)):
                 continue
             of = links.get(str(record["id"]), ()) if links is not None else inline_links(record, "deals", "")
             for n, link in enumerate(of):

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from pydantic import ValidationError
@@ -51,6 +51,7 @@ _TASK = Wanted(
 FORECAST = "pipesync_forecast"
 FORECAST_FIELDS = tuple(n for n in OwnForecast.model_fields if n not in ("connection", "id", "key"))
 _PRIORITIES: dict[Priority, str] = {"low": "LOW", "normal": "MEDIUM", "high": "HIGH"}
+_MARK = re.compile(r"(?:<br>)*\[(ps\d-[^\]<\s]+)\]\s*$")
 _SETTLED = timedelta(days=30)
 """A task that was done so long ago is read no more; a search would still find it changed."""
 
@@ -73,8 +74,16 @@ class _Known:
 class Own:
     """Reads our records of one portal."""
 
-    def __init__(self, api: Api, portal: Portal) -> None:
-        self._api, self._portal = api, portal
+    def __init__(self, api: Api, portal: Portal, *, key_in: Literal["property", "body"]) -> None:
+        self._api, self._portal, self._key_in = api, portal, key_in
+
+    def key_of(self, record: Json) -> str | None:
+        """Return a task's key of ours; None for other people's tasks."""
+        told = record["properties"]
+        if self._key_in == "property":
+            return told.get(KEY) or None
+        found = _MARK.search(told.get("hs_task_body") or "")
+        return found[1] if found else None
 
     # --- Tasks ------------------------------------------------------------------------------------------------
 
@@ -118,7 +127,9 @@ class Own:
         last = "0"
         while True:
             filters: list[Json] = [
-                {"propertyName": KEY, "operator": "HAS_PROPERTY"},
+                {"propertyName": KEY, "operator": "HAS_PROPERTY"}
+                if self._key_in == "property"
+                else {"propertyName": "hs_task_body", "operator": "CONTAINS_TOKEN", "value": "ps1*"},
                 {"propertyName": "hs_object_id", "operator": "GT", "value": last},
                 {"propertyName": "hs_lastmodifieddate", "operator": "GTE", "value": str(since)},
             ]
@@ -136,7 +147,7 @@ class Own:
         for page in listed(self._api, _TASK, after=str(newest) if newest else None):
             for record in page.records:
                 newest = max(newest, int(record["id"]))
-                if record["properties"].get(KEY):
+                if self.key_of(record):
                     found[str(record["id"])] = record
         return found, newest
 
@@ -162,26 +173,26 @@ class Own:
         return [t for t in tasks if t and t.key in keys]
 
     def _task(self, record: Json, deal: str | None) -> OwnTask | None:
-        told = record["properties"]
-        if not told.get(KEY):
+        told, key = record["properties"], self.key_of(record)
+        if not key:
             return None
         by_word = {word: priority for priority, word in _PRIORITIES.items()}
         return OwnTask(
             id=str(record["id"]),
-            key=told[KEY],
+            key=key,
             opportunity_id=deal,
             owner_id=told.get("hubspot_owner_id") or None,
             subject=told.get("hs_task_subject") or None,
-            body=from_html(told.get("hs_task_body")),
+            body=from_html(_MARK.sub("", told.get("hs_task_body") or "")),
             due=day(told["hs_timestamp"], self._portal.zone) if told.get("hs_timestamp") else None,
             priority=by_word.get(told.get("hs_task_priority") or "", "normal"),
             is_done=told.get("hs_task_status") == "COMPLETED",
             modified_at=moment(str(modified(record))),
         )
 
-    def task_properties(self, values: MappingOf[str, Any]) -> dict[str, str]:
-        """Return HubSpot's properties for fields of an OwnTask, as JSON values."""
-        found: dict[str, str] = {}
+    def task_properties(self, key: str, values: MappingOf[str, Any]) -> dict[str, str]:
+        """Return HubSpot's properties for fields of the OwnTask with this key, given as JSON values."""
+        found: dict[str, str] = {KEY: key} if self._key_in == "property" else {}
         for name, value in values.items():
             if name == "due":
                 found["hs_timestamp"] = from_day(_date(value), self._portal.zone) if value else ""
@@ -191,7 +202,8 @@ class Own:
             elif name == "is_done":
                 found["hs_task_status"] = "COMPLETED" if value else "NOT_STARTED"
             elif name == "body":
-                found["hs_task_body"] = to_html(value)
+                mark = f"<br><br>[{key}]" if self._key_in == "body" else ""
+                found["hs_task_body"] = to_html(value) + mark
             elif name in ("subject", "owner_id"):
                 prop = {"subject": "hs_task_subject", "owner_id": "hubspot_owner_id"}[name]
                 found[prop] = value or ""

@@ -11,6 +11,9 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 _CENT = Decimal("0.01")
+_OURS = 216
+"""Milliseconds of the due times that we write. HubSpot copies the earliest due time of a deal's tasks into the deal's
+next activity date, where nothing else would tell our own task from a person's plans."""
 
 
 def moment(text: str) -> datetime:
@@ -30,9 +33,14 @@ def day(text: str, zone: str) -> date:
 
 
 def from_day(value: date, zone: str) -> str:
-    """Return a moment that is this date in the portal: its noon, which no zone's clock change touches."""
+    """Return a moment of ours that is this date in the portal: its noon, which no zone's clock change touches."""
     noon = datetime.combine(value, time(12), ZoneInfo(zone))
-    return noon.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+    return noon.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{_OURS}Z"
+
+
+def is_ours(text: str) -> bool:
+    """Tell whether `from_day` made this moment."""
+    return moment(text).microsecond == _OURS * 1000
 
 
 def money(text: str) -> Decimal:

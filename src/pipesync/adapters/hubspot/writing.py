@@ -81,9 +81,15 @@ class _Writer:
             yield _failed(key, "HubSpot neither created nor refused it", "")
 
     def _new_task(self, change: Change) -> Json:
-        given = {"owner_id": change.owner_id, "is_done": False, "priority": "normal", **change.after}
-        properties = {n: v for n, v in self._own.task_properties(given).items() if v != ""}
-        properties |= {KEY: change.key, "hs_task_type": "TODO"}
+        given = {
+            "owner_id": change.owner_id,
+            "is_done": False,
+            "priority": "normal",
+            "body": "",
+            **change.after,
+        }
+        properties = {n: v for n, v in self._own.task_properties(change.key, given).items() if v != ""}
+        properties["hs_task_type"] = "TODO"
         links: list[Json] = []
         if change.opportunity_id:
             kind = {"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": TASK_TO_DEAL}
@@ -99,7 +105,7 @@ class _Writer:
                     {
                         "id": c.target,
                         "properties": self._own.task_properties(
-                            {**c.after, **({"is_done": True} if c.action == "complete" else {})}
+                            c.key, {**c.after, **({"is_done": True} if c.action == "complete" else {})}
                         ),
                         "objectWriteTraceId": c.key,
                     }
