@@ -66,7 +66,7 @@ def _set_variables(
         ("today", "?::DATE", local.date()),
         ("zone_offset", "to_seconds(?::BIGINT)", seconds),
         ("is_current", "?::BOOLEAN", is_current),
-        ("holidays", "?::DATE[]", list(calendar.holidays)),
+        ("holidays", "?::DATE[]", [h for h in calendar.holidays if h.isoweekday() < 6]),
         ("fiscal_month", "?::INTEGER", calendar.fiscal_year_starts),
     ):
         warehouse.execute(f"SET VARIABLE {name} = {expression}", [value])

@@ -22,7 +22,7 @@ later AS (
     WHERE connection = getvariable('connection') AND changed_at > getvariable('as_of')
     GROUP BY opportunity_id
 ),
-then AS (
+at_that_time AS (
     SELECT
         o.*,
         h AS then_values,
@@ -59,4 +59,4 @@ SELECT
     CASE WHEN ended_at <= getvariable('as_of') THEN ended_at END AS ended_at,
     coalesce(ended_at <= getvariable('as_of'), FALSE) AS is_closed,
     coalesce(is_won AND ended_at <= getvariable('as_of'), FALSE) AS is_won
-FROM then;
+FROM at_that_time;

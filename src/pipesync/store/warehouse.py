@@ -116,7 +116,7 @@ class Warehouse:
         return found
 
     def arrow(self, sql: str, parameters: Parameters | None = None) -> pa.Table:
-        return self._db.execute(sql, parameters).to_arrow_table()
+        return self._db.sql(sql, params=parameters).to_arrow_table()
 
     def frame(self, sql: str, parameters: Parameters | None = None) -> pd.DataFrame:
         """Return a DataFrame; times in it are naive UTC, money is float (for models and people, never summed back)."""

@@ -1,0 +1,306 @@
+"""One row per opportunity as of a moment, and nothing from after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipesync.config import Calendar
+from pipesync.errors import InputError
+from pipesync.features import COLUMNS, compute
+from pipesync.store.warehouse import Warehouse
+
+NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)  # a Monday
+Build = Callable[..., Warehouse]
+Row = dict[str, Any]  # Any: columns' values
+STAGES = [
+    {"id": str(i), "name": name, "pipeline": "p", "order": i * 10, "phase": phase}
+    for i, (name, phase) in enumerate(
+        [("Qualify", "early"), ("Propose", "middle"), ("Sign", "late"), ("Won", "won"), ("Lost", "lost")]
+    )
+]
+
+
+def days_ago(days: float) -> datetime:
+    return NOW - timedelta(days=days)
+
+
+def change(field: str, value: str | None, days: float, seq: int = 0) -> Row:
+    return {
+        "id": f"{field}{days}{seq}",
+        "opportunity_id": "o",
+        "field": field,
+        "value": value,
+        "changed_at": days_ago(days),
+        "seq": seq,
+    }
+
+
+def opportunity(**values: Any) -> Row:
+    given = {
+        "id": "o", "name": "Acme", "pipeline": "p", "stage": "Propose", "created_at": days_ago(40),
+        "amount": Decimal(100), "is_closed": False, "is_won": False,
+    }  # fmt: skip
+    return {**given, **values}
+
+
+def row(warehouse: Warehouse, as_of: datetime = NOW, calendar: Calendar | None = None) -> Row:
+    """Return the features of opportunity `o`."""
+    compute(warehouse, "crm", as_of, calendar or Calendar())
+    table = warehouse.arrow("SELECT * FROM features WHERE id = 'o'").to_pylist()
+    return table[0] if table else {}
+
+
+def test_the_table_has_exactly_the_columns_of_the_catalogue(build: Build) -> None:
+    """Columns stand in the order of the catalogue, so that the page about them is the truth."""
+    warehouse = build(opportunities=[opportunity()], stages=STAGES)
+
+    compute(warehouse, "crm", NOW, Calendar())
+
+    assert warehouse.arrow("SELECT * FROM features").schema.names == list(COLUMNS)
+
+
+def test_stage_history_becomes_visits_with_their_ends(build: Build) -> None:
+    """A stay ends where the next begins; the last one of an open opportunity lasts."""
+    changes = [change("stage", s, d) for s, d in (("Qualify", 40), ("Sign", 30), ("Propose", 10))]
+    warehouse = build(opportunities=[opportunity()], stages=STAGES, field_changes=changes)
+
+    found = row(warehouse)
+
+    visits = warehouse.rows(
+        "SELECT stage, exit, next_stage, left_at IS NULL FROM stage_visits ORDER BY visit"
+    )
+    assert visits == [
+        ("Qualify", "advance", "Sign", False),
+        ("Sign", "backward", "Propose", False),
+        ("Propose", None, None, True),
+    ]
+    assert found["days_in_stage"] == 10
+    assert found["stage_order"] == 2
+    assert found["regressions"] == 1
+    assert found["skipped_stages"] == 1
+
+
+def test_a_win_ends_the_last_visit_whether_its_stage_is_in_the_history_or_not(build: Build) -> None:
+    """An outcome without a stage change closes the visit at the closing time."""
+    closed = opportunity(is_closed=True, is_won=True, closed_at=days_ago(5), stage="Won")
+    told = [change("stage", "Qualify", 40), change("stage", "Won", 5)]
+    for changes in (told[:1], told):
+        warehouse = build(opportunities=[closed], stages=STAGES, field_changes=changes)
+
+        found = row(warehouse)
+
+        assert warehouse.rows("SELECT exit, left_at FROM stage_visits") == [
+            ("won", days_ago(5).replace(tzinfo=None))
+        ]
+        assert (found["is_open"], found["is_won"], found["cycle_days"]) == (False, True, 35)
+
+
+def test_reopening_is_counted_and_is_a_new_visit(build: Build) -> None:
+    """From a closed stage back to an open one."""
+    changes = [change("stage", s, d) for s, d in (("Qualify", 40), ("Lost", 30), ("Propose", 20))]
+    found = row(build(opportunities=[opportunity()], stages=STAGES, field_changes=changes))
+
+    assert found["reopen_count"] == 1
+    assert found["reopened_at"] == days_ago(20).replace(tzinfo=None)
+
+
+def test_only_moves_to_a_later_day_are_pushes(build: Build) -> None:
+    """Pulling a date in, or setting it for the first time, is none."""
+    dates = [("2026-10-01", 40), ("2026-10-31", 30), ("2026-10-15", 20), ("2027-01-10", 3)]
+    warehouse = build(
+        opportunities=[opportunity(close_date=date(2027, 1, 10))],
+        stages=STAGES,
+        field_changes=[change("close_date", d, ago) for d, ago in dates],
+    )
+
+    found = row(warehouse)
+
+    assert (found["push_count"], found["push_days_total"]) == (2, 30 + 87)
+    assert found["first_close_date"] == date(2026, 10, 1)
+    assert found["close_date_changes"] == 3
+    assert found["pushed_out_of_quarter_at"] == days_ago(3).replace(tzinfo=None)
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        (datetime(2026, 11, 20, 9, tzinfo=UTC), 1),  # Friday to Monday
+        (datetime(2026, 11, 21, 9, tzinfo=UTC), 1),  # Saturday
+        (datetime(2026, 11, 23, 7, tzinfo=UTC), 0),
+        (datetime(2026, 11, 16, 9, tzinfo=UTC), 5),
+        (datetime(2025, 11, 24, 9, tzinfo=UTC), 260),
+    ],
+)
+def test_business_days_leave_weekends_out(build: Build, last: datetime, expected: int) -> None:
+    """They count the business days that have begun since."""
+    acted = [{"id": "a", "opportunity_id": "o", "at": last, "is_done": True}]
+    warehouse = build(opportunities=[opportunity(created_at=days_ago(800))], stages=STAGES, activities=acted)
+
+    assert row(warehouse)["business_days_since_last_activity"] == expected
+
+
+def test_holidays_are_no_business_days(build: Build) -> None:
+    """A holiday on a weekday is left out like a Sunday."""
+    acted = [{"id": "a", "opportunity_id": "o", "at": datetime(2026, 11, 16, 9, tzinfo=UTC), "is_done": True}]
+    warehouse = build(opportunities=[opportunity()], stages=STAGES, activities=acted)
+    calendar = Calendar(holidays=(date(2026, 11, 18), date(2026, 11, 22)))
+
+    assert row(warehouse, calendar=calendar)["business_days_since_last_activity"] == 4
+
+
+def test_days_are_those_of_the_calendars_zone(build: Build) -> None:
+    """Late on Sunday in UTC is already Monday in Tokyo."""
+    warehouse = build(opportunities=[opportunity(close_date=date(2026, 11, 23))], stages=STAGES)
+    sunday = datetime(2026, 11, 22, 20, tzinfo=UTC)
+    warehouse.execute("UPDATE pulls SET watermark = ?", [sunday.replace(tzinfo=None)])
+
+    assert row(warehouse, sunday, Calendar(timezone="Asia/Tokyo"))["days_to_close"] == 0
+    assert row(warehouse, sunday)["days_to_close"] == 1
+
+
+def test_planned_activities_are_next_and_done_ones_are_last(build: Build) -> None:
+    """What is planned does not count as activity, and what is overdue is not next."""
+    acted = [
+        {
+            "id": "1",
+            "opportunity_id": "o",
+            "at": days_ago(9),
+            "is_done": True,
+            "direction": "in",
+            "kind": "Meeting",
+        },
+        {"id": "2", "opportunity_id": "o", "at": days_ago(2), "is_done": False},
+        {"id": "3", "opportunity_id": "o", "at": days_ago(-4), "is_done": False},
+        {"id": "4", "opportunity_id": "o", "at": days_ago(-3), "is_done": False},
+    ]
+    found = row(build(opportunities=[opportunity()], stages=STAGES, activities=acted))
+
+    assert found["last_activity_at"] == found["last_inbound_at"] == days_ago(9).replace(tzinfo=None)
+    assert found["last_meeting_at"] == days_ago(9).replace(tzinfo=None)
+    assert found["next_activity_at"] == days_ago(-3).replace(tzinfo=None)
+    assert (found["activity_count"], found["overdue_activities"]) == (1, 1)
+
+
+def test_amounts_are_converted_into_the_home_currency(build: Build) -> None:
+    """By the latest rate that is valid; an amount without a rate has no value at home."""
+    rates = [
+        {"currency": "USD", "rate": 0.5, "valid_from": date(2026, 1, 1)},
+        {"currency": "USD", "rate": 0.8, "valid_from": date(2026, 11, 1)},
+        {"currency": "USD", "rate": 9.9, "valid_from": date(2027, 1, 1)},
+    ]
+    for currency, expected in (("USD", Decimal("80.00")), ("EUR", Decimal("100.00")), ("PLN", None)):
+        warehouse = build(opportunities=[opportunity(currency=currency)], stages=STAGES, currency_rates=rates)
+
+        assert row(warehouse)["amount"] == expected
+
+
+def test_look_alikes_on_one_account_are_duplicates_of_the_earlier(build: Build) -> None:
+    """Only the later one names the other."""
+    twins = [
+        opportunity(account_id="a", name="Acme renewal 2026", close_date=date(2026, 12, 1)),
+        opportunity(id="p", account_id="a", name="ACME Renewal 2026 ", created_at=days_ago(3)),
+        opportunity(id="q", account_id="a", name="Something else", created_at=days_ago(3)),
+    ]
+    warehouse = build(opportunities=twins, stages=STAGES)
+
+    compute(warehouse, "crm", NOW, Calendar())
+
+    found = warehouse.rows("SELECT id, duplicate_of, duplicate_count FROM features ORDER BY id")
+    assert found == [("o", None, 1), ("p", "o", 1), ("q", None, 0)]
+
+
+def test_a_column_that_is_not_mapped_is_unknown_and_so_is_all_that_needs_it(build: Build) -> None:
+    """What one of two sources tells is known."""
+    acted = [{"id": "a", "opportunity_id": "o", "at": days_ago(1)}]
+    warehouse = build(
+        opportunities=[opportunity()],
+        activities=acted,
+        unmapped=("opportunities.close_date", "opportunities.last_activity_at"),
+    )
+
+    unknown = compute(warehouse, "crm", NOW, Calendar()).unknown
+
+    assert {"close_date", "days_to_close", "push_count", "stage_order"} <= unknown
+    assert not {"last_activity_at", "amount", "is_open"} & unknown
+
+
+def test_the_past_of_a_field_without_history_is_unknown(build: Build) -> None:
+    """Now it is known; of a moment before the last pull it is not."""
+    warehouse = build(opportunities=[opportunity()], stages=STAGES, history="none")
+
+    assert "amount" not in compute(warehouse, "crm", NOW, Calendar()).unknown
+    past = compute(warehouse, "crm", days_ago(10), Calendar()).unknown
+    assert {"amount", "stage", "next_activity_at", "lost_reason"} <= past
+    assert not {"is_open", "age_days", "pipeline"} & past
+
+
+def test_nothing_pulled_is_an_error_that_names_the_mend(build: Build) -> None:
+    """A connection that was never pulled has no features."""
+    with pytest.raises(InputError, match="pipesync pull"):
+        compute(build(opportunities=[]), "other", NOW, Calendar())
+
+
+MOMENTS = st.floats(min_value=-20, max_value=60)
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("stage"), st.sampled_from(["Qualify", "Propose", "Sign"]), MOMENTS),
+        st.tuples(st.just("amount"), st.sampled_from(["10.00", "500.00"]), MOMENTS),
+        st.tuples(
+            st.just("close_date"), st.sampled_from(["2026-12-01", "2027-02-01", "2027-06-30"]), MOMENTS
+        ),
+        st.tuples(st.just("activity"), st.just(None), MOMENTS),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(events=EVENTS, closes=st.none() | st.tuples(MOMENTS, st.booleans()))
+def test_what_happens_after_the_moment_changes_nothing(
+    build: Build, events: list[tuple[str, str | None, float]], closes: tuple[float, bool] | None
+) -> None:
+    """The same rows come out whether the later events, and a later closing, are there or not."""
+    moment, creation = days_ago(20), 61.0
+    first = [
+        ("stage", "Qualify", creation),
+        ("amount", "10.00", creation),
+        ("close_date", "2026-12-01", creation),
+    ]
+    seen = {}
+    for is_later_known in (True, False):
+        kept = [*first, *(e for e in events if is_later_known or days_ago(e[2]) <= moment)]
+        closed = closes if closes and (is_later_known or days_ago(closes[0]) <= moment) else None
+        last = {
+            name: max((e for e in enumerate(kept) if e[1][0] == name), key=lambda e: (-e[1][2], e[0]))[1][1]
+            for name in ("stage", "amount", "close_date")
+        }
+        opportunity_now = opportunity(
+            created_at=days_ago(creation),
+            stage=last["stage"],
+            amount=Decimal(last["amount"] or 0),
+            close_date=date.fromisoformat(last["close_date"] or ""),
+            is_closed=closed is not None,
+            is_won=bool(closed and closed[1]),
+            closed_at=days_ago(closed[0]) if closed else None,
+        )
+        warehouse = build(
+            opportunities=[opportunity_now],
+            stages=STAGES,
+            field_changes=[change(n, v, d, i) for i, (n, v, d) in enumerate(kept) if n != "activity"],
+            activities=[
+                {"id": str(i), "opportunity_id": "o", "at": days_ago(d), "is_done": True}
+                for i, (n, _, d) in enumerate(kept)
+                if n == "activity"
+            ],
+        )
+        found = row(warehouse, moment)
+        seen[is_later_known] = (found, warehouse.rows("SELECT * FROM stage_visits ORDER BY visit"))
+
+    assert seen[True] == seen[False]
