@@ -130,6 +130,8 @@ class Tasks(Section):
     when_mended: Literal["delete", "complete"] = "delete"
     cooldown: Duration = timedelta(days=7)
     """After a rep closes or deletes a task, how long its findings make none."""
+    ops: str | None = None
+    """The CRM's id of the user who gets what belongs to nobody; without one such tasks are unassigned."""
 
 
 class Store(Section):

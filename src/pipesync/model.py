@@ -349,6 +349,21 @@ class StandingFinding(Record):
     """Runs in a row in which it was clear, while still open."""
 
 
+class RuleCount(Record):
+    """What one rule said in one run."""
+
+    rule: str
+    run: str = ""
+    as_of: Moment
+    fired: int
+    clear: int
+    unknown: int
+    open: int
+    """Open opportunities then, of which the breaker takes its share."""
+    tripped: bool = False
+    """The breaker held its new findings back; such a count is no measure for the next one."""
+
+
 class Bottleneck(Record):
     """Where revenue waits or leaks, and what mending it would be worth."""
 

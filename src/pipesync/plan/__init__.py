@@ -1,1 +1,63 @@
+"""Findings and forecasts become changes; pure. The same situation gives the same plan, and a plan writes nothing.
 
+`gather` reads the situation from both stores, `make` decides, `files` keeps a plan for later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+import orjson
+
+from pipesync.config import Config, Write
+from pipesync.model import Change, Plan
+from pipesync.plan.files import load, reconcile, save
+from pipesync.plan.forecasts import plan_forecasts
+from pipesync.plan.policy import tripped
+from pipesync.plan.situation import Situation, counts, gather
+from pipesync.plan.tasks import Planned, plan_tasks
+from pipesync.rules import RuleSet
+
+__all__ = ["Situation", "counts", "gather", "load", "make", "reconcile", "save", "tripped"]
+
+
+def make(situation: Situation, config: Config, rules: RuleSet) -> Plan:
+    """Plan what is to be written: tasks to make (the worst first), to change and to end, then forecasts.
+
+    Where the last pull did not get through, nothing is planned: what was not read can neither be found wrong nor
+    settled.
+    """
+    write = _wished(config.connections[situation.connection].write)
+    facts = situation.facts
+    held_back = Counter({f"{stream} is not pulled up to date": 1 for stream in facts.behind})
+    tasks = Planned()
+    changes: list[Change] = []
+    if not facts.behind:
+        if write.tasks and "task" in facts.takes:
+            tasks = plan_tasks(situation, config, rules)
+            changes += tasks.changes
+        if write.forecasts and "forecast" in facts.takes:
+            changes += plan_forecasts(situation, config)
+    held_back.update(tasks.held_back)
+    return Plan(
+        connection=situation.connection,
+        id=_identity(situation, changes),
+        as_of=situation.as_of,
+        changes=tuple(changes),
+        held_back={why: n for why, n in sorted(held_back.items()) if n},
+        findings=tuple(situation.findings),
+        fates=tuple(tasks.fates),
+        basis=facts.basis,
+        journal=max((e.seq for e in situation.journal), default=0),
+    )
+
+
+def _wished(write: Write) -> Write:
+    """Before writing is enabled a plan shows what it would be: tasks and forecasts."""
+    return write if write.enabled else Write(tasks=True, forecasts=True)
+
+
+def _identity(situation: Situation, changes: list[Change]) -> str:
+    told = [situation.connection, situation.as_of.isoformat(), *(c.model_dump(mode="json") for c in changes)]
+    return hashlib.sha256(orjson.dumps(told)).hexdigest()[:12]

@@ -45,6 +45,7 @@ def _fired(
         severity=finding.severity,
         owner_id=finding.owner_id,
         message=finding.message,
+        headline=finding.headline,
         amount=finding.amount,
         first_seen=finding.first_seen,
         last_seen=evaluation.as_of,

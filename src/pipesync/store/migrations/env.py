@@ -1,7 +1,10 @@
-"""Alembic's entry: runs the migrations over the connection that the ledger hands in."""
+"""Alembic's entry: migrations run on the connection that the ledger opened, in its one transaction."""
+
+from __future__ import annotations
 
 from alembic import context
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=None)
-with context.begin_transaction():
-    context.run_migrations()
+from pipesync.store.ledger.tables import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+context.run_migrations()

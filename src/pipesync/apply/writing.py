@@ -1,0 +1,154 @@
+"""Writing a plan: batch by batch, each intended before it is sent, and nothing that people changed since."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from pipesync.adapters.base import Adapter
+from pipesync.apply.recovery import has, look_up, now, settle_unconfirmed
+from pipesync.config import Write
+from pipesync.model import Change, ChangeAction, ChangeObject, Outcome, Plan, Run
+from pipesync.store.ledger import Ledger
+
+BATCH = 200
+"""Changes between two entries in the journal: what Salesforce takes in one request, and HubSpot in two."""
+MAX_FAILING = 0.5
+"""Share of a run's writes that may fail before the rest is left alone, counted from `MIN_FAILING` failures on."""
+MIN_FAILING = 10
+
+_ORDER: tuple[tuple[ChangeObject, ChangeAction], ...] = (
+    ("task", "create"), ("task", "update"), ("task", "complete"), ("task", "delete"),
+    ("forecast", "create"), ("forecast", "update"), ("forecast", "delete"), ("opportunity", "update"),
+)  # fmt: skip
+_PERMISSION = {"task": "tasks", "forecast": "forecasts", "opportunity": "opportunity_fields"}
+
+
+@dataclass
+class Applied:
+    """What a run wrote."""
+
+    run: str
+    applied: int = 0
+    failed: list[Outcome] = field(default_factory=list)
+    skipped: list[Outcome] = field(default_factory=list)
+
+    def skip(self, changes: Sequence[Change], why: str) -> None:
+        self.skipped += [Outcome(key=c.key, status="skipped", target=c.target, error=why) for c in changes]
+
+
+def apply(
+    plan: Plan,
+    adapter: Adapter,
+    ledger: Ledger,
+    *,
+    write: Write,
+    limit: int | None = None,
+    refused: Sequence[Outcome] = (),
+    run: Run | None = None,
+    clock: Callable[[], datetime] = now,
+) -> Applied:
+    """Write what `write` allows, at most `limit` changes, the plan's first; return what became of each change.
+
+    `refused` are changes that were skipped before (by `plan.reconcile`) and belong to the same account; `run` is the
+    caller's, where it has one. A CrmError ends the run and is raised: what it leaves unconfirmed is looked up by
+    the next run. LeaseTaken where another run is writing.
+    """
+    with running(ledger, run, plan.connection, "apply", plan.as_of, clock) as (entered, told):
+        told.skipped += refused
+        settle_unconfirmed(adapter, ledger, plan.connection, clock)
+        allowed = [c for c in plan.changes if write.enabled and getattr(write, _PERMISSION[c.object])]
+        told.skip(
+            [c for c in plan.changes if c not in allowed], "the connection's `write:` does not allow it"
+        )
+        newer = {e.key: e.run for e in ledger.journal(plan.connection) if e.seq > plan.journal}
+        for change in [c for c in allowed if c.key in newer]:
+            told.skip([change], f"run {newer[change.key]} wrote to it since the plan was made")
+        allowed = [c for c in allowed if c.key not in newer]
+        if limit is not None:
+            told.skip(allowed[limit:], f"over the limit of {limit}")
+        send(allowed[:limit], entered, plan, adapter, ledger, told, clock)
+        ledger.save_fates(plan.connection, plan.fates)
+    return told
+
+
+@contextmanager
+def running(
+    ledger: Ledger,
+    given: Run | None,
+    connection: str,
+    kind: str,
+    as_of: datetime | None,
+    clock: Callable[[], datetime],
+) -> Iterator[tuple[Run, Applied]]:
+    """Hold the lease, and enter the run's end whatever it is; a run that the caller gave is the caller's to end."""
+    run = given or ledger.start_run(connection, "undo" if kind == "undo" else "apply", clock(), as_of)
+    told = Applied(run.id)
+    is_through = False
+    try:
+        with ledger.lease(connection, run.id, clock()):
+            yield run, told
+        is_through = True
+    finally:
+        if given is None:
+            status = "failed" if not is_through else "partly" if told.failed else "done"
+            ledger.finish_run(run.id, clock(), status, _counts(told))  # type: ignore[arg-type]  # one of its literals
+
+
+def _counts(told: Applied) -> dict[str, int]:
+    return {"applied": told.applied, "failed": len(told.failed), "skipped": len(told.skipped)}
+
+
+def send(
+    changes: Sequence[Change],
+    run: Run,
+    plan: Plan,
+    adapter: Adapter,
+    ledger: Ledger,
+    told: Applied,
+    clock: Callable[[], datetime],
+) -> None:
+    """Send changes kind by kind; stop where most of them fail."""
+    waiting = [
+        some[i : i + BATCH]
+        for kind in _ORDER
+        if (some := [c for c in changes if (c.object, c.action) == kind])
+        for i in range(0, len(some), BATCH)
+    ]
+    while waiting:
+        batch = _untouched(waiting.pop(0), adapter, told)
+        ledger.renew_lease(run.connection, run.id, clock())
+        ledger.intend(run, batch, at=clock(), as_of=plan.as_of, basis=plan.basis)
+        outcomes: list[Outcome] = []
+        try:
+            outcomes.extend(adapter.write(batch) if batch else ())
+        finally:
+            ledger.settle(run.id, outcomes, at=clock())
+            told.applied += sum(o.status == "applied" for o in outcomes)
+            told.failed += [o for o in outcomes if o.status == "failed"]
+            told.skipped += [o for o in outcomes if o.status == "skipped"]
+        if len(told.failed) >= MIN_FAILING and len(told.failed) > MAX_FAILING * (
+            told.applied + len(told.failed)
+        ):
+            told.skip([c for b in waiting for c in b], "stopped, because most of what was sent before failed")
+            return
+
+
+def _untouched(batch: list[Change], adapter: Adapter, told: Applied) -> list[Change]:
+    """Look once more at the tasks that are to be changed: people may have been at them since they were pulled."""
+    asked = [c for c in batch if c.object == "task" and c.action != "create"]
+    if not asked:
+        return batch
+    rows, _ = look_up(adapter, asked)
+    kept = []
+    for change in batch:
+        row = rows.get(change.key)
+        if change not in asked or (row and has(row, {"is_done": False, **change.before})):
+            kept.append(change)
+        else:
+            told.skip(
+                [change], "people changed it since it was pulled" if row else "it is not there any more"
+            )
+    return kept

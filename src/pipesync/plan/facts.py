@@ -1,0 +1,111 @@
+"""What a plan needs to know from the warehouse, read once, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import cast
+
+from pipesync.features.columns import COLUMNS
+from pipesync.model import OwnForecast, OwnTask, User
+from pipesync.store.warehouse import Warehouse
+
+_FINGERPRINTED = (
+    "id", "name", "account_id", "owner_id", "pipeline", "stage", "amount", "currency", "forecast_category",
+    "close_date", "created_at", "closed_at", "is_closed", "is_won", "type", "source", "product", "next_step",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How an opportunity stands in the mirror."""
+
+    is_closed: bool
+    is_won: bool
+    owner_id: str | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One connection's side of a plan."""
+
+    users: dict[str, User] = field(default_factory=dict)
+    tasks: tuple[OwnTask, ...] = ()
+    forecasts: tuple[OwnForecast, ...] = ()
+    opportunities: dict[str, Standing] = field(default_factory=dict)
+    """Those that the tasks here are about."""
+    takes: frozenset[str] = frozenset({"task", "forecast"})
+    """Objects whose present state in the CRM can be read, so that they can be written with care."""
+    behind: tuple[str, ...] = ()
+    """Streams that the rules read and that the last pull did not bring up to its moment."""
+    pulled_at: datetime | None = None
+    """When our own tasks were read; what was written since is not among them."""
+    basis: str = ""
+    """Fingerprint of the opportunities."""
+
+
+def read(
+    warehouse: Warehouse, connection: str, fields: Iterable[str], opportunity_ids: Collection[str] = ()
+) -> Facts:
+    """Read what a plan needs; `fields` are the feature columns that the rules ask for.
+
+    `opportunity_ids` are those of tasks that the ledger knows, beside the ones that the CRM still has.
+    """
+    tasks = cast("list[OwnTask]", list(warehouse.records("own_tasks", connection)))
+    about = {t.opportunity_id for t in tasks if t.opportunity_id} | set(opportunity_ids)
+    known = {(c.stream, c.column) for c in warehouse.columns(connection) if c.state == "known"}
+    return Facts(
+        users={u.id: u for u in cast("list[User]", list(warehouse.records("users", connection)))},
+        tasks=tuple(tasks),
+        forecasts=tuple(cast("list[OwnForecast]", list(warehouse.records("own_forecasts", connection)))),
+        opportunities=_opportunities(warehouse, connection, about),
+        takes=frozenset(
+            o for o, s in (("task", "own_tasks"), ("forecast", "own_forecasts")) if (s, "key") in known
+        ),
+        behind=_behind(warehouse, connection, fields, known),
+        pulled_at=warehouse.pulled_at(connection, "own_tasks"),
+        basis=_basis(warehouse, connection),
+    )
+
+
+def _opportunities(warehouse: Warehouse, connection: str, ids: Collection[str]) -> dict[str, Standing]:
+    found = warehouse.rows(
+        "SELECT id, is_closed, is_won, owner_id FROM opportunities SEMI JOIN (SELECT unnest(?) AS id) USING (id) "
+        "WHERE connection = ?",
+        [sorted(ids), connection],
+    )
+    return {i: Standing(closed, won, owner) for i, closed, won, owner in found}
+
+
+def _behind(
+    warehouse: Warehouse, connection: str, fields: Iterable[str], known: Collection[tuple[str, str]]
+) -> tuple[str, ...]:
+    """Name the readable streams that are not at the moment of the last pull."""
+    needed = {"opportunities", "users", "own_tasks", "own_forecasts"}
+    for name in fields:
+        needed |= (
+            {n.split(".")[0] for need in COLUMNS[name].needs for n in need.split("|")}
+            if name in COLUMNS
+            else set()
+        )
+    pulls = {
+        stream: (until, watermark)
+        for stream, until, watermark in warehouse.rows(
+            "SELECT stream, until, watermark FROM pulls WHERE connection = ?", [connection]
+        )
+    }
+    last = max((until for until, _ in pulls.values()), default=datetime.min.replace(tzinfo=UTC))
+    readable = {stream for stream, _ in known}
+    return tuple(sorted(s for s in needed & readable if s not in pulls or pulls[s][1] != last))
+
+
+def _basis(warehouse: Warehouse, connection: str) -> str:
+    """Hash every opportunity and combine the hashes in a way that no order matters to."""
+    row = ", ".join(f"coalesce({name}::VARCHAR, '')" for name in _FINGERPRINTED)
+    found = warehouse.rows(
+        f"SELECT bit_xor(md5_number(concat_ws(chr(31), {row}))), count(*) FROM opportunities WHERE connection = ?",
+        [connection],
+    )
+    combined, count = found[0]
+    return f"{int(combined or 0) & (2**128 - 1):032x}"[:16] + f"-{count}"

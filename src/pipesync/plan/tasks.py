@@ -1,0 +1,313 @@
+"""From findings to changes of tasks: one task per opportunity and assignee, quiet where nothing changed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pipesync.config import Config
+from pipesync.model import Change, Ending, Finding, OwnTask, Reason, StandingFinding, TaskFate
+from pipesync.plan import keys, policy, texts
+from pipesync.plan.calendars import add_business_days, local_date
+from pipesync.plan.policy import PRIORITIES, Allowance, Item
+from pipesync.plan.situation import Situation
+from pipesync.plan.threads import TEXTS, Episode, Thread, overlaid, same, threads
+from pipesync.rules import RuleSet
+
+
+@dataclass
+class Planned:
+    """The task side of a plan."""
+
+    changes: list[Change] = field(default_factory=list)
+    held_back: Counter[str] = field(default_factory=Counter)
+    fates: list[TaskFate] = field(default_factory=list)
+
+
+def plan_tasks(situation: Situation, config: Config, rules: RuleSet) -> Planned:
+    """Decide about every task: those that are there, and those that findings ask for."""
+    planned = Planned()
+    facts, journal = situation.facts, situation.journal
+    unsettled = {keys.episode_of(e.key) for e in journal if e.status == "intended" and e.object == "task"}
+    lines = threads(
+        overlaid(facts.tasks, journal, facts.pulled_at), journal, situation.fates, situation.as_of
+    )
+    wanted, refused = _wanted(situation, config, rules, planned.held_back)
+    waiting: list[tuple[str, Thread, list[Item]]] = []
+    still_open: list[str | None] = []
+    for name in sorted({*lines, *wanted}):
+        line, items = lines.get(name), wanted.get(name, [])
+        if any(parsed and parsed[0] == name for parsed in unsettled):
+            planned.held_back["an earlier write is unconfirmed"] += 1
+            if line and line.open:
+                still_open.append(line.owner_id)
+            continue
+        if line is None:
+            line = Thread(items[0].opportunity_id, items[0].assignee)
+        planned.fates += _fates(line, items, situation)
+        items = _not_refused(line, items, situation, config, planned.held_back)
+        current = line.open
+        if current is None:
+            fresh = [i for i in items if not i.is_held]
+            if fresh:
+                waiting.append((name, line, fresh))
+        elif items:
+            still_open.append(line.owner_id)
+            _keep(current, line, items, situation, config, planned)
+        else:
+            planned.changes.append(_end(current, line, refused.get(name, ()), situation, config))
+    _create(waiting, still_open, situation, config, planned)
+    return planned
+
+
+# --- What is asked for ----------------------------------------------------------------------------------------
+
+
+def _wanted(
+    situation: Situation, config: Config, rules: RuleSet, held_back: Counter[str]
+) -> tuple[dict[str, list[Item]], dict[str, list[str]]]:
+    """Return the points per thread, and per thread why points that it could have are left out."""
+    today = local_date(situation.as_of, config.zone)
+    suppressions = (*config.suppressions, *situation.suppressions)
+    trips = policy.tripped(situation.counts, situation.last_counts, config.breaker)
+    wanted: dict[str, list[Item]] = {}
+    refused: dict[str, list[str]] = {}
+
+    def consider(finding: Finding | StandingFinding, *, is_held: bool) -> None:
+        rule = rules.rules.get(finding.rule)
+        if rule is None or rule.task is None or finding.level != "opportunity":
+            return
+        to = policy.assignee(rule.task.assignee, finding.owner_id, situation.facts.users, config.tasks.ops)
+        name = keys.thread(situation.connection, finding.subject_id, to)
+        if held := policy.suppressed(finding, suppressions, today):
+            held_back["suppressed"] += not is_held
+            refused.setdefault(name, []).append(
+                f"{finding.rule} is suppressed until {held.until}: {held.reason}"
+            )
+        elif policy.is_baseline(finding.first_seen, config.baseline, config.zone):
+            held_back["from before the baseline"] += not is_held
+            refused.setdefault(name, []).append(f"{finding.rule} is from before the baseline")
+        elif finding.rule in trips and finding.first_seen > situation.last_counts[finding.rule].as_of:
+            held_back[f"breaker: {finding.rule}"] += 1
+        else:
+            wanted.setdefault(name, []).append(policy.item(finding, rule.task, to, is_held=is_held))
+
+    for finding in situation.findings:
+        consider(finding, is_held=False)
+    for standing in situation.held:
+        consider(standing, is_held=True)
+    for items in wanted.values():
+        items.sort(key=lambda i: (i.worth, i.rule), reverse=True)
+    return wanted, refused
+
+
+def _not_refused(
+    line: Thread, items: Sequence[Item], situation: Situation, config: Config, held_back: Counter[str]
+) -> list[Item]:
+    """Leave out what people said no to, by closing or deleting a task that listed it, before the cooldown ends."""
+    cooling = [
+        e for e in line.episodes
+        if e.refused_at and situation.as_of < e.refused_at + config.tasks.cooldown
+    ]  # fmt: skip
+    kept = [i for i in items if not any(e.rules is None or i.rule in e.rules for e in cooling)]
+    held_back["closed by people, cooling down"] += len(items) - len(kept)
+    return kept
+
+
+# --- Tasks that are there -------------------------------------------------------------------------------------
+
+
+def _keep(
+    current: Episode,
+    line: Thread,
+    items: Sequence[Item],
+    situation: Situation,
+    config: Config,
+    planned: Planned,
+) -> None:
+    """Bring a task's text up to date, unless people edited it."""
+    row = _row(current)
+    listed = set(current.rules or ())
+    fresh = [i for i in items if i.rule not in listed]
+    due = [d for d in (row.due, _due(fresh, line.owner_id, situation, config)) if d]
+    values: dict[str, Any] = {  # Any: JSON
+        "subject": texts.subject(items),
+        "body": texts.body(items),
+        "due": min(due).isoformat() if due else None,
+        "priority": max((i.task.priority for i in items), key=PRIORITIES.index),
+    }
+    if same(row, values, None):
+        return
+    if current.is_touched:
+        planned.held_back["edited by people, left alone"] += 1
+        return
+    planned.changes.append(
+        Change(
+            key=current.key,
+            action="update",
+            object="task",
+            target=row.id,
+            opportunity_id=line.opportunity_id,
+            owner_id=line.owner_id,
+            before={n: v for n, v in _values(row).items() if v != values[n]},
+            after={n: v for n, v in values.items() if v != _values(row)[n]},
+            reason=_reason(items),
+            connection=situation.connection,
+        )
+    )
+
+
+def _end(
+    current: Episode, line: Thread, refused: Sequence[str], situation: Situation, config: Config
+) -> Change:
+    """Remove a task whose points are settled; complete it with a note where people worked on it."""
+    row = _row(current)
+    why = "; ".join(refused) or _settled(line, situation)
+    reason = Reason(kind="withdrawn" if refused else "mended", rules=current.rules or (), text=why)
+    action: dict[str, Any]  # Any: arguments of Change
+    if current.is_touched:
+        action = {
+            "action": "complete",
+            "before": {"body": row.body, "is_done": False},
+            "after": {"body": texts.done_note(row.body, f"Settled: {why}."), "is_done": True},
+        }
+    elif config.tasks.when_mended == "complete":
+        action = {"action": "complete", "before": {"is_done": False}, "after": {"is_done": True}}
+    else:
+        action = {"action": "delete", "before": _values(row)}
+    return Change(
+        key=current.key,
+        object="task",
+        target=row.id,
+        opportunity_id=line.opportunity_id,
+        owner_id=line.owner_id,
+        reason=reason,
+        connection=situation.connection,
+        **action,
+    )
+
+
+def _settled(line: Thread, situation: Situation) -> str:
+    standing = situation.facts.opportunities.get(line.opportunity_id or "")
+    if standing is None:
+        return "the opportunity is gone"
+    if standing.is_closed:
+        return "the opportunity was won" if standing.is_won else "the opportunity was lost"
+    return "every point of it is settled"
+
+
+def _fates(line: Thread, items: Sequence[Item], situation: Situation) -> list[TaskFate]:
+    """Say how tasks ended that nobody entered yet."""
+    known = {f.key for f in situation.fates}
+    found = []
+    for episode in line.episodes:
+        if episode.state == "open" or episode.key in known:
+            continue
+        found.append(
+            TaskFate(
+                connection=situation.connection,
+                key=episode.key,
+                opportunity_id=line.opportunity_id,
+                owner_id=line.owner_id,
+                rules=episode.rules or (),
+                ending=_ending(episode, line, items, situation),
+                seen_at=episode.refused_at or situation.as_of,
+            )
+        )
+    return found
+
+
+def _ending(episode: Episode, line: Thread, items: Sequence[Item], situation: Situation) -> Ending:
+    ours = episode.written.ending if episode.written and episode.state == "ended" else None
+    if ours and (ours.reason.kind in ("withdrawn", "undo")):
+        return "withdrawn"
+    standing = situation.facts.opportunities.get(line.opportunity_id or "")
+    if standing and standing.is_closed:
+        return "won" if standing.is_won else "lost"
+    still = {i.rule for i in items}
+    if ours or not (still if episode.rules is None else still.intersection(episode.rules)):
+        return "mended"
+    return "closed" if episode.state == "closed" else "deleted"
+
+
+# --- Tasks to make --------------------------------------------------------------------------------------------
+
+
+def _create(
+    waiting: list[tuple[str, Thread, list[Item]]],
+    still_open: Iterable[str | None],
+    situation: Situation,
+    config: Config,
+    planned: Planned,
+) -> None:
+    """Make the worst and most valuable tasks first, as far as the budgets go."""
+    waiting.sort(key=lambda w: (tuple(-x for x in w[2][0].worth), w[0]))
+    allowance = Allowance.left(
+        config.budget, still_open, situation.journal, situation.as_of, situation.facts.basis, config.zone
+    )
+    made = []
+    for name, line, items in waiting:
+        if why := allowance.take(line.owner_id):
+            planned.held_back[why] += 1
+            continue
+        due = _due(items, line.owner_id, situation, config)
+        made.append(
+            Change(
+                key=keys.task(name, line.next_number),
+                action="create",
+                object="task",
+                opportunity_id=line.opportunity_id,
+                owner_id=line.owner_id,
+                after={
+                    "subject": texts.subject(items),
+                    "body": texts.body(items),
+                    "due": due.isoformat() if due else None,
+                    "priority": max((i.task.priority for i in items), key=PRIORITIES.index),
+                },
+                reason=_reason(items),
+                connection=situation.connection,
+            )
+        )
+    planned.changes[:0] = made
+
+
+def _due(items: Sequence[Item], owner: str | None, situation: Situation, config: Config) -> date | None:
+    """Return the earliest date by which points are to be settled, and never a date that is hardly to be met."""
+    if not items:
+        return None
+    zone = _zone(owner, situation, config)
+    holidays = config.calendar.holidays
+    soonest = add_business_days(local_date(situation.as_of, zone), 1, holidays)
+    dates = (
+        add_business_days(local_date(i.first_seen, zone), i.task.due_business_days, holidays) for i in items
+    )
+    return max(min(dates), soonest)
+
+
+def _zone(owner: str | None, situation: Situation, config: Config) -> ZoneInfo:
+    user = situation.facts.users.get(owner or "")
+    try:
+        return ZoneInfo(user.timezone) if user and user.timezone else config.zone
+    except (KeyError, ValueError, OSError):  # what a CRM calls a zone need not be one
+        return config.zone
+
+
+def _reason(items: Sequence[Item]) -> Reason:
+    return Reason(
+        kind="findings",
+        rules=tuple(sorted({i.rule for i in items})),
+        text="; ".join(i.message for i in items),
+    )
+
+
+def _row(current: Episode) -> OwnTask:
+    assert current.row is not None  # noqa: S101  # an open episode is one that the CRM holds
+    return current.row
+
+
+def _values(row: OwnTask) -> dict[str, Any]:  # Any: JSON
+    return row.model_dump(mode="json", include=set(TEXTS))

@@ -1,0 +1,127 @@
+"""Opening the ledger's database: SQLite in WAL mode, or PostgreSQL by URL, brought to this program's schema.
+
+SQLite's file is readable by its owner alone: it holds names of opportunities and what was written about them.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+
+from pipesync.errors import InputError, Problem, StoreError
+
+HEAD = "0001"
+"""The schema of this program; a test holds it against `store/migrations/versions`."""
+
+_POSTGRES = "postgresql+psycopg"
+_PATIENCE_MS = 30_000
+"""How long SQLite waits for another writer's transaction."""
+
+
+def open_database(url: str) -> Engine:
+    """Connect and migrate. InputError for an unusable URL, StoreError for a database that cannot be used."""
+    parsed = _parsed(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
+        _create_private(Path(str(parsed.database)))
+    engine = create_engine(parsed)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    try:
+        _migrate(engine)
+    except DBAPIError as error:
+        engine.dispose()
+        raise StoreError(f"{_shown(parsed)} cannot be opened as a ledger: {_first_line(error)}") from None
+    except StoreError:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _parsed(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        if parsed.drivername in ("postgresql", "postgres"):
+            parsed = parsed.set(drivername=_POSTGRES)
+        if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+            raise NoSuchModuleError
+    except (ArgumentError, NoSuchModuleError):
+        raise InputError(
+            Problem("store.ledger is not a database URL", fix="give a file, or postgresql://HOST/DATABASE")
+        ) from None
+    if parsed.drivername == _POSTGRES and find_spec("psycopg") is None:
+        raise InputError(Problem("PostgreSQL needs its driver", fix="pip install 'pipesync[postgres]'"))
+    return parsed
+
+
+def _create_private(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise StoreError(f"{path} cannot be opened as a ledger: {error.strerror}") from None
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:  # Any: the driver's connection
+    connection.isolation_level = None  # the driver's own BEGIN would come too late, see `_begin_sqlite`
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # an intent must survive the power cut that follows it
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Writers queue for the lock at their start: one that got it halfway could fail without waiting."""
+    reading = connection.get_execution_options().get("reading")
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _version(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return found
+
+
+def _migrate(engine: Engine) -> None:
+    with engine.connect().execution_options(reading=True) as connection:
+        if _version(connection) == HEAD:
+            return
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('pipesync.ledger'))"))
+        found = _version(connection)
+        if found == HEAD:  # another process was faster
+            return
+        # Imported here: it costs as much as all the rest of opening, and is needed once in a database's life.
+        from alembic import command
+        from alembic.config import Config
+        from alembic.script import ScriptDirectory
+        from alembic.util import CommandError
+
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
+        config.attributes["connection"] = connection
+        try:
+            ScriptDirectory.from_config(config).get_revision(found or "base")
+        except CommandError:
+            raise StoreError(
+                f"{_shown(engine.url)} was written by a newer pipesync (schema {found}, this one knows {HEAD}); "
+                "upgrade pipesync, or restore a backup"
+            ) from None
+        command.upgrade(config, "head")
+
+
+def _shown(url: URL) -> str:
+    """A ledger as messages name it: never with a password."""
+    return str(url.database) if url.get_backend_name() == "sqlite" else url.render_as_string()
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__

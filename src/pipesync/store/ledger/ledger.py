@@ -1,0 +1,335 @@
+"""`Ledger`: the tables behind typed methods."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any, Literal, Self, TypeVar
+
+import sqlalchemy as sa
+
+from pipesync.config import Suppression
+from pipesync.errors import InputError, Problem
+from pipesync.model import (
+    Change,
+    JournalEntry,
+    Outcome,
+    PeriodForecast,
+    Reason,
+    Record,
+    RuleCount,
+    Run,
+    StandingFinding,
+    TaskFate,
+)
+from pipesync.store.ledger import leases
+from pipesync.store.ledger.database import open_database
+from pipesync.store.ledger.tables import (
+    episodes,
+    findings,
+    issued_forecasts,
+    journal,
+    rule_evaluations,
+    runs,
+    suppressions,
+    task_fates,
+)
+
+R = TypeVar("R", bound=Record)
+
+LEASE = timedelta(minutes=10)
+"""How long a silent run keeps others out; `apply` renews its lease with every batch."""
+
+
+class Ledger:
+    """An open ledger. Safe to share between threads; use as a context manager."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = open_database(url)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _rows(self, query: sa.Select[Any]) -> list[sa.Row[Any]]:  # Any: columns of any table
+        with self._engine.connect().execution_options(reading=True) as connection:
+            return list(connection.execute(query))
+
+    # --- Runs -------------------------------------------------------------------------------------------------
+
+    def start_run(
+        self,
+        connection: str,
+        kind: Literal["sync", "apply", "undo"],
+        started_at: datetime,
+        as_of: datetime | None = None,
+    ) -> Run:
+        """Enter a new run; its id begins with its start, so that ids sort by time.
+
+        An earlier one of its kind that never ended was killed. Should it be alive after all, it says so at its end.
+        """
+        run = Run(
+            connection=connection,
+            id=f"{started_at:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+            kind=kind,
+            started_at=started_at,
+            as_of=as_of,
+        )
+        earlier = runs.update().where(
+            runs.c.connection == connection, runs.c.kind == kind, runs.c.status == "running"
+        )
+        with self._engine.begin() as transaction:
+            transaction.execute(earlier.values(status="failed", detail={"why": "it ended without a word"}))
+            transaction.execute(runs.insert().values(_values(run)))
+        return run
+
+    def finish_run(
+        self,
+        run: str,
+        finished_at: datetime,
+        status: Literal["done", "partly", "failed"] = "done",
+        detail: Mapping[str, Any] | None = None,  # Any: JSON
+    ) -> None:
+        values = {"finished_at": finished_at, "status": status, "detail": dict(detail or {})}
+        with self._engine.begin() as transaction:
+            transaction.execute(runs.update().where(runs.c.id == run).values(values))
+
+    def run(self, run: str) -> Run:
+        """Return a run; InputError where there is none of that id."""
+        found = self._rows(sa.select(runs).where(runs.c.id == run))
+        if not found:
+            raise InputError(Problem(f"no run {run!r}", fix="`pipesync status` lists the last runs"))
+        return _record(Run, found[0])
+
+    def runs(self, connection: str | None = None, limit: int = 20) -> list[Run]:
+        """Return the last runs, the newest first."""
+        query = sa.select(runs).order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit)
+        if connection is not None:
+            query = query.where(runs.c.connection == connection)
+        return [_record(Run, row) for row in self._rows(query)]
+
+    # --- Findings ---------------------------------------------------------------------------------------------
+
+    def standing_findings(self, connection: str) -> list[StandingFinding]:
+        """Return every finding that the connection ever had, in its latest episode."""
+        found = self._rows(sa.select(findings).where(findings.c.connection == connection))
+        return [_record(StandingFinding, row) for row in found]
+
+    def save_findings(self, connection: str, standing: Iterable[StandingFinding]) -> None:
+        """Enter what became of the findings in a run; those that are not given stay as they were."""
+        before = {_subject(s): s for s in self.standing_findings(connection)}
+        changed = [s for s in standing if before.get(_subject(s)) != s]
+        opened = [s for s in changed if s.status != "pending"]
+        with self._engine.begin() as transaction:
+            _replace(transaction, findings, [_values(s) for s in changed])
+            names = [c.name for c in episodes.c]
+            _replace(transaction, episodes, [{n: _values(s)[n] for n in names} for s in opened])
+
+    def episodes(self, connection: str) -> list[StandingFinding]:
+        """Return every episode that ever opened, as findings without their texts."""
+        found = self._rows(sa.select(episodes).where(episodes.c.connection == connection))
+        return [
+            StandingFinding.model_construct(
+                **{**row._mapping, "last_seen": row.resolved_at or row.first_seen},
+                status="resolved" if row.resolved_at else "open",
+            )
+            for row in found
+        ]
+
+    def save_counts(self, connection: str, run: str, counts: Iterable[RuleCount]) -> None:
+        """Enter what each rule said in a run."""
+        rows = [{**_values(c), "connection": connection, "run": run} for c in counts]
+        with self._engine.begin() as transaction:
+            _replace(transaction, rule_evaluations, rows)
+
+    def counts(self, connection: str) -> list[RuleCount]:
+        """Return what the rules said in every run, the oldest first."""
+        table = rule_evaluations
+        query = sa.select(table).where(table.c.connection == connection).order_by(table.c.as_of, table.c.run)
+        return [_record(RuleCount, row) for row in self._rows(query)]
+
+    def last_counts(self, connection: str) -> dict[str, RuleCount]:
+        """Return for each rule its last count in which the breaker did not trip."""
+        return {c.rule: c for c in self.counts(connection) if not c.tripped}
+
+    # --- Journal ----------------------------------------------------------------------------------------------
+
+    def intend(
+        self, run: Run, changes: Sequence[Change], *, at: datetime, as_of: datetime, basis: str = ""
+    ) -> None:
+        """Enter what is about to be sent; nothing may be sent before this returns."""
+        rows = [
+            {
+                **{c.name: getattr(change, c.name) for c in journal.c if c.name in Change.model_fields},
+                "connection": run.connection,
+                "run": run.id,
+                "run_kind": run.kind,
+                "reason": change.reason.model_dump(mode="json"),
+                "as_of": as_of,
+                "basis": basis,
+                "status": "intended",
+                "intended_at": at,
+                "error": "",
+                "request_id": "",
+            }
+            for change in changes
+        ]
+        if rows:
+            with self._engine.begin() as transaction:
+                transaction.execute(journal.insert(), rows)
+
+    def settle(self, run: str, outcomes: Iterable[Outcome], *, at: datetime) -> None:
+        """Enter what became of a run's intents, by their keys."""
+        rows = [
+            {
+                "b_key": o.key,
+                "status": o.status,
+                "target": o.target,
+                "error": o.error,
+                "request_id": o.request_id,
+                "settled_at": at,
+            }
+            for o in outcomes
+        ]
+        if not rows:
+            return
+        statement = (
+            journal.update()
+            .where(
+                journal.c.run == run,
+                journal.c.key == sa.bindparam("b_key"),
+                journal.c.status == "intended",
+            )
+            .values(target=sa.func.coalesce(sa.bindparam("target", type_=sa.String), journal.c.target))
+        )
+        with self._engine.begin() as transaction:
+            transaction.execute(statement, rows)
+
+    def journal(self, connection: str) -> list[JournalEntry]:
+        """Return every write ever intended, in the order of intent."""
+        return self._journal(journal.c.connection == connection)
+
+    def journal_of(self, run: str) -> list[JournalEntry]:
+        return self._journal(journal.c.run == run)
+
+    def unconfirmed(self, connection: str) -> list[JournalEntry]:
+        """Return the intents whose outcome is not known."""
+        return self._journal(journal.c.connection == connection, journal.c.status == "intended")
+
+    def _journal(self, *where: sa.ColumnElement[bool]) -> list[JournalEntry]:
+        found = []
+        for row in self._rows(sa.select(journal).where(*where).order_by(journal.c.seq)):
+            values = dict(row._mapping)
+            values["reason"] = Reason(**values["reason"])
+            found.append(JournalEntry.model_construct(**values))
+        return found
+
+    def last_entry(self, connection: str) -> int:
+        """Return the number of the journal's last entry; 0 before the first."""
+        query = sa.select(sa.func.max(journal.c.seq)).where(journal.c.connection == connection)
+        return int(self._rows(query)[0][0] or 0)
+
+    # --- Tasks' ends, forecasts, suppressions -----------------------------------------------------------------
+
+    def save_fates(self, connection: str, fates: Iterable[TaskFate]) -> None:
+        """Enter how tasks ended; the first that was seen of a task stays."""
+        known = {f.key for f in self.fates(connection)}
+        rows = [
+            {**_values(f), "connection": connection, "rules": list(f.rules)}
+            for f in fates
+            if f.key not in known
+        ]
+        with self._engine.begin() as transaction:
+            _replace(transaction, task_fates, rows)
+
+    def fates(self, connection: str) -> list[TaskFate]:
+        found = self._rows(sa.select(task_fates).where(task_fates.c.connection == connection))
+        return [TaskFate.model_construct(**{**row._mapping, "rules": tuple(row.rules)}) for row in found]
+
+    def issue(self, run: str, as_of: datetime, forecasts: Iterable[PeriodForecast]) -> None:
+        """Keep what was foretold, so that it can be held against what came; a repeat as of the same moment replaces."""
+        rows = [{**_values(f), "as_of": as_of, "run": run} for f in forecasts]
+        with self._engine.begin() as transaction:
+            _replace(transaction, issued_forecasts, rows)
+
+    def issued(self, connection: str) -> list[tuple[datetime, PeriodForecast]]:
+        """Return (as of, forecast), the oldest first."""
+        table = issued_forecasts
+        query = sa.select(table).where(table.c.connection == connection).order_by(table.c.as_of)
+        return [(row.as_of, _record(PeriodForecast, row)) for row in self._rows(query)]
+
+    def suppress(self, connection: str, suppression: Suppression, at: datetime) -> None:
+        values = {
+            "connection": connection,
+            "rule": suppression.rule,
+            "opportunity_id": suppression.opportunity,
+            "owner_id": suppression.owner,
+            "until": suppression.until,
+            "reason": suppression.reason,
+            "by": suppression.by,
+            "created_at": at,
+        }
+        with self._engine.begin() as transaction:
+            transaction.execute(suppressions.insert().values(values))
+
+    def suppressions(self, connection: str) -> list[Suppression]:
+        """Return all that were ever entered, the expired ones too."""
+        found = self._rows(sa.select(suppressions).where(suppressions.c.connection == connection))
+        return [
+            Suppression(
+                rule=row.rule,
+                opportunity=row.opportunity_id,
+                owner=row.owner_id,
+                until=row.until,
+                reason=row.reason,
+                by=row.by,
+            )
+            for row in found
+        ]
+
+    # --- Leases -----------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def lease(self, connection: str, run: str, now: datetime, ttl: timedelta = LEASE) -> Iterator[None]:
+        """Be the only writer to a connection; LeaseTaken where another run is. See `leases`."""
+        with self._engine.begin() as transaction:
+            leases.take(transaction, connection, run, now, ttl)
+        try:
+            yield
+        finally:
+            with self._engine.begin() as transaction:
+                leases.release(transaction, connection, run)
+
+    def renew_lease(self, connection: str, run: str, now: datetime, ttl: timedelta = LEASE) -> None:
+        with self._engine.begin() as transaction:
+            leases.renew(transaction, connection, run, now, ttl)
+
+
+def _subject(standing: StandingFinding) -> tuple[str, str, str]:
+    return standing.rule, standing.level, standing.subject_id
+
+
+def _values(record: Record) -> dict[str, Any]:  # Any: columns' values
+    return {name: getattr(record, name) for name in type(record).model_fields}
+
+
+def _record(kind: type[R], row: sa.Row[Any]) -> R:  # Any: columns of any table
+    """Values come from our own tables: they were checked when they went in."""
+    return kind.model_construct(**{n: v for n, v in row._mapping.items() if n in kind.model_fields})
+
+
+def _replace(transaction: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows in place of those with the same primary key."""
+    if not rows:
+        return
+    keys = [c.name for c in table.primary_key]
+    same = sa.and_(*(table.c[k] == sa.bindparam(f"b_{k}") for k in keys))
+    transaction.execute(table.delete().where(same), [{f"b_{k}": r[k] for k in keys} for r in rows])
+    transaction.execute(table.insert(), [{c.name: r[c.name] for c in table.c} for r in rows])
