@@ -46,6 +46,8 @@ ATTEMPTS = 6
 PATIENCE = 120.0
 """Seconds; where HubSpot asks to wait longer (a portal being moved: up to a day), the run ends instead."""
 _CONNECT = 10.0
+_UNCLEAR = {0, 408, 500, 502, 503, 504, 521, 522, 523, 524}
+"""No answer, or one behind which the work may have been done."""
 _LATER = {408, 423, 429, 477, 500, 502, 503, 504, 521, 522, 523, 524}
 
 
@@ -174,14 +176,16 @@ class Api:
                 _preload_content=False,
                 _request_timeout=(_CONNECT, self._options.timeout),
             )
-            content = answer.data
-        except (urllib3.exceptions.HTTPError, ApiException):
-            if not repeatable:
-                raise Lost("HubSpot's answer was lost; what became of the request is not known") from None
-            raise _unreachable(self._options.url) from None
-        if not repeatable and answer.status in (408, 500, 502, 503, 504, 521, 522, 523, 524):
-            raise Lost("HubSpot did not say what became of the request", code=str(answer.status))
-        return self._judged(answer.status, answer.headers, content, path)
+            status, headers, content = answer.status, answer.headers, answer.data
+        except ApiException as error:  # any other status than 2xx; 0 where TLS failed
+            status, headers, content = error.status, error.headers or {}, (error.body or "").encode()
+        except urllib3.exceptions.HTTPError:
+            status, headers, content = 0, {}, b""
+        if status in _UNCLEAR and not repeatable:
+            raise Lost("HubSpot did not say what became of the request", code=str(status or "no answer"))
+        if not status:
+            raise _unreachable(self._options.url)
+        return self._judged(status, headers, content, path)
 
     def _retried(self, send: Callable[[], Json]) -> Json:
         refreshed = False

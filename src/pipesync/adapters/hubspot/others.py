@@ -300,6 +300,8 @@ class _Engagements:
             "kind": told.get(kind) or self._kind.removesuffix("s"),
             "at": at.replace(tzinfo=None),
             "is_done": said in _DONE or (said not in _OPEN and at <= self._until),
-            "direction": _DIRECTIONS.get(str(told.get(direction) or "")),
+            "direction": "both"
+            if self._kind == "meetings"
+            else _DIRECTIONS.get(str(told.get(direction) or "")),
             "owner_id": told.get("hubspot_owner_id") or None,
         }
