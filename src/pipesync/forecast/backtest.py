@@ -169,11 +169,10 @@ def _speak(made: Replays, origin: Ms, seed: int) -> _Spoken:
     issue = settled.issue
     before = made.before(origin)
     rung = ladder.choose(issue.closed, issue.won, before)
-    usable = [s for s in before if rung.forecaster in s.issue.win]
-    learned = learning.learn(usable, rung.forecaster, origin, issue.closed, seed=seed)
+    learned = learning.learn(before, rung.forecaster, origin, issue.closed, seed=seed)
     model = learning.quantiles_of(issue, rung.forecaster, learned, seed=seed, draws=4000)
     said = {"model": model.model, "run_rate": _run_rate(issue)}
-    win = {"model": learned.calibrate(issue.win[rung.forecaster])}
+    win = {"model": learned.calibrate(issue.said(rung.forecaster))}
     for name in ("stage", "stage_age", "crm_probability", "crm_category"):
         if name in issue.win:
             win[name] = issue.win[name]

@@ -32,7 +32,7 @@ class Boosting:
             return FittedBoosting(bins, stages, known, None)
         table = np.column_stack([_table(training.rows, stages, known)[seen.row], seen.bin])
         model = HistGradientBoostingClassifier(
-            max_iter=80, learning_rate=0.08, max_leaf_nodes=15, min_samples_leaf=40, l2_regularization=1.0,
+            max_iter=60, learning_rate=0.1, max_leaf_nodes=15, min_samples_leaf=40, l2_regularization=1.0,
             early_stopping=False, random_state=0,
         )  # fmt: skip
         model.fit(table, seen.label, sample_weight=training.weight[seen.row])

@@ -70,13 +70,12 @@ def fit(
     training = training_at(past, as_of, banned=banned, seed=seed)
     before = _earlier(past, training, as_of, days, banned, seed)
     rung = ladder.choose(training.closed, training.won, before)
-    usable = [s for s in before if rung.forecaster in s.issue.win]
     return Model(
         as_of=as_of,
         days=days,
         rung=rung,
         fitted=fit_forecaster(rung.forecaster, training),
-        learned=learning.learn(usable, rung.forecaster, as_of, training.closed, seed=seed),
+        learned=learning.learn(before, rung.forecaster, as_of, training.closed, seed=seed),
         amount=amounts.learn(past, training),
         typical=typical_of(training),
         banned=banned,

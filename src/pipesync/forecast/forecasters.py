@@ -64,7 +64,11 @@ FORECASTERS: dict[str, Callable[[], Forecaster]] = {
 
 
 def fit(name: str, training: Training) -> Fitted:
-    return FORECASTERS[name]().fit(training)
+    """Fit on one thread: these problems are small, and the sum must not depend on how many threads shared it."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1):
+        return FORECASTERS[name]().fit(training)
 
 
 EVER = 20_000.0

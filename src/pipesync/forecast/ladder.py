@@ -18,7 +18,7 @@ from pipesync.forecast.replay import Settled
 POOLED_BELOW = 30
 _CHALLENGE_ABOVE = 1500
 _CHALLENGE_WINS = 200
-ORIGINS = 4
+ORIGINS = 6
 """Earlier origins that decide; fewer decide nothing."""
 
 

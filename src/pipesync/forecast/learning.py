@@ -77,7 +77,7 @@ def portfolio_of(made: Issue, method: str, learned: Learned) -> Portfolio:
 
     new = made.new.scaled(learned.new_factor)
     return Portfolio(
-        learned.calibrate(made.win[method]),
+        learned.calibrate(made.said(method)),
         made.value,
         pd.DataFrame(index=range(len(made.rows))),
         new,
@@ -178,7 +178,7 @@ def _summary(memory: Sequence[_Remembered], method: str, now: Ms, closed_now: in
 
 def _platt(settled: Sequence[Settled], method: str, share: Floats, periods: float) -> tuple[float, float]:
     """Fit log-odds by Newton's method, held toward no change (Platt 1999; refit with every period that ends)."""
-    p = np.concatenate([s.issue.win[method] for s in settled])
+    p = np.concatenate([s.issue.said(method) for s in settled])
     if not len(p):
         return 0.0, 1.0
     won = np.concatenate([s.won for s in settled]).astype(float)
@@ -212,7 +212,7 @@ def _new_factor(settled: Sequence[Settled], share: Floats, periods: float) -> fl
 def _shock_seen(one: Settled, method: str, told: Learned, spoken: Spoken, seed: int) -> float:
     """Compare the error with that of independent opportunities, both on the scale of the shock."""
     made = one.issue
-    p = told.calibrate(made.win[method])
+    p = told.calibrate(made.said(method))
     opened, new = float(np.sum(p * made.value)), made.new.rate * told.new_factor * made.new_value
     if opened + new <= 0 or one.actual <= 0:
         return PRIOR_SHOCK**2

@@ -47,6 +47,10 @@ class Issue:
     def end(self) -> Ms:
         return self.origin + int(self.days * DAY)
 
+    def said(self, method: str) -> Floats:
+        """Return the method's probabilities; the hazards' where the method is dear and was not asked here."""
+        return self.win[method] if method in self.win else self.win["hazard"]
+
     @property
     def new_value(self) -> float:
         """Mean amount of a new win."""
