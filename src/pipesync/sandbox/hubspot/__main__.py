@@ -1,0 +1,3 @@
+from pipesync.sandbox.hubspot.process import main
+
+main()
