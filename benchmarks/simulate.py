@@ -46,9 +46,9 @@ class Company:
 
     def actual(self, start: datetime, end: datetime) -> pd.Series[float]:
         """Return the amount won by owner in (start, end]."""
-        low, high = (_days(moment) for moment in (start, end))
-        won = self.opportunities.query("won and closed > @low and closed <= @high")
-        return won.groupby("owner_id")["amount"].sum()
+        closed = self.opportunities["closed"]
+        inside = (closed > _days(start)) & (closed <= _days(end)) & self.opportunities["won"]
+        return self.opportunities[inside].groupby("owner_id")["amount"].sum()
 
     def warehouse(self, as_of: datetime) -> Warehouse:
         """Return what a CRM would have shown at that moment."""
@@ -129,7 +129,7 @@ def company(
     shock: float = 0.25,
     regime: bool = True,
 ) -> Company:
-    """Make a company of `weeks` with `per_rep_week` new opportunities; `shock` is the sd of a month's luck (log-odds)."""
+    """Make a company; `per_rep_week`: new opportunities; `shock`: the sd of a month's luck, in log-odds."""
     random = np.random.default_rng(seed)
     n = int(random.poisson(reps * per_rep_week * weeks))
     month = np.arange(weeks // 4 + 30)
@@ -159,7 +159,6 @@ def company(
             + season[np.clip((at / 7).astype(int), 0, len(season) - 1)]
         )
         onward = random.random(n) < 1 / (1 + np.exp(-(score - 0.3 * (at > change))))
-        # The lost leave sooner or later than the others, as in any company.
         lost = alive & ~onward
         closed[lost] = at[lost]
         alive = alive & onward
@@ -268,14 +267,15 @@ def main() -> None:
     begun = time.perf_counter()
     found = [score(given.seed + i) for i in range(given.companies)]
     totals = np.array([f.total for f in found])
+    error, width = np.array([f.error for f in found]), np.array([f.width for f in found])
+    owners, exact = np.mean([f.owners for f in found]), np.mean([f.owners_exact for f in found])
     print(f"companies {len(found)}, {time.perf_counter() - begun:.0f} s")
     print(
         f"80% interval of the total held the truth: {totals.mean():.1%} (se {totals.std() / len(found) ** 0.5:.1%})"
     )
-    print(f"80% interval of an owner: {np.mean([f.owners for f in found]):.1%}, ties divided by chance: "
-          f"{np.mean([f.owners_exact for f in found]):.1%}")  # fmt: skip
-    print(f"median error of P50 {np.median([f.error for f in found]):+.1%}, mean |error| "
-          f"{np.mean([abs(f.error) for f in found]):.1%}, mean width {np.mean([f.width for f in found]):.2f} of actual")  # fmt: skip
+    print(f"80% interval of an owner: {owners:.1%}, ties divided by chance: {exact:.1%}")
+    print(f"error of P50: median {np.median(error):+.1%}, mean size {np.abs(error).mean():.1%}")
+    print(f"width of the interval: {width.mean():.2f} of the actual amount")
 
 
 if __name__ == "__main__":

@@ -156,6 +156,16 @@ def load(warehouse: Warehouse, connection: str) -> History:
         "WHERE connection = ? AND field IN (SELECT unnest(?)) ORDER BY changed_at, seq",
         [connection, list(TRACKED)],
     )
+    stages = {
+        (p, n): StageFacts(o, phase, chance)
+        for p, n, o, phase, chance in warehouse.rows(
+            'SELECT pipeline, name, "order", phase, probability FROM stages WHERE connection = ?',
+            [connection],
+        )
+    }
+    # That an opportunity was won is told by its closing; a stage event a second before it would give it away.
+    endings = {name for (_, name), facts in stages.items() if facts.phase in ("won", "lost")}
+    changes = changes[~((changes["field"] == "stage") & changes["value"].isin(endings))]
     for name, part in changes.groupby("field", sort=True):
         events[str(name)] = _events(part, position, "changed_at", "value")
     state = states.get(("opportunities", "stage"))
@@ -165,13 +175,6 @@ def load(warehouse: Warehouse, connection: str) -> History:
         'SELECT opportunity_id, "at", kind FROM activities WHERE connection = ? AND is_done IS NOT FALSE ORDER BY "at"',
         [connection],
     )
-    stages = {
-        (p, n): StageFacts(o, phase, chance)
-        for p, n, o, phase, chance in warehouse.rows(
-            'SELECT pipeline, name, "order", phase, probability FROM stages WHERE connection = ?',
-            [connection],
-        )
-    }
     return History(
         connection=connection,
         ids=frame["id"].to_numpy(object),

@@ -149,6 +149,11 @@ class _Teller:
         known = found >= 0
         stage = np.full(len(opportunity), "?", dtype=object)
         stage[known] = events.value[found[known]]
+        # An opportunity that never changed its stage has the one that it has now; one that is closed has changed it.
+        unmoved = (events.last(opportunity, np.full_like(origin, NEVER)) < 0) & (
+            history.closed[opportunity] == NEVER
+        )
+        stage[unmoved] = history.now["stage"][opportunity[unmoved]]
         entered = np.where(known, events.at[found] if len(events.at) else 0, history.created[opportunity])
         order = _orders(history, events.value, history.now["pipeline"][events.opportunity])
         first = np.r_[True, events.opportunity[1:] != events.opportunity[:-1]] if len(order) else order

@@ -1,0 +1,143 @@
+"""How good the issued forecasts were, and the people's own calls beside them.
+
+What was issued is read from the ledger and never recalculated: only periods that have ended are scored, by the
+week of the period in which a forecast was issued. A call is what the CRM said at that moment: closed so far plus
+the amounts that their owners had in commit with a close date in the period. It is read from the history of the
+category, so that nothing that is changed later changes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from pipesync.forecast import history, landmarks, learning, metrics, rollup
+from pipesync.forecast.history import DAY, History, Ms, day_ms, to_ms
+from pipesync.forecast.periods import Period
+from pipesync.model import PeriodForecast, Scope
+from pipesync.store.warehouse import Warehouse
+
+COMMITTED = ("commit", "closed")
+CALLED: tuple[Scope, ...] = ("total", "owner", "team", "manager")
+"""Scopes that people make calls for."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One issued forecast whose period has ended; amounts in the home currency."""
+
+    as_of: datetime
+    week: int
+    """Of the period, from 1."""
+    forecast: PeriodForecast
+    actual: float
+    call: float | None
+    """None where the connection has no forecast category with a history, or the scope no callers."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A row of the record: one scope, a group of it or all, one week of the period or all."""
+
+    scope: Scope
+    scope_id: str | None
+    week: int | None
+    count: int
+    wape: float
+    bias: float
+    pinball: float
+    """Mean over the quantiles, as a share of the mean actual."""
+    coverage_80: float
+    call_wape: float | None
+    call_bias: float | None
+    calls: int
+    """How many had a call to compare with; the call's figures are of those."""
+
+
+def score(
+    warehouse: Warehouse,
+    connection: str,
+    issued: Iterable[tuple[datetime, PeriodForecast]],
+    *,
+    known_at: datetime,
+    timezone: str = "UTC",
+) -> list[Scored]:
+    """Hold issued forecasts against what happened, as known at a moment (usually the watermark)."""
+    past = history.load(warehouse, connection)
+    people = rollup.people_of(warehouse, connection)
+    actuals: dict[Period, pd.DataFrame] = {}
+    calls: dict[tuple[Ms, Period], pd.DataFrame | None] = {}
+    found = []
+    for as_of, one in sorted(issued, key=lambda pair: (pair[0], pair[1].scope, pair[1].scope_id)):
+        period = Period(one.period_start, one.period_end, timezone)
+        if period.ends_at > known_at or as_of >= period.ends_at:
+            continue
+        start, end = to_ms(period.starts_at), to_ms(period.ends_at)
+        if period not in actuals:
+            actuals[period] = rollup.closed_by_group(past, people, start, end - 1)
+        moment = to_ms(as_of)
+        if (moment, period) not in calls:
+            calls[moment, period] = _called(past, people, moment, period)
+        week = int(max(moment - start, 0) // (7 * DAY)) + 1
+        called = calls[moment, period]
+        call = None if called is None or one.scope not in CALLED else _of(called, one)
+        found.append(Scored(as_of, week, one, _of(actuals[period], one), call))
+    return found
+
+
+def summarise(scored: Sequence[Scored]) -> list[Record]:
+    """Return the record by scope; by week of the period; and by group of each scope."""
+    found = []
+    for scope in dict.fromkeys(s.forecast.scope for s in scored):
+        mine = [s for s in scored if s.forecast.scope == scope]
+        found.append(_record(scope, None, None, mine))
+        for week in sorted({s.week for s in mine}):
+            found.append(_record(scope, None, week, [s for s in mine if s.week == week]))
+        if scope != "total":
+            for name in sorted({s.forecast.scope_id for s in mine}):
+                found.append(_record(scope, name, None, [s for s in mine if s.forecast.scope_id == name]))
+    return found
+
+
+def _record(scope: Scope, name: str | None, week: int | None, scored: Sequence[Scored]) -> Record:
+    actual = np.array([s.actual for s in scored])
+    said = np.array([[float(s.forecast.p10), float(s.forecast.p50), float(s.forecast.p90)] for s in scored])
+    called = [s for s in scored if s.call is not None]
+    calls, happened = np.array([s.call for s in called]), np.array([s.actual for s in called])
+    loss = float(np.mean([learning.pinball(q, a) for q, a in zip(said, actual, strict=True)]))
+    return Record(
+        scope=scope,
+        scope_id=name,
+        week=week,
+        count=len(scored),
+        wape=metrics.wape(said[:, 1], actual),
+        bias=metrics.bias(said[:, 1], actual),
+        pinball=loss / actual.mean() if actual.mean() else float("nan"),
+        coverage_80=metrics.coverage(said[:, 0], said[:, 2], actual),
+        call_wape=metrics.wape(calls, happened) if len(called) else None,
+        call_bias=metrics.bias(calls, happened) if len(called) else None,
+        calls=len(called),
+    )
+
+
+def _called(past: History, people: pd.DataFrame, moment: Ms, period: Period) -> pd.DataFrame | None:
+    if "forecast_category" not in past.events:
+        return None
+    rows = landmarks.at(past, [moment])
+    due = rows.frame["due_in"].to_numpy(float)
+    in_time = np.isnan(due) | (moment + due * DAY < day_ms(period.end))
+    counted = rows.take(rows.frame["forecast_category"].isin(COMMITTED).to_numpy(bool) & in_time)
+    open_part = rollup.groups_of(past, people, counted.opportunity).assign(
+        amount=np.nan_to_num(counted.frame["amount"].to_numpy(float)), total=""
+    )
+    return pd.concat([rollup.closed_by_group(past, people, to_ms(period.starts_at), moment), open_part])
+
+
+def _of(frame: pd.DataFrame, one: PeriodForecast) -> float:
+    if one.scope == "total":
+        return float(frame["amount"].sum())
+    return float(frame.loc[frame[rollup.DIMENSIONS[one.scope]] == one.scope_id, "amount"].sum())

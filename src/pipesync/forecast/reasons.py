@@ -1,0 +1,145 @@
+"""Why an opportunity's probability is what it is, in words that a rep understands.
+
+A reason is the model's own: the probability to win in the period, less what the same model says when that one
+property is as usual. It is counted in points of the probability that people see, after calibration, and holds
+for every forecaster; a property that does not move the model is never named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipesync.forecast import landmarks
+from pipesync.forecast.fitting import Model
+from pipesync.forecast.history import DAY, Floats, History, to_moment
+from pipesync.forecast.landmarks import NUMBERS, Landmarks
+
+TRAITS: dict[str, tuple[str, ...]] = {
+    "stage": ("stage", "stage_order"),
+    "stage_days": ("stage_days",),
+    "age": ("age",),
+    "idle": ("idle_days",),
+    "activity": ("acts_7", "acts_30", "acts_all"),
+    "path": ("moves", "back_moves", "skipped"),
+    "amount": ("amount", "amount_changes"),
+    "close_date": ("due_in", "past_due"),
+    "pushes": ("pushes", "push_days"),
+    "owner": ("owner_rate", "owner_load"),
+    "account": ("account_wins",),
+    "kind": ("source_rate", "product_rate", "segment_rate", "type_rate"),
+}
+"""What is put back to usual together, because a rep would see it as one thing."""
+_LEAST_POINTS = 0.005
+
+
+@dataclass(frozen=True)
+class Why:
+    trait: str
+    points: float
+    """Probability to win in the period, less the same with this trait as usual."""
+    text: str
+
+
+def explain(
+    model: Model, past: History, rows: Landmarks, days: float, *, most: int = 3
+) -> list[tuple[tuple[Why, ...], tuple[Why, ...]]]:
+    """Return per row the strongest reasons up and down, at most `most` each."""
+    points = effects(model, rows, days)
+    found = []
+    for i in range(len(rows)):
+        ranked = sorted(((float(p[i]), trait) for trait, p in points.items()), key=lambda pair: -abs(pair[0]))
+        up = [Why(t, p, _words(t, model, past, rows, i)) for p, t in ranked if p >= _LEAST_POINTS]
+        down = [Why(t, p, _words(t, model, past, rows, i)) for p, t in ranked if p <= -_LEAST_POINTS]
+        found.append((tuple(up[:most]), tuple(down[:most])))
+    return found
+
+
+def effects(model: Model, rows: Landmarks, days: float) -> dict[str, Floats]:
+    """Return per trait the points that it adds to each row."""
+    said = _probability(model, rows, days)
+    found = {}
+    for trait, columns in TRAITS.items():
+        if any(c == "stage" or rows.frame[c].notna().any() for c in columns):
+            found[trait] = said - _probability(model, as_usual(model, rows, columns), days)
+    return found
+
+
+def as_usual(model: Model, rows: Landmarks, columns: Sequence[str]) -> Landmarks:
+    """Return the rows with these columns at their middle value among all landmarks."""
+    usual = {c: model.typical.stage if c == "stage" else model.typical.usual.get(c, np.nan) for c in columns}
+    return Landmarks(rows.frame.assign(**usual), rows.opportunity, rows.origin)
+
+
+def _probability(model: Model, rows: Landmarks, days: float) -> Floats:
+    return model.learned.calibrate(model.fitted.win_by(rows, np.array([days])))[:, 0]
+
+
+def _words(trait: str, model: Model, past: History, rows: Landmarks, i: int) -> str:
+    """Say what is so, with dates, and what is so for winners; never a number of the model."""
+    here = {name: float(rows.frame[name].iloc[i]) for name in NUMBERS}
+    stage = str(rows.frame["stage"].iloc[i])
+    usual = {**model.typical.usual, **model.typical.winners.get(stage, {})}
+    name = stage.rpartition("/")[2]
+    match trait:
+        case "stage":
+            return f"in stage {name}"
+        case "stage_days":
+            return (
+                f"in {name} since {_day(rows, i, here['stage_days'])}, winners are {_days(usual, trait)} in"
+            )
+        case "age":
+            return (
+                f"created {_day(rows, i, here['age'])}, winners at this stage are {_days(usual, 'age')} old"
+            )
+        case "idle":
+            return (
+                f"last activity {_day(rows, i, here['idle_days'])}, winners wait {_days(usual, 'idle_days')}"
+            )
+        case "activity":
+            winners = usual.get("acts_30", 0.0)
+            return f"{here['acts_30']:.0f} activities in 30 days, winners have {winners:.0f}"
+        case "path":
+            back = (
+                f"{here['back_moves']:.0f} times back a stage" if here["back_moves"] else "never back a stage"
+            )
+            return f"{here['moves']:.0f} stage changes, {back}"
+        case "amount":
+            return f"amount {here['amount']:,.0f}, usual is {model.typical.usual.get('amount', 0.0):,.0f}"
+        case "close_date":
+            due = to_moment(int(rows.origin[i] + np.nan_to_num(here["due_in"]) * DAY)).date()
+            return f"close date {_date(due)}{' has passed' if here['past_due'] else ''}"
+        case "pushes":
+            return f"close date pushed {here['pushes']:.0f} times, {here['push_days']:.0f} days in all"
+        case "owner":
+            better = "above" if here["owner_rate"] > 0 else "below"
+            return f"the owner wins {better} average, {here['owner_load']:.0f} open"
+        case "account":
+            return f"the account has bought {here['account_wins']:.0f} times"
+    return "the win rate of its source, product, segment and type"
+
+
+def _days(usual: dict[str, float], name: str) -> str:
+    days = usual.get(name, float("nan"))
+    return "1 day" if round(days) == 1 else f"{days:.0f} days" if np.isfinite(days) else "as long"
+
+
+def _day(rows: Landmarks, i: int, ago: float) -> str:
+    return _date(to_moment(int(rows.origin[i] - np.nan_to_num(ago) * DAY)).date())
+
+
+def _date(day: object) -> str:
+    return f"{day:%-d %b %Y}"
+
+
+def of(
+    model: Model, past: History, ids: Sequence[str], as_of: int, days: float
+) -> dict[str, tuple[tuple[Why, ...], tuple[Why, ...]]]:
+    """Explain the named opportunities that are open as of a moment."""
+    rows = landmarks.at(past, [as_of], banned=model.banned)
+    wanted = np.isin(past.ids[rows.opportunity], list(ids))
+    kept = rows.take(wanted)
+    told = explain(model, past, kept, days)
+    return {str(past.ids[o]): why for o, why in zip(kept.opportunity, told, strict=True)}
