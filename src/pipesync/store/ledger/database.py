@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from pipesync.errors import InputError, Problem, StoreError
 
@@ -46,14 +46,14 @@ def open_database(url: str) -> Engine:
 def _parsed(url: str) -> URL:
     try:
         parsed = make_url(url)
-        if parsed.drivername in ("postgresql", "postgres"):
-            parsed = parsed.set(drivername=_POSTGRES)
-        if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-            raise NoSuchModuleError
-    except (ArgumentError, NoSuchModuleError):
+    except ArgumentError:
+        parsed = URL.create("unreadable")
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername=_POSTGRES)
+    if parsed.drivername not in ("sqlite", _POSTGRES):
         raise InputError(
             Problem("store.ledger is not a database URL", fix="give a file, or postgresql://HOST/DATABASE")
-        ) from None
+        )
     if parsed.drivername == _POSTGRES and find_spec("psycopg") is None:
         raise InputError(Problem("PostgreSQL needs its driver", fix="pip install 'pipesync[postgres]'"))
     return parsed
