@@ -1,0 +1,5 @@
+"""`python -m pipesync.sandbox`."""
+
+from pipesync.sandbox.process import main
+
+main()

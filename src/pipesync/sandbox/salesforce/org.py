@@ -1,0 +1,355 @@
+"""One org: records in SQLite, who is signed in, what this user may see, and what the org's admins demand."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from pipesync.sandbox.salesforce.objects import KINDS, OBJECTS, REQUIRED, ObjectOf
+from pipesync.sandbox.salesforce.soql import Malformed, Query, parse, stored_time
+
+Json = dict[str, Any]
+USER_ID = "005PS0000000000AAA"
+"""The integration user, as whom the client is signed in."""
+CONSUMER_KEY, CONSUMER_SECRET = "sandbox-consumer", "sandbox-consumer-secret"
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class Refused(Exception):
+    """An answer of the CRM's that is an error: the HTTP status and Salesforce's own body."""
+
+    def __init__(self, status: int, code: str, message: str, fields: Iterable[str] = ()) -> None:
+        self.status = status
+        self.body = [{"message": message, "errorCode": code, "fields": list(fields)}]
+        super().__init__(message)
+
+    @property
+    def row_error(self) -> Json:
+        """The same as part of a collection's answer, where the code has another name."""
+        said = self.body[0]
+        return {"statusCode": said["errorCode"], "message": said["message"], "fields": said["fields"]}
+
+
+def full_id(prefix: str, number: int) -> str:
+    """Return an 18-character id: 15 of which tell case apart, and 3 that say which letters are capitals."""
+    digits = ""
+    for _ in range(9):
+        number, digit = divmod(number, 62)
+        digits = _BASE62[digit] + digits
+    short = f"{prefix}PS0{digits}"[:15]
+    tail = ""
+    for start in (0, 5, 10):
+        bits = sum(1 << i for i, c in enumerate(short[start : start + 5]) if "A" <= c <= "Z")
+        tail += _ALPHABET[bits]
+    return short + tail
+
+
+class Org:
+    """State and rules of an org."""
+
+    def __init__(self, db: sqlite3.Connection, now_ms: Callable[[], int]) -> None:
+        self.db, self._now_ms = db, now_ms
+        self.rules: list[Json] = []
+        """Validation rules: {object, field, forbidden, message}."""
+        self.cursors: dict[str, tuple[str, list[Json], int]] = {}
+        """Locator -> (session that made it, its rows, page size)."""
+        self.page_size = 2000
+        self.requests = 0
+        self.session_limit: int | None = None
+        for thing in OBJECTS.values():
+            columns = ", ".join(f'"{f}"' for f in thing.fields if f != "Id")
+            db.execute(
+                f'CREATE TABLE IF NOT EXISTS "sf_{thing.name}" ("Id" TEXT PRIMARY KEY, {columns}) WITHOUT ROWID'
+            )
+            db.execute(
+                f'CREATE INDEX IF NOT EXISTS "sf_{thing.name}_s" ON "sf_{thing.name}" ("SystemModstamp", "Id")'
+            )
+        for name, column in (("Task", "Pipesync_Key__c"), ("Pipesync_Forecast__c", "Pipesync_Key__c"),
+                             ("Task", "WhatId"), ("OpportunityHistory", "OpportunityId")):  # fmt: skip
+            db.execute(f'CREATE INDEX IF NOT EXISTS "sf_{name}_{column}" ON "sf_{name}" ("{column}")')
+        db.execute("CREATE TABLE IF NOT EXISTS sf_settings (name TEXT PRIMARY KEY, value TEXT)")
+
+    # --- Settings and sessions --------------------------------------------------------------------------------
+
+    def setting(self, name: str, default: Any = None) -> Any:
+        found = self.db.execute("SELECT value FROM sf_settings WHERE name = ?", (name,)).fetchone()
+        return orjson.loads(found[0]) if found else default
+
+    def put(self, name: str, value: Any) -> None:
+        self.db.execute(
+            "INSERT OR REPLACE INTO sf_settings VALUES (?, ?)", (name, orjson.dumps(value).decode())
+        )
+
+    def now(self) -> str:
+        return stored_time(datetime.fromtimestamp(self._now_ms() / 1000, UTC))
+
+    def sign_in(self) -> str:
+        token = f"00DPS!{secrets.token_hex(16)}"
+        self.put("sessions", [*self.setting("sessions", []), token])
+        return token
+
+    def require(self, authorization: str) -> str:
+        kind, _, token = authorization.partition(" ")
+        if kind.casefold() not in ("bearer", "oauth") or token not in self.setting("sessions", []):
+            raise Refused(401, "INVALID_SESSION_ID", "Session expired or invalid")
+        return token
+
+    def expire(self, authorization: str) -> None:
+        token = authorization.partition(" ")[2]
+        self.put("sessions", [s for s in self.setting("sessions", []) if s != token])
+        self.cursors = {k: c for k, c in self.cursors.items() if c[0] != token}
+
+    # --- What may be seen -------------------------------------------------------------------------------------
+
+    def hidden(self) -> set[str]:
+        """Return what the user cannot see: `Object` or `Object.Field`."""
+        return set(self.setting("hidden", []))
+
+    def readonly(self) -> set[str]:
+        return set(self.setting("readonly", []))
+
+    def object(self, name: str) -> ObjectOf:
+        known = {n.casefold(): n for n in OBJECTS}
+        found = OBJECTS.get(known.get(name.casefold(), ""))
+        if found is None or found.name in self.hidden():
+            raise Refused(400, "INVALID_TYPE", f"sObject type '{name}' is not supported.")
+        return found
+
+    def visible(self, thing: ObjectOf) -> dict[str, Any]:
+        hidden = self.hidden()
+        return {n: f for n, f in thing.fields.items() if f"{thing.name}.{n}" not in hidden}
+
+    def column(self, thing: ObjectOf, path: str, table: str = "t") -> str:
+        """Return a field (through relationships) as SQL; INVALID_FIELD where it cannot be seen."""
+        head, _, rest = path.partition(".")
+        if rest:
+            led = {n.casefold(): p for n, p in thing.parents.items()}.get(head.casefold())
+            if led is None:
+                raise Refused(400, "INVALID_FIELD", f"Didn't understand relationship '{head}' in field path.")
+            own, other = led
+            inner = self.column(self.object(other), rest, f"{table}_")
+            return f'(SELECT {inner} FROM "sf_{other}" AS {table}_ WHERE {table}_."Id" = {table}."{own}")'
+        known = {n.casefold(): n for n in self.visible(thing)}
+        if head.casefold() not in known:
+            raise Refused(400, "INVALID_FIELD", f"No such column '{head}' on entity '{thing.name}'.")
+        return f'{table}."{known[head.casefold()]}"'
+
+    # --- Queries ----------------------------------------------------------------------------------------------
+
+    def query(self, text: str, *, is_all: bool) -> tuple[int, list[Json]]:
+        """Return the total and the rows as Salesforce writes them."""
+        found = [w for w in text.replace("(", " ").split() if w]
+        lowered = [w.casefold() for w in found]
+        if "from" not in lowered or lowered.index("from") + 1 >= len(found):
+            raise Refused(400, "MALFORMED_QUERY", "unexpected token: 'end of query'")
+        thing = self.object(found[lowered.index("from") + 1])
+        try:
+            query = parse(
+                text, lambda f: self.column(thing, f), datetime.fromtimestamp(self._now_ms() / 1000, UTC)
+            )
+        except Malformed as error:
+            raise Refused(400, "MALFORMED_QUERY", str(error)) from None
+        where = query.where if is_all else f'({query.where}) AND t."IsDeleted" = 0'
+        if query.is_count:
+            sql = f'SELECT count(*) FROM "sf_{thing.name}" AS t WHERE {where}'
+            return int(self.db.execute(sql, query.values).fetchone()[0]), []
+        if query.group or any("(" in f for f in query.fields):
+            return self._grouped(thing, query, where)
+        order = ", ".join(f"{self.column(thing, f)} {d}" for f, d in query.order)
+        columns = ", ".join(self.column(thing, f) for f in query.fields)
+        sql = f'SELECT t."Id", {columns} FROM "sf_{thing.name}" AS t WHERE {where}'
+        sql += f" ORDER BY {order}" if order else ' ORDER BY t."Id"'
+        sql += f" LIMIT {-1 if query.limit is None else query.limit} OFFSET {query.offset}"
+        shapes = [self._shape(thing, f) for f in query.fields]
+        rows = [self._row(thing, query.fields, shapes, row) for row in self.db.execute(sql, query.values)]
+        return len(rows), rows
+
+    def _grouped(self, thing: ObjectOf, query: Query, where: str) -> tuple[int, list[Json]]:
+        columns, names = [], []
+        for i, name in enumerate(query.fields):
+            if "(" in name:
+                function, _, inner = name.rstrip(")").partition("(")
+                sql = (
+                    f"count({self.column(thing, inner) if inner else '*'})"
+                    if function == "COUNT"
+                    else (f"{function}({self.column(thing, inner)})")
+                )
+                columns.append(sql)
+                names.append(f"expr{i}")
+            else:
+                columns.append(self.column(thing, name))
+                names.append(name)
+        group = ", ".join(self.column(thing, g) for g in query.group)
+        sql = f'SELECT {", ".join(columns)} FROM "sf_{thing.name}" AS t WHERE {where}'
+        sql += f" GROUP BY {group}" if group else ""
+        rows = [
+            {"attributes": {"type": "AggregateResult"}, **dict(zip(names, row, strict=True))}
+            for row in self.db.execute(sql, query.values)
+        ]
+        return len(rows), rows
+
+    def _shape(self, thing: ObjectOf, path: str) -> tuple[tuple[str, ...], str]:
+        """Return the path in the names that Salesforce answers with, and the kind of the field at its end."""
+        steps = path.split(".")
+        for step in steps[:-1]:
+            name = {n.casefold(): n for n in thing.parents}[step.casefold()]
+            steps[steps.index(step)] = name
+            thing = OBJECTS[thing.parents[name][1]]
+        last = {n.casefold(): n for n in thing.fields}[steps[-1].casefold()]
+        return (*steps[:-1], last), thing.fields[last].kind
+
+    def _row(
+        self,
+        thing: ObjectOf,
+        fields: Iterable[str],
+        shapes: list[tuple[tuple[str, ...], str]],
+        row: tuple[Any, ...],
+    ) -> Json:
+        url = f"/services/data/v62.0/sobjects/{thing.name}/{row[0]}"
+        found: Json = {"attributes": {"type": thing.name, "url": url}}
+        for (steps, kind), value in zip(shapes, row[1:], strict=True):
+            said = bool(value) if kind == "flag" and value is not None else value
+            if len(steps) == 1:
+                found[steps[0]] = said
+                continue
+            at = found
+            for step in steps[:-1]:
+                if at.get(step) is None:
+                    at[step] = {"attributes": {"type": step}}
+                at = at[step]
+            at[steps[-1]] = said
+        for steps, _ in shapes:
+            if (
+                len(steps) == 2
+                and found[steps[0]]
+                and all(v is None for k, v in found[steps[0]].items() if k != "attributes")
+            ):
+                found[steps[0]] = None
+        return found
+
+    # --- Writing ----------------------------------------------------------------------------------------------
+
+    def next_id(self, thing: ObjectOf) -> str:
+        number = self.setting(f"next.{thing.name}", 1)
+        self.put(f"next.{thing.name}", number + 1)
+        return full_id(thing.prefix, number)
+
+    def insert(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Put rows in as they are: for filling."""
+        thing = OBJECTS[name]
+        columns = ", ".join(f'"{f}"' for f in thing.fields)
+        marks = ", ".join("?" for _ in thing.fields)
+        self.db.executemany(
+            f'INSERT INTO "sf_{name}" ({columns}) VALUES ({marks})',
+            ([row.get(f, 0 if f == "IsDeleted" else None) for f in thing.fields] for row in rows),
+        )
+
+    def find(self, thing: ObjectOf, field: str, value: str) -> list[str]:
+        sql = f'SELECT "Id" FROM "sf_{thing.name}" WHERE "{field}" = ? AND "IsDeleted" = 0'
+        return [row[0] for row in self.db.execute(sql, (value,))]
+
+    def save(self, thing: ObjectOf, given: Mapping[str, Any], record_id: str | None) -> tuple[str, bool]:
+        """Create or change a record as its user; return (id, created). Refused says why not."""
+        values = {n: v for n, v in given.items() if n not in ("attributes", "Id", "id")}
+        self._check(thing, values, is_new=record_id is None)
+        now = self.now()
+        if thing.name == "Task" and "Status" in values:
+            values["IsClosed"] = int(values["Status"] == "Completed")
+            values["CompletedDateTime"] = now if values["IsClosed"] else None
+        values = {n: int(v) if isinstance(v, bool) else v for n, v in values.items()}
+        values |= {"LastModifiedDate": now, "SystemModstamp": now}
+        if record_id is None:
+            record_id = self.next_id(thing)
+            defaults: Json = {"OwnerId": USER_ID} if "OwnerId" in thing.fields else {}
+            if thing.name == "Task":
+                defaults |= {"Status": "Not Started", "Priority": "Normal", "IsClosed": 0}
+            row = {
+                **defaults,
+                "CreatedDate": now,
+                "CreatedById": USER_ID,
+                **values,
+                "Id": record_id,
+                "IsDeleted": 0,
+            }
+            self.insert(thing.name, [row])
+            return record_id, True
+        sets = ", ".join(f'"{n}" = ?' for n in values)
+        done = self.db.execute(
+            f'UPDATE "sf_{thing.name}" SET {sets} WHERE "Id" = ? AND "IsDeleted" = 0',
+            (*values.values(), record_id),
+        )
+        if not done.rowcount:
+            raise Refused(404, "ENTITY_IS_DELETED", "entity is deleted")
+        return record_id, False
+
+    def _check(self, thing: ObjectOf, values: Mapping[str, Any], *, is_new: bool) -> None:
+        visible, readonly = self.visible(thing), self.readonly()
+        for name, value in values.items():
+            if name not in visible:
+                raise Refused(
+                    400, "INVALID_FIELD", f"No such column '{name}' on sobject of type {thing.name}", [name]
+                )
+            said = visible[name]
+            if not said.is_writeable or f"{thing.name}.{name}" in readonly:
+                raise Refused(
+                    400, "INVALID_FIELD_FOR_INSERT_UPDATE",
+                    f"Unable to create/update fields: {name}. Please check the security settings of this field.",
+                    [name],
+                )  # fmt: skip
+            if said.length and isinstance(value, str) and len(value) > said.length:
+                raise Refused(
+                    400, "STRING_TOO_LONG", f"{name}: data value too large (max length={said.length})", [name]
+                )
+            if said.kind == "ref" and name == "OwnerId" and value and not self._is_active(value):
+                raise Refused(400, "INACTIVE_OWNER_OR_USER", "operation performed with inactive user", [name])
+        missing = [f for f in REQUIRED.get(thing.name, ()) if is_new and not values.get(f)]
+        if missing:
+            raise Refused(400, "REQUIRED_FIELD_MISSING", f"Required fields are missing: {missing}", missing)
+        for rule in self.setting("rules", []):
+            if rule["object"] == thing.name and values.get(rule["field"]) == rule["forbidden"]:
+                raise Refused(400, "FIELD_CUSTOM_VALIDATION_EXCEPTION", rule["message"], [rule["field"]])
+
+    def _is_active(self, user: str) -> bool:
+        found = self.db.execute('SELECT "IsActive" FROM "sf_User" WHERE "Id" = ?', (user,)).fetchone()
+        return bool(found and found[0])
+
+    def delete(self, record_id: str) -> None:
+        """Put a record into the recycle bin."""
+        thing = next((o for o in OBJECTS.values() if record_id.startswith(o.prefix)), None)
+        if thing is None:
+            raise Refused(404, "INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id")
+        now = self.now()
+        done = self.db.execute(
+            f'UPDATE "sf_{thing.name}" SET "IsDeleted" = 1, "SystemModstamp" = ? WHERE "Id" = ? AND "IsDeleted" = 0',
+            (now, record_id),
+        )
+        if not done.rowcount:
+            raise Refused(404, "ENTITY_IS_DELETED", "entity is deleted")
+
+    def describe(self, thing: ObjectOf) -> Json:
+        readonly = self.readonly()
+        fields = [
+            {
+                "name": f.name, "label": f.name.replace("__c", "").replace("_", " "), "type": KINDS[f.kind],
+                "custom": f.name.endswith("__c"), "externalId": f.is_external_id, "length": f.length,
+                "nillable": True, "createable": f.is_writeable and f"{thing.name}.{f.name}" not in readonly,
+                "updateable": f.is_writeable and f"{thing.name}.{f.name}" not in readonly,
+                "idLookup": f.is_external_id or f.name == "Id", "filterable": True, "sortable": True,
+                "relationshipName": next((r for r, (own, _) in thing.parents.items() if own == f.name), None),
+                "referenceTo": [other for own, other in thing.parents.values() if own == f.name],
+                "calculated": False, "picklistValues": [],
+            }
+            for f in self.visible(thing).values()
+        ]  # fmt: skip
+        can = thing.name not in self.readonly()
+        return {
+            "name": thing.name, "label": thing.name, "keyPrefix": thing.prefix, "queryable": True, "createable": can,
+            "updateable": can, "deletable": can, "custom": thing.name.endswith("__c"), "fields": fields,
+            "urls": {"sobject": f"/services/data/v62.0/sobjects/{thing.name}"},
+        }  # fmt: skip
