@@ -124,6 +124,8 @@ class ForecastConfig(Section):
     """A forecast in the CRM is rewritten when a quantile moved by more than this share."""
     refresh: Duration = timedelta(days=7)
     """On an unchanged pipeline it is rewritten no sooner than this."""
+    refit: Duration = timedelta(days=7)
+    """The model learns anew from what was closed since no sooner than this, or with a new period."""
 
 
 class Tasks(Section):

@@ -6,26 +6,53 @@ and `make_plan` only read; `cycle` enters what it found into the ledger and writ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+import orjson
 from pandas import DataFrame
 
-from pipesync import features, forecast, rules
+from pipesync import features, forecast, plan, rules
 from pipesync.adapters import open_adapter
-from pipesync.adapters.base import Pulled
+from pipesync.adapters.base import Adapter, Pulled
 from pipesync.analysis import bottlenecks, stages
+from pipesync.apply import Applied, apply, recover, undo
 from pipesync.config import Config
-from pipesync.errors import PipesyncError
+from pipesync.errors import InputError, PipesyncError, Problem
 from pipesync.forecast import Forecast, periods
-from pipesync.model import StandingFinding
+from pipesync.forecast.fitting import from_document, to_document
+from pipesync.forecast.history import to_moment
+from pipesync.model import Plan, Run, StandingFinding
 from pipesync.pull import pull
-from pipesync.store.warehouse import Warehouse
+from pipesync.store.ledger import Ledger
+from pipesync.store.warehouse import Warehouse, published
 
 T = TypeVar("T")
+Clock = Callable[[], datetime]
+Step = Callable[[str, int], None]
+
+
+def now() -> datetime:
+    """The wall clock, for when runs began and ended; nothing is calculated from it."""
+    return datetime.now(UTC)
+
+
+def _silent(what: str, done: int) -> None:
+    """Progress that nobody looks at."""
+
+
+def watermark(warehouse: Warehouse, connection: str) -> datetime:
+    """Return the moment of the last complete pull; InputError before the first."""
+    moment = warehouse.watermark(connection)
+    if moment is None:
+        raise InputError(
+            Problem(f"connection {connection!r} is not pulled yet", fix="run `pipesync pull` first")
+        )
+    return moment
 
 
 # --- Steps that read ------------------------------------------------------------------------------------------
@@ -73,7 +100,38 @@ def foretell(
 ) -> Forecast:
     """Forecast the period that people wrote, or the configured kind of period that holds `as_of`."""
     computed = features.compute(warehouse, connection, as_of, config.calendar)
-    return forecast.predict(warehouse, computed, _period(config, as_of, period))
+    wanted = _period(config, as_of, period)
+    model = _kept_model(warehouse, computed, wanted, config)
+    return forecast.predict(warehouse, computed, wanted, model=model)
+
+
+def learn(warehouse: Warehouse, connection: str, config: Config, as_of: datetime) -> None:
+    """Fit the forecast model where the one that is kept is too old or of another period, and keep it."""
+    computed = features.compute(warehouse, connection, as_of, config.calendar)
+    wanted = _period(config, as_of, None)
+    if _kept_model(warehouse, computed, wanted, config) is None:
+        document = to_document(forecast.fit_model(warehouse, computed, wanted))
+        if document is not None:
+            warehouse.keep(connection, _name(wanted), orjson.dumps(document).decode())
+
+
+def _name(period: periods.Period) -> str:
+    return f"forecast model {period}"
+
+
+def _kept_model(
+    warehouse: Warehouse, computed: features.Features, period: periods.Period, config: Config
+) -> forecast.Model | None:
+    """Return the period's kept model, unless it knows the future, is too old or was kept by another version."""
+    text = warehouse.kept(computed.connection, _name(period))
+    if text is None:
+        return None
+    try:
+        model = from_document(orjson.loads(text))
+    except InputError:
+        return None
+    age = computed.as_of - to_moment(model.as_of)
+    return model if timedelta(0) <= age < config.forecast.refit else None
 
 
 def _period(config: Config, as_of: datetime, text: str | None) -> periods.Period:
@@ -82,7 +140,61 @@ def _period(config: Config, as_of: datetime, text: str | None) -> periods.Period
     return periods.period_of(as_of, config.forecast.period, config.calendar)
 
 
+# --- The plan -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan with everything it was made of."""
+
+    examined: Examined
+    forecast: Forecast
+    situation: plan.Situation
+    plan: Plan
+    standing: tuple[StandingFinding, ...]
+    """The findings' lives after this evaluation; the ledger's next state."""
+
+
+def prepare(
+    warehouse: Warehouse,
+    connection: str,
+    config: Config,
+    ruleset: rules.RuleSet,
+    as_of: datetime,
+    ledger: Ledger | None,
+) -> Prepared:
+    """Plan what the warehouse and the ledger say is to be written; neither is changed."""
+    before = ledger.standing_findings(connection) if ledger else []
+    examined = examine(warehouse, connection, config, ruleset, as_of, before)
+    standing = tuple(rules.advance(before, examined.evaluation, ruleset))
+    period = _period(config, as_of, None)
+    model = _kept_model(warehouse, examined.features, period, config)
+    made = forecast.predict(warehouse, examined.features, period, model=model)
+    situation = plan.gather(
+        warehouse,
+        ledger,
+        examined.evaluation,
+        standing,
+        ruleset,
+        forecasts=(made.total, *made.by_owner, *made.by_product),
+        opportunities=made.opportunities,
+    )
+    return Prepared(examined, made, situation, plan.make(situation, config, ruleset), standing)
+
+
 # --- Steps that write -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """What one connection's sync did. `applied` is None where the mode or the connection allows no writing."""
+
+    run: str
+    as_of: datetime
+    pulled: Mapping[str, Pulled]
+    bottlenecks: bottlenecks.Bottlenecks
+    prepared: Prepared
+    applied: Applied | None
 
 
 def side_by_side(names: Sequence[str], work: Callable[[str], T]) -> dict[str, T | PipesyncError]:
@@ -100,18 +212,192 @@ def side_by_side(names: Sequence[str], work: Callable[[str], T]) -> dict[str, T 
         return dict(zip(names, pool.map(guarded, names), strict=True))
 
 
-def pull_all(config: Config, names: Sequence[str], *, full: bool = False) -> dict[str, Any]:
+@contextmanager
+def _adapter(config: Config, name: str) -> Iterator[Adapter]:
+    adapter = open_adapter(name, config.connections[name], config.folder)
+    try:
+        yield adapter
+    finally:
+        adapter.close()
+
+
+def pull_all(
+    config: Config, names: Sequence[str], *, full: bool = False, progress: Step = _silent
+) -> dict[str, dict[str, Pulled] | PipesyncError]:
     """Pull connections into the configured warehouse and publish it; return `Pulled` per stream, or the error."""
     with Warehouse(config.warehouse) as warehouse:
 
         def work(name: str) -> dict[str, Pulled]:
-            with warehouse.session() as session:
-                adapter = open_adapter(name, config.connections[name], config.folder)
-                try:
-                    return pull(adapter, session, full=full)
-                finally:
-                    adapter.close()
+            with warehouse.session() as session, _adapter(config, name) as adapter:
+                return pull(adapter, session, full=full, progress=lambda s, n: progress(f"{name}: {s}", n))
 
         outcomes = side_by_side(names, work)
         warehouse.publish()
     return outcomes
+
+
+def sync_all(
+    config: Config, names: Sequence[str], *, progress: Step = _silent
+) -> dict[str, Cycle | PipesyncError]:
+    """Run the cycle of every connection, publish the warehouse; return a `Cycle` per connection, or the error."""
+    ruleset = load_rules(config)
+    with Warehouse(config.warehouse) as warehouse, Ledger(config.ledger_url) as ledger:
+
+        def work(name: str) -> Cycle:
+            with warehouse.session() as session, _adapter(config, name) as adapter:
+                return cycle(config, name, adapter, session, ledger, ruleset, progress=progress)
+
+        outcomes = side_by_side(names, work)
+        warehouse.publish()
+    return outcomes
+
+
+def cycle(
+    config: Config,
+    name: str,
+    adapter: Adapter,
+    warehouse: Warehouse,
+    ledger: Ledger,
+    ruleset: rules.RuleSet,
+    *,
+    clock: Clock = now,
+    progress: Step = _silent,
+) -> Cycle:
+    """Pull, examine, foretell, plan and, in mode enforce, apply.
+
+    Intents of an earlier run whose outcome is unknown are looked up before the pull, so that it sees what they left.
+    """
+    recover(adapter, ledger, name, clock=clock)
+    run = ledger.start_run(name, "sync", clock())
+    try:
+        pulled = pull(adapter, warehouse, progress=lambda s, n: progress(f"{name}: {s}", n))
+        as_of = watermark(warehouse, name)
+        learn(warehouse, name, config, as_of)
+        prepared = prepare(warehouse, name, config, ruleset, as_of, ledger)
+        found = bottlenecks.find(warehouse, name, as_of, config.calendar)
+        applied = None
+        if config.mode == "enforce" and config.connections[name].write.enabled:
+            applied = _write(config, name, adapter, warehouse, ledger, prepared.plan, run=run, clock=clock)
+        remember(ledger, name, run.id, prepared, config)
+    except BaseException as error:
+        ledger.finish_run(run.id, clock(), "failed", {"error": str(error) or type(error).__name__})
+        raise
+    counts = {"changes": len(prepared.plan.changes), "findings": len(prepared.examined.evaluation.findings)}
+    if applied:
+        counts |= {"applied": applied.applied, "failed": len(applied.failed), "skipped": len(applied.skipped)}
+    ledger.finish_run(run.id, clock(), "partly" if applied and applied.failed else "done", counts)
+    return Cycle(run.id, as_of, pulled, found, prepared, applied)
+
+
+def remember(ledger: Ledger, name: str, run: str, prepared: Prepared, config: Config) -> None:
+    """Enter into the ledger what was found and foretold."""
+    situation, made = prepared.situation, prepared.forecast
+    tripped = plan.tripped(situation.counts, situation.last_counts, config.breaker)
+    ledger.save_findings(name, prepared.standing)
+    ledger.save_counts(
+        name, run, [c.model_copy(update={"tripped": c.rule in tripped}) for c in situation.counts.values()]
+    )
+    ledger.save_fates(name, prepared.plan.fates)
+    ledger.issue(run, situation.as_of, (made.total, *made.by_owner, *made.by_product))
+
+
+def _write(
+    config: Config, name: str, adapter: Adapter, warehouse: Warehouse, ledger: Ledger, made: Plan, **how: Any
+) -> Applied:
+    """Apply a plan and mirror our own records again, so that readers see them."""
+    done = apply(made, adapter, ledger, write=config.connections[name].write, **how)
+    if done.applied:
+        pull(adapter, warehouse, streams=("own_tasks", "own_forecasts"))
+    return done
+
+
+def apply_now(
+    config: Config,
+    name: str,
+    *,
+    given: Plan | None = None,
+    agree: Callable[[Plan], bool] = lambda made: True,
+    limit: int | None = None,
+) -> Applied:
+    """Apply a plan that was kept, or one made now from what was pulled last, if `agree` says so."""
+    _may_write(config, name)
+    ruleset = load_rules(config)
+    with (
+        Warehouse(config.warehouse) as warehouse,
+        Ledger(config.ledger_url) as ledger,
+        _adapter(config, name) as adapter,
+    ):
+        recover(adapter, ledger, name)
+        prepared = prepare(warehouse, name, config, ruleset, watermark(warehouse, name), ledger)
+        made, refused = plan.reconcile(given, prepared.plan) if given else (prepared.plan, ())
+        if not agree(made):
+            raise InputError("nothing was written")
+        done = _write(config, name, adapter, warehouse, ledger, made, limit=limit, refused=refused)
+        remember(ledger, name, done.run, prepared, config)
+        warehouse.publish()
+    return done
+
+
+def undo_run(config: Config, run: str) -> tuple[str, Applied]:
+    """Take a run back; return its connection and what was written for that."""
+    with Warehouse(config.warehouse) as warehouse, Ledger(config.ledger_url) as ledger:
+        name = ledger.run(run).connection
+        _may_write(config, name)
+        with _adapter(config, name) as adapter:
+            done = undo(run, adapter, ledger)
+            pull(adapter, warehouse, streams=("own_tasks", "own_forecasts"))
+        warehouse.publish()
+    return name, done
+
+
+def _may_write(config: Config, name: str) -> None:
+    connection = config.connections.get(name)
+    if connection is None:
+        raise InputError(
+            Problem(f"connection {name!r} is not configured any more", fix="put it back to write to it")
+        )
+    if not connection.write.enabled:
+        raise InputError(
+            Problem(
+                f"connection {name!r} may not be written to",
+                fix="say `write: {enabled: true, tasks: true, forecasts: true}` in pipesync.yaml",
+            )
+        )
+
+
+# --- How it went ----------------------------------------------------------------------------------------------
+
+
+def status(
+    config: Config, names: Sequence[str]
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:  # Any: JSON
+    """Return the last runs, and per connection how fresh and how complete it is."""
+    copy = published(config.warehouse)
+    found: dict[str, dict[str, Any]] = {
+        name: {"watermark": None, "behind": [], "rejected": 0, "unmapped": []} for name in names
+    }
+    if copy.exists():
+        with Warehouse(copy, read_only=True) as warehouse:
+            for name in names:
+                found[name] = _freshness(warehouse, name)
+    runs: list[Run] = []
+    with Ledger(config.ledger_url) as ledger:
+        runs = [run for run in ledger.runs() if run.connection in names]
+        for name in names:
+            found[name]["unconfirmed"] = len(ledger.unconfirmed(name))
+    return [run.model_dump() for run in runs], found
+
+
+def _freshness(warehouse: Warehouse, name: str) -> dict[str, Any]:  # Any: JSON
+    streams = warehouse.rows(
+        "SELECT stream, watermark, is_complete FROM pulls WHERE connection = ? ORDER BY stream", [name]
+    )
+    latest = max((w for _, w, _ in streams if w), default=None)
+    rejected = warehouse.rows("SELECT count(*) FROM rejects WHERE connection = ?", [name])
+    unmapped = [f"{c.stream}.{c.column}" for c in warehouse.columns(name) if c.state == "unreadable"]
+    return {
+        "watermark": warehouse.watermark(name),
+        "behind": [{"stream": s, "watermark": w} for s, w, done in streams if not done or w != latest],
+        "rejected": rejected[0][0],
+        "unreadable": unmapped,
+    }

@@ -45,13 +45,16 @@ def plan(source: Source, out: Path | None, form: str) -> None:
     from pipesync.cli.opening import reading_from
     from pipesync.cli.output import Result, each, finish, note
     from pipesync.model import Plan
+    from pipesync.plan import save
     from pipesync.report import documents, views
 
     made: list[Plan] = []
     with reading_from(source) as opened:
+        ruleset = sync.load_rules(opened.config)
 
         def work(name: str) -> Result:
-            one = sync.make_plan(opened.warehouse, name, opened.config, opened.as_of(name), opened.ledger)
+            as_of = opened.as_of(name)
+            one = sync.prepare(opened.warehouse, name, opened.config, ruleset, as_of, opened.ledger).plan
             made.append(one)
             view = (
                 views.heading(name, f"plan {one.id}, as of {one.as_of:%Y-%m-%d %H:%M} UTC"),
@@ -61,7 +64,7 @@ def plan(source: Source, out: Path | None, form: str) -> None:
 
         results = each(opened.connections, work)
         if out:
-            sync.save_plans(out, made)
+            save(out, made)
             note(f"kept in {out}; write it with `pipesync apply {out}`")
         finish(opened.connections, results, form)
 
@@ -81,10 +84,11 @@ def apply(file: Path | None, source: Source, limit: int | None, yes: bool, form:
     from pipesync.cli.opening import configuration
     from pipesync.cli.output import Result, each, finish, show
     from pipesync.model import Plan
+    from pipesync.plan import load
     from pipesync.report import views
 
     config, names = configuration(source)
-    plans = {p.connection: p for p in sync.load_plans(file)} if file else {}
+    plans = {p.connection: p for p in load(file)} if file else {}
     if file and not source.connections:
         names = tuple(n for n in names if n in plans)
 
@@ -96,7 +100,7 @@ def apply(file: Path | None, source: Source, limit: int | None, yes: bool, form:
         return click.confirm(f"Write {min(len(one.changes), limit or len(one.changes))} changes?", err=True)
 
     def work(name: str) -> Result:
-        done = sync.apply_now(config, name, plan=plans.get(name), agree=agree, limit=limit)
+        done = sync.apply_now(config, name, given=plans.get(name), agree=agree, limit=limit)
         return Result(
             outcomes.applied_entry(done),
             (views.heading(name), outcomes.applied_view(done)),

@@ -34,15 +34,11 @@ class Opened:
     def as_of(self, connection: str) -> datetime:
         """Return the moment to speak of: the one asked for, else that of the last complete pull."""
         from pipesync.config import parse_moment
+        from pipesync.sync import watermark
 
         if self.as_of_text:
             return parse_moment(self.as_of_text)
-        moment = self.warehouse.watermark(connection)
-        if moment is None:
-            raise InputError(
-                Problem(f"connection {connection!r} is not pulled yet", fix="run `pipesync pull` first")
-            )
-        return moment
+        return watermark(self.warehouse, connection)
 
     def standing(self, connection: str) -> Sequence[StandingFinding]:
         """Return what the ledger knows of earlier findings."""

@@ -53,13 +53,13 @@ def cycle_entry(done: Cycle) -> Entry:
     return pulled_entry(done.pulled) | {
         "run": done.run,
         "as_of": done.as_of,
-        "findings": len(done.evaluation.findings),
-        "score": done.evaluation.score,
-        "forecast": documents.forecast(done.forecast, done.as_of)["total"],
+        "findings": len(done.prepared.examined.evaluation.findings),
+        "score": done.prepared.examined.evaluation.score,
+        "forecast": documents.forecast(done.prepared.forecast, done.as_of)["total"],
         "plan": {
-            "id": done.plan.id,
-            "changes": len(done.plan.changes),
-            "counts": documents.counts(done.plan),
+            "id": done.prepared.plan.id,
+            "changes": len(done.prepared.plan.changes),
+            "counts": documents.counts(done.prepared.plan),
         },
         "applied": applied_entry(done.applied) if done.applied else None,
     }
@@ -88,14 +88,14 @@ def applied_view(done: Applied) -> RenderableType:
 def cycle_view(done: Cycle) -> RenderableType:
     """Show a run in few lines, as a log of scheduled runs wants it."""
     changed = sum(p.changed + p.deleted for p in done.pulled.values())
-    total = done.forecast.total
+    total, evaluation = done.prepared.forecast.total, done.prepared.examined.evaluation
     lines = [
         f"pulled     {changed:,} changed records, up to {done.as_of:%Y-%m-%d %H:%M} UTC",
-        f"findings   {len(done.evaluation.findings):,}, score {done.evaluation.score:.0f} of 100",
+        f"findings   {len(evaluation.findings):,}, score {evaluation.score:.0f} of 100",
         *(f"bottleneck {b.subject} ({b.kind}): {b.why}" for b in done.bottlenecks.ranked[:1]),
         f"forecast   {money(total.p10)} .. {money(total.p50)} .. {money(total.p90, total.currency)}"
-        f" until {done.forecast.period.end}",
-        f"plan       {len(done.plan.changes):,} changes",
+        f" until {done.prepared.forecast.period.end}",
+        f"plan       {len(done.prepared.plan.changes):,} changes",
     ]
     if done.applied is None:
         lines.append("apply      not asked for (mode, or the connection's `write:`)")

@@ -187,9 +187,11 @@ def rehearse(config: Config, world: World) -> Rehearsal:
     sync.pull_all(config, [name])
     _, after = _plan(config, name)
     assert first.applied  # noqa: S101  # this configuration enforces
+    prepared = first.prepared
     return Rehearsal(
-        world, first.as_of, first.pulled, first.evaluation, first.bottlenecks, first.forecast, first.plan,
-        first.applied, second, later, by_time, tuple(unexplained), mended, how, third.plan, (before, after),
+        world, first.as_of, first.pulled, prepared.examined.evaluation, first.bottlenecks, prepared.forecast,
+        prepared.plan, first.applied, second, later, by_time, tuple(unexplained), mended, how, third.prepared.plan,
+        (before, after),
     )  # fmt: skip
 
 
@@ -203,7 +205,10 @@ def _cycle(config: Config, name: str) -> sync.Cycle:
 def _plan(config: Config, name: str, as_of: datetime | None = None) -> tuple[Plan, int]:
     """Return the plan from the published warehouse, and how many open tasks of ours the CRM had when it was pulled."""
     with reading_from(Source(config.folder / "pipesync.yaml", (name,))) as opened:
-        made = sync.make_plan(opened.warehouse, name, config, as_of or opened.as_of(name), opened.ledger)
+        ruleset = sync.load_rules(config)
+        made = sync.prepare(
+            opened.warehouse, name, config, ruleset, as_of or opened.as_of(name), opened.ledger
+        ).plan
         tasks = opened.warehouse.rows(
             "SELECT count(*) FROM own_tasks WHERE connection = ? AND NOT is_done", [name]
         )

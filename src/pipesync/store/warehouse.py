@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS pulls (
     connection VARCHAR, stream VARCHAR, "cursor" VARCHAR, until TIMESTAMP, watermark TIMESTAMP, is_complete BOOLEAN,
     pulled_at TIMESTAMP
 );
+CREATE TABLE IF NOT EXISTS kept (connection VARCHAR, name VARCHAR, document VARCHAR);
 CREATE TABLE IF NOT EXISTS rejects (
     connection VARCHAR, stream VARCHAR, "where" VARCHAR, reason VARCHAR, raw VARCHAR, seen_at TIMESTAMP
 );
@@ -338,6 +339,16 @@ class Warehouse:
     def forget_checkpoints(self, connection: str) -> None:
         """Make the next pull a full one; rows stay until it replaces them."""
         self.execute("DELETE FROM pulls WHERE connection = ?", [connection])
+
+    def keep(self, connection: str, name: str, document: str) -> None:
+        """Keep something that was calculated from the mirror and is dear to calculate again, as text."""
+        with self.transaction():
+            self.execute("DELETE FROM kept WHERE connection = ? AND name = ?", [connection, name])
+            self.execute("INSERT INTO kept VALUES (?, ?, ?)", [connection, name, document])
+
+    def kept(self, connection: str, name: str) -> str | None:
+        found = self.rows("SELECT document FROM kept WHERE connection = ? AND name = ?", [connection, name])
+        return str(found[0][0]) if found else None
 
     # --- Publishing -------------------------------------------------------------------------------------------
 
