@@ -304,16 +304,6 @@ def _change_stage(hubspot: Running, label: str, method: str, body: dict[str, str
     assert answer.status_code in (200, 204)
 
 
-def test_close_dates_are_judged_by_what_people_set(pulled: Warehouse) -> None:
-    """The date that HubSpot itself writes when a deal closes is no change of the close date."""
-    found = pulled.rows(
-        "SELECT count(*) FROM field_changes c JOIN opportunities o ON o.id = c.opportunity_id "
-        "WHERE c.field = 'close_date' AND o.is_closed AND c.changed_at >= o.closed_at"
-    )
-
-    assert found == [(0,)]
-
-
 def test_contacts_follow_a_changed_deal(connect: Connect, pulled: Warehouse, hubspot: Running) -> None:
     """A removed contact leaves the deal's roles (complaint: associations missing in incremental mode)."""
     deal, contact = pulled.rows("SELECT opportunity_id, contact_id FROM contact_roles ORDER BY ALL LIMIT 1")[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -92,10 +92,14 @@ class FilesAdapter:
         )
 
     def clock(self) -> datetime:
-        """The mapping's `as_of`; without one, the latest moment that the data knows of."""
+        """The mapping's `as_of`; without one, the first whole second that knows all of the data.
+
+        CRMs tell their time in whole seconds, so that a portal filled from a folder speaks of the same moment.
+        """
         if self._clock is None:
-            self._clock = (
-                self._dataset.mapping.as_of or self._dataset.latest() or datetime(1970, 1, 1, tzinfo=UTC)
+            latest = self._dataset.latest() or datetime(1970, 1, 1, tzinfo=UTC)
+            self._clock = self._dataset.mapping.as_of or (
+                latest.replace(microsecond=0) + timedelta(seconds=bool(latest.microsecond))
             )
         return self._clock
 

@@ -91,7 +91,7 @@ class HubspotAdapter:
             history: HistoryKind = "none"
             state = ColumnState(connection=self._name, stream=stream, column=column, state="known")
             if stream != "opportunities":
-                if mapped and not field and column not in ("id", "currency"):
+                if mapped and not field and column not in ("id", "currency", "is_done"):
                     state = state.model_copy(update={"state": "unmapped", "detail": "not mapped"})
                 yield state
                 continue
@@ -122,7 +122,7 @@ class HubspotAdapter:
         elif stream in _REFERENCE:
             yield from pull_reference(api, portal, mapping, options, stream, cursor, until)
         elif stream == "activities":
-            yield from pull_activities(api, portal, options, cursor, until, key=KEY)
+            yield from pull_activities(api, mapping, options, cursor, until, key=KEY)
         elif stream == "own_tasks":
             yield from self._own.pull_tasks(cursor, until, every=options.reference)
         elif stream == "own_forecasts":

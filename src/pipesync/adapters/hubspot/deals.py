@@ -83,7 +83,8 @@ class Deals:
         row["is_closed"], row["is_won"] = ending is not None, ending == "won"
         if ending is None:
             row["closed_at"] = None
-        row["currency"] = row.get("currency") or self._currency
+        if "currency" in row:
+            row["currency"] = row["currency"] or self._currency
         row["stage"] = self._label(row.get("stage"))
         row["custom"] = {name: told.get(prop) or None for name, prop in self._stream.custom.items()}
         return row
@@ -120,7 +121,6 @@ class Deals:
         for record in records:
             deal = str(record["id"])
             past = record.get("propertiesWithHistory") or {}
-            closed = self._closed_at(past)
             for name, field, value_of in tracked:
                 entries = past.get(field.field)
                 if not entries:
@@ -128,9 +128,6 @@ class Deals:
                 before = None
                 for i, entry in enumerate(reversed(entries)):
                     at = entry["timestamp"]
-                    # HubSpot itself sets the close date to the day a deal is closed: no push, no pull-in.
-                    if name == "close_date" and closed is not None and at >= closed:
-                        break
                     ids.append(f"{deal}:{name}:{at}:{i}" if at == before else f"{deal}:{name}:{at}")
                     of.append(deal)
                     fields.append(name)
@@ -164,14 +161,6 @@ class Deals:
                 return None
 
         return value_of
-
-    def _closed_at(self, past: Json) -> str | None:
-        """Return when the deal last entered the closed stage that it is in."""
-        stage = self._stream.fields.get("stage")
-        entries = past.get(stage.field) if stage else None
-        if not entries or entries[0].get("value") not in self._endings:
-            return None
-        return str(entries[0]["timestamp"])
 
     # --- Contacts ---------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ from pipesync.adapters.hubspot.streams import (
     state_of,
 )
 from pipesync.adapters.hubspot.values import day, is_ours, moment, typed
-from pipesync.mapping import Mapping, StreamMapping
+from pipesync.mapping import FieldMapping, Mapping, StreamMapping
 from pipesync.schema import schema, table
 
 _LINK = "associations."
@@ -220,18 +220,19 @@ _DIRECTIONS = {
 
 
 def pull_activities(
-    api: Api, portal: Portal, options: Options, cursor: Cursor | None, until: datetime, *, key: str
+    api: Api, mapping: Mapping, options: Options, cursor: Cursor | None, until: datetime, *, key: str
 ) -> Iterator[Page]:
     """Yield engagements of the chosen kinds. Tasks that carry our `key` property are not activity.
 
     The cursor holds one state per kind; a kind's listing is committed page by page.
     """
-    form = form_of("activities", options.activities)
+    form = form_of(mapping.fingerprint(), "activities", options.activities)
+    mapped = mapping.streams["activities"].fields
     states = _states(cursor, form, options.activities)
     started = any(states.values())
     for number, kind in enumerate(options.activities):
         last_kind = number == len(options.activities) - 1
-        engagements = _Engagements(api, kind, until, key)
+        engagements = _Engagements(api, kind, until, key, mapped)
         state = states[kind]
         if state and not must_list(state, until, options):
             found = look_for_changes(api, kind, state, until, options, ())
@@ -267,8 +268,10 @@ def _joined(states: MappingOf[Engagement, State | None]) -> Cursor:
 
 
 class _Engagements:
-    def __init__(self, api: Api, kind: Engagement, until: datetime, key: str) -> None:
-        self._api, self._kind, self._until, self._key = api, kind, until, key
+    def __init__(
+        self, api: Api, kind: Engagement, until: datetime, key: str, mapped: MappingOf[str, FieldMapping]
+    ) -> None:
+        self._api, self._kind, self._until, self._key, self._mapped = api, kind, until, key, mapped
         names = ["hs_timestamp", "hubspot_owner_id", *filter(None, _OF[kind])]
         if kind == "tasks":
             names.append(key)
@@ -294,7 +297,7 @@ class _Engagements:
         kind, state, direction = _OF[self._kind]
         at = moment(told["hs_timestamp"])
         said = str(told.get(state) or "")
-        return {
+        row = {
             "id": f"{self._kind}:{record['id']}" + (f":{n}" if n else ""),
             "opportunity_id": deal,
             "kind": told.get(kind) or self._kind.removesuffix("s"),
@@ -305,3 +308,4 @@ class _Engagements:
             else _DIRECTIONS.get(str(told.get(direction) or "")),
             "owner_id": told.get("hubspot_owner_id") or None,
         }
+        return {name: value for name, value in row.items() if name in self._mapped or name == "is_done"}

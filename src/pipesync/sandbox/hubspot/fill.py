@@ -106,15 +106,19 @@ class _Filling:
     def _account(self) -> None:
         told = self._adapter.connection()
         offset = self._until.astimezone(self._zone).strftime("%z")
-        self._portal.records.set(
-            "account",
-            {
-                "portalId": PORTAL_ID, "accountType": "STANDARD", "timeZone": told.timezone,
-                "companyCurrency": told.currency or "EUR", "additionalCurrencies": [],
-                "utcOffset": f"{offset[:3]}:{offset[3:]}", "utcOffsetMilliseconds": 0,
-                "uiDomain": "app.hubspot.com", "dataHostingLocation": "eu1",
-            },
-        )  # fmt: skip
+        account: Json = {
+            "portalId": PORTAL_ID,
+            "accountType": "STANDARD",
+            "timeZone": told.timezone,
+            "additionalCurrencies": [],
+            "utcOffset": f"{offset[:3]}:{offset[3:]}",
+            "utcOffsetMilliseconds": 0,
+            "uiDomain": "app.hubspot.com",
+            "dataHostingLocation": "eu1",
+        }
+        if told.currency:
+            account["companyCurrency"] = told.currency
+        self._portal.records.set("account", account)
         self._portal.define("deals", [custom("dataset_id", "string"), custom("dataset_product", "string")])
         self._portal.define(
             "goal_targets", [custom("dataset_team", "string"), custom("dataset_product", "string")]

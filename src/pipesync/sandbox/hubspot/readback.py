@@ -24,7 +24,7 @@ def site_mapping(states: Sequence[ColumnState], rows: Mapping[str, Sequence[Json
     known = {(s.stream, s.column): s for s in states if s.state == "known"}
     streams: Json = {}
     for stream, told in shipped_mapping.streams.items():
-        if stream not in rows:
+        if not any(of == stream for of, _ in known):
             streams[stream] = None
             continue
         fields = {c: _said(c, f, known.get((stream, c))) for c, f in told.fields.items()}
@@ -34,7 +34,7 @@ def site_mapping(states: Sequence[ColumnState], rows: Mapping[str, Sequence[Json
         if state := known.get(("opportunities", column)):
             deals["fields"][column] = {"field": name, "history": state.history}
     deals["custom"] = {n: f"dataset_{n}" for r in rows["opportunities"] for n, _ in r.get("custom") or ()}
-    if "quotas" in rows:
+    if streams["quotas"]:
         streams["quotas"]["fields"] |= {"team": "dataset_team", "product": "dataset_product"}
     found: Json = {"version": 1, "extends": "pipesync:hubspot", "streams": streams}
     if own:
