@@ -100,9 +100,19 @@ def foretell(
 ) -> Forecast:
     """Forecast the period that people wrote, or the configured kind of period that holds `as_of`."""
     computed = features.compute(warehouse, connection, as_of, config.calendar)
-    wanted = _period(config, as_of, period)
-    model = _kept_model(warehouse, computed, wanted, config)
-    return forecast.predict(warehouse, computed, wanted, model=model)
+    return _predict(warehouse, computed, _period(config, as_of, period), config)
+
+
+def _predict(
+    warehouse: Warehouse, computed: features.Features, period: periods.Period, config: Config
+) -> Forecast:
+    model = _kept_model(warehouse, computed, period, config) or _fit(warehouse, computed, period)
+    return forecast.predict(warehouse, computed, period, model=model)
+
+
+def _fit(warehouse: Warehouse, computed: features.Features, period: periods.Period) -> forecast.Model:
+    """Fit without the challenger: a cycle has seconds, and what it fits is kept as text."""
+    return forecast.fit_model(warehouse, computed, period, challenger=False)
 
 
 def learn(warehouse: Warehouse, connection: str, config: Config, as_of: datetime) -> None:
@@ -110,7 +120,7 @@ def learn(warehouse: Warehouse, connection: str, config: Config, as_of: datetime
     computed = features.compute(warehouse, connection, as_of, config.calendar)
     wanted = _period(config, as_of, None)
     if _kept_model(warehouse, computed, wanted, config) is None:
-        document = to_document(forecast.fit_model(warehouse, computed, wanted))
+        document = to_document(_fit(warehouse, computed, wanted))
         if document is not None:
             warehouse.keep(connection, _name(wanted), orjson.dumps(document).decode())
 
@@ -167,9 +177,7 @@ def prepare(
     before = ledger.standing_findings(connection) if ledger else []
     examined = examine(warehouse, connection, config, ruleset, as_of, before)
     standing = tuple(rules.advance(before, examined.evaluation, ruleset))
-    period = _period(config, as_of, None)
-    model = _kept_model(warehouse, examined.features, period, config)
-    made = forecast.predict(warehouse, examined.features, period, model=model)
+    made = _predict(warehouse, examined.features, _period(config, as_of, None), config)
     situation = plan.gather(
         warehouse,
         ledger,

@@ -104,12 +104,15 @@ def predict(
     )
 
 
-def fit_model(warehouse: Warehouse, features: Features, period: Period, *, seed: int = 0) -> Model:
+def fit_model(
+    warehouse: Warehouse, features: Features, period: Period, *, seed: int = 0, challenger: bool = True
+) -> Model:
     """Fit as of `features.as_of`, to predict with later and to keep (`fitting.to_document`)."""
     past = history.load(warehouse, features.connection)
     as_of = to_ms(features.as_of)
     left = max((to_ms(period.ends_at) - as_of) / DAY, 0.0)
-    return fitting.fit(past, as_of, left, banned=leakage.banned(warehouse, past, as_of), seed=seed)
+    banned = leakage.banned(warehouse, past, as_of)
+    return fitting.fit(past, as_of, left, banned=banned, seed=seed, challenger=challenger)
 
 
 def beyond_any_closed(past: History, rows: Landmarks) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
