@@ -135,11 +135,12 @@ def load(warehouse: Warehouse, connection: str) -> History:
         c.column for c in states.values() if c.stream == "opportunities" and c.state != "known"
     )
     created, closed = column_ms(frame["created_at"]), column_ms(frame["closed_at"])
-    # A closing that the CRM does not date is taken as of the close date, which holds the actual day by then.
-    undated = frame["is_closed"].fillna(False).to_numpy(bool) & (closed == NEVER)
+    # A closing that the CRM does not date is taken as of the close date, which holds the actual day by then; one
+    # without that either teaches nothing, and stands as closed from the beginning.
     close_day = column_ms(pd.to_datetime(frame["close_date"]))
-    closed = np.where(undated, close_day, closed)
-    closed = np.where(frame["is_closed"].fillna(False).to_numpy(bool), closed, NEVER)
+    is_closed = frame["is_closed"].fillna(False).to_numpy(bool)
+    closed = np.where(closed == NEVER, close_day, closed)
+    closed = np.where(is_closed, np.where(closed == NEVER, created, closed), NEVER)
     rate = _rates(warehouse, connection, currency)
     factor = (
         frame["currency"].map(lambda code: rate.get(code, 1.0)).to_numpy(float)
@@ -167,6 +168,9 @@ def load(warehouse: Warehouse, connection: str) -> History:
     endings = {name for (_, name), facts in stages.items() if facts.phase in ("won", "lost")}
     changes = changes[~((changes["field"] == "stage") & changes["value"].isin(endings))]
     for name, part in changes.groupby("field", sort=True):
+        if name == "amount":
+            own = factor[position.reindex(part["opportunity_id"]).fillna(0).to_numpy(int)]
+            part = part.assign(value=pd.to_numeric(part["value"], errors="coerce") * own)
         events[str(name)] = _events(part, position, "changed_at", "value")
     state = states.get(("opportunities", "stage"))
     if state is not None and state.since is not None:

@@ -219,7 +219,7 @@ class _Teller:
         columns: dict[str, npt.NDArray[Any]] = {}  # Any: numbers, and texts as objects
         for name in GROUPS:
             value = self.value(name)
-            if name == "owner_id" and "owner_id" not in self.history.events:
+            if name == "owner_id" and not {name} & {*self.history.events, *self.banned}:
                 # An owner without history is taken as it is: hand-overs are rare, and blank would lose every rep.
                 value = self.history.now["owner_id"][self.opportunity]
             columns[name] = value

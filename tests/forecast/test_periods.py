@@ -1,0 +1,57 @@
+"""Periods of the company's calendar, and what people write for them."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import pytest
+
+from pipesync.config import Calendar
+from pipesync.errors import InputError
+from pipesync.forecast.periods import Period, following, parse_period, period_of
+
+CIVIL = Calendar()
+FROM_APRIL = Calendar(fiscal_year_starts=4, timezone="America/New_York")
+
+
+@pytest.mark.parametrize(
+    ("text", "calendar", "start", "end"),
+    [
+        ("2026-Q4", CIVIL, date(2026, 10, 1), date(2027, 1, 1)),
+        ("2026-11", CIVIL, date(2026, 11, 1), date(2026, 12, 1)),
+        ("2026", CIVIL, date(2026, 1, 1), date(2027, 1, 1)),
+        ("2026-Q1", FROM_APRIL, date(2026, 4, 1), date(2026, 7, 1)),
+        ("2026-Q4", FROM_APRIL, date(2027, 1, 1), date(2027, 4, 1)),
+        ("2026", FROM_APRIL, date(2026, 4, 1), date(2027, 4, 1)),
+        ("2026-11-05..2026-11-19", CIVIL, date(2026, 11, 5), date(2026, 11, 19)),
+    ],
+)
+def test_written_periods(text: str, calendar: Calendar, start: date, end: date) -> None:
+    """Months, fiscal quarters, fiscal years and spans are read as people mean them."""
+    found = parse_period(text, calendar)
+
+    assert (found.start, found.end) == (start, end)
+
+
+@pytest.mark.parametrize("text", ["2026-13", "Q4", "soon", "2026-11-19..2026-11-05", "2026-11-01..x"])
+def test_what_is_no_period(text: str) -> None:
+    """Anything else is refused with what could be written instead."""
+    with pytest.raises(InputError, match="period"):
+        parse_period(text, CIVIL)
+
+
+def test_a_moment_belongs_to_the_period_of_the_companys_own_day() -> None:
+    """Three in the morning UTC on the first is still the month before in New York."""
+    found = period_of(datetime(2026, 4, 1, 3, tzinfo=UTC), "quarter", FROM_APRIL)
+
+    assert (found.start, found.end) == (date(2026, 1, 1), date(2026, 4, 1))
+    assert found.ends_at == datetime(2026, 4, 1, 4, tzinfo=UTC)
+
+
+def test_the_following_period_begins_where_this_one_ends() -> None:
+    """Quarters follow quarters, and spans of days spans of as many days."""
+    quarter = following(parse_period("2026-Q4", CIVIL), CIVIL)
+    days = following(Period(date(2026, 11, 5), date(2026, 11, 19)), CIVIL)
+
+    assert str(quarter) == "2027-01-01..2027-04-01"
+    assert str(days) == "2026-11-19..2026-12-03"
