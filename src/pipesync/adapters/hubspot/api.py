@@ -188,6 +188,7 @@ class Api:
         return self._judged(status, headers, content, path)
 
     def _retried(self, send: Callable[[], Json]) -> Json:
+        """Send until it passes. A refused token is taken anew once: it may have expired, or been replaced."""
         refreshed = False
         while True:
             try:
@@ -198,7 +199,7 @@ class Api:
                     reraise=True,
                 )(send)
             except SignInRefused:
-                if refreshed or not self._options.is_oauth:
+                if refreshed:
                     raise
                 refreshed = True
                 self._client.access_token = None

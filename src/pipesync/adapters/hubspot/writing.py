@@ -18,6 +18,8 @@ from pipesync.model import Change, Outcome
 
 TASK_TO_DEAL = 216
 _TRIES = 3
+_TRANSIENT = {"INTERNAL_ERROR", "LOCKED", "RATE_LIMITS", "TIMEOUT"}
+"""Categories of a record's error after which the same may pass."""
 
 
 def write(api: Api, own: Own, changes: Sequence[Change]) -> Iterator[Outcome]:
@@ -160,7 +162,9 @@ class _Writer:
 
     # --- Batches ----------------------------------------------------------------------------------------------
 
-    def _sent(self, kind: str, rest: str, inputs: list[Json], *, repeatable: bool = True) -> list[Outcome]:
+    def _sent(
+        self, kind: str, rest: str, inputs: list[Json], *, repeatable: bool = True, tries: int = _TRIES
+    ) -> list[Outcome]:
         path = self._api.paths.objects(kind, rest)
         try:
             answer = self._api.write("POST", path, {"inputs": inputs}, repeatable=repeatable)
@@ -170,6 +174,8 @@ class _Writer:
             # This endpoint answers for the batch as a whole: find out which record it was.
             return [o for one in inputs for o in self._sent(kind, rest, [one], repeatable=repeatable)]
         found = list(_outcomes(answer, inputs))
+        if repeatable and tries > 1 and (rest_of := _unsettled(answer, inputs)):
+            return found + self._sent(kind, rest, rest_of, tries=tries - 1)
         if repeatable:
             silent = {i["objectWriteTraceId"] for i in inputs} - {o.key for o in found}
             found += [_failed(k, "HubSpot did not say what became of it", "") for k in sorted(silent)]
@@ -221,6 +227,13 @@ def _outcomes(answer: Json, inputs: Sequence[Json]) -> Iterator[Outcome]:
                 told.add(key)
                 why = "; ".join(reasons(error)) or str(error.get("category", "refused"))
                 yield _failed(key, f"HubSpot refused it: {why}", str(answer.get("correlationId") or ""))
+
+
+def _unsettled(answer: Json, inputs: Sequence[Json]) -> list[Json]:
+    """Return the inputs that HubSpot could not do just now."""
+    late = [e for e in answer.get("errors", []) if e.get("category") in _TRANSIENT]
+    named = {t for e in late for t in (e.get("context") or {}).get("objectWriteTraceId", ())}
+    return [i for i in inputs if i["objectWriteTraceId"] in named]
 
 
 def _failed(key: str, why: str, request_id: str) -> Outcome:

@@ -24,6 +24,8 @@ class Call:
     """JSON, or form fields; {} where there was none."""
     token: str
     base_url: str
+    faults: frozenset[str] = frozenset()
+    """Kinds of the fault harness that HubSpot itself is to play."""
 
     def one(self, name: str, default: str = "") -> str:
         values = self.query.get(name) or ()

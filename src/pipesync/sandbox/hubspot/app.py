@@ -109,7 +109,9 @@ def _served(portal: Portal, limits: Limits, endpoint: Endpoint) -> Callable[[Req
                 return _response(admitted, {})
             headers = admitted
         try:
-            answer = endpoint(portal, _call(request, body))
+            call = _call(request, body)
+            _meet(call)
+            answer = endpoint(portal, call)
             portal.records.db.commit()
         except Refused as refused:
             portal.records.db.rollback()
@@ -132,8 +134,17 @@ def _call(request: Request, body: bytes) -> Call:
         query=parse_qs(request.url.query, keep_blank_values=True),
         body=_parsed(request, body),
         token=token.strip() if kind.casefold() == "bearer" else "",
+        faults=frozenset(request.scope.get("faults", ())),
         base_url=str(request.base_url).rstrip("/"),
     )
+
+
+def _meet(call: Call) -> None:
+    """Refuse what the fault harness wants refused by HubSpot itself."""
+    if "session" in call.faults:
+        raise error(401, "The OAuth token used to make this call expired.", "EXPIRED_AUTHENTICATION")
+    if "lock" in call.faults and call.method != "GET":
+        raise error(423, "The record is locked.", "LOCKED")
 
 
 def _parsed(request: Request, body: bytes) -> object:

@@ -359,9 +359,11 @@ def _each(portal: Portal, kind: str, call: Call, status: int, one: Callable[[Jso
     results, errors = [], []
     db = portal.records.db
     db.execute("SAVEPOINT batch")
-    for given in inputs:
+    for position, given in enumerate(inputs):
         db.execute("SAVEPOINT one")
         try:
+            if "partial" in call.faults and traced and position % 2 == 0:
+                raise error(500, "There was a problem with the request.", "INTERNAL_ERROR")
             results.append(one(given))
         except Refused as refused:
             db.execute("ROLLBACK TO one")

@@ -63,6 +63,7 @@ class Records:
     def __init__(self, db: sqlite3.Connection, now: Callable[[], int]) -> None:
         self.db, self.now = db, now
         self.lag = 0
+        self._last_write = 0
         db.executescript(_TABLES)
 
     # --- Settings ---------------------------------------------------------------------------------------------
@@ -138,6 +139,11 @@ class Records:
 
     # --- Writing ----------------------------------------------------------------------------------------------
 
+    def _moment(self) -> int:
+        """Return the time of a write: no two have the same, even while the sandbox's clock stands still."""
+        self._last_write = max(self.now(), self._last_write + 1)
+        return self._last_write
+
     def next_id(self, kind: str) -> int:
         found = self.db.execute("SELECT max(id) FROM hs_objects WHERE kind = ?", (kind,)).fetchone()[0]
         return int(found or 9_000_000_000) + 1
@@ -145,7 +151,7 @@ class Records:
     def create(
         self, kind: str, properties: Mapping[str, str], source: Source, unique: Iterable[str] = ()
     ) -> Record:
-        now, i = self.now(), self.next_id(kind)
+        now, i = self._moment(), self.next_id(kind)
         given: Json = {n: v for n, v in properties.items() if v not in (None, "")}
         given |= {"hs_object_id": str(i), "hs_createdate": iso(now), "hs_lastmodifieddate": iso(now)}
         if kind in ("deals", "companies"):
@@ -169,7 +175,7 @@ class Records:
         unique: Iterable[str] = (),
     ) -> Record:
         """Set properties and remember those that changed; a blank removes one. Even an idle write is a modification."""
-        now = self.now()
+        now = self._moment()
         changed = {
             n: v or None for n, v in properties.items() if (v or None) != (record.properties.get(n) or None)
         }
@@ -192,7 +198,7 @@ class Records:
         """Set what HubSpot itself keeps up to date, such as a deal's next activity: modified, without history."""
         found = self.get(kind, [i]).get(i)
         if found:
-            now = self.now()
+            now = self._moment()
             after = {**found.properties, **properties, "hs_lastmodifieddate": iso(now)}
             self._put(kind, found, {n: v for n, v in after.items() if v is not None}, now)
 

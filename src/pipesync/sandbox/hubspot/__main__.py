@@ -1,3 +1,0 @@
-from pipesync.sandbox.hubspot.process import main
-
-main()
