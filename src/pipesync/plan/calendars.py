@@ -16,13 +16,10 @@ def is_business_day(day: date, holidays: Collection[date]) -> bool:
 
 
 def add_business_days(day: date, count: int, holidays: Collection[date]) -> date:
-    """Return the business day that is `count` after `day`; with 0 the day itself or the next business day."""
-    while not is_business_day(day, holidays):
+    """Return the `count`-th business day after `day` (count >= 1)."""
+    while count:
         day += timedelta(days=1)
-    for _ in range(count):
-        day += timedelta(days=1)
-        while not is_business_day(day, holidays):
-            day += timedelta(days=1)
+        count -= is_business_day(day, holidays)
     return day
 
 

@@ -101,7 +101,7 @@ def _wanted(
     for standing in situation.held:
         consider(standing, is_held=True)
     for items in wanted.values():
-        items.sort(key=lambda i: (i.worth, i.rule), reverse=True)
+        items.sort(key=lambda i: (*(-x for x in i.worth), i.rule))
     return wanted, refused
 
 
@@ -114,7 +114,7 @@ def _not_refused(
         if e.refused_at and situation.as_of < e.refused_at + config.tasks.cooldown
     ]  # fmt: skip
     kept = [i for i in items if not any(e.rules is None or i.rule in e.rules for e in cooling)]
-    held_back["closed by people, cooling down"] += len(items) - len(kept)
+    held_back["people said no, cooling down"] += len(items) - len(kept)
     return kept
 
 
