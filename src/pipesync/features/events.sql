@@ -59,10 +59,12 @@ SELECT
     max("at") FILTER (is_past AND direction IN ('in', 'both')) AS last_inbound_at,
     max("at") FILTER (is_past AND direction IN ('out', 'both')) AS last_outbound_at,
     max("at") FILTER (is_past AND lower(kind) IN ('meeting', 'event', 'visit', 'demo')) AS last_meeting_at,
-    min("at") FILTER (NOT is_done AND "at" > getvariable('as_of')) AS next_at,
-    count(*) FILTER (NOT is_done AND "at" <= getvariable('as_of')) AS overdue
+    min("at") FILTER (NOT was_done AND "at" > getvariable('as_of')) AS next_at,
+    count(*) FILTER (NOT was_done AND "at" <= getvariable('as_of')) AS overdue
 FROM (
-    SELECT *, is_done AND "at" <= getvariable('as_of') AS is_past
+    -- A blank is_done: it is done once its time has come, as an event in a calendar is.
+    SELECT *, coalesce(is_done, "at" <= getvariable('as_of')) AS was_done,
+           was_done AND "at" <= getvariable('as_of') AS is_past
     FROM activities
     WHERE connection = getvariable('connection')
       AND (getvariable('is_current') OR "at" <= getvariable('as_of'))

@@ -34,7 +34,7 @@ SELECT
 
     CAST(o.amount * f.rate AS DECIMAL(18, 2)) AS amount,
     o.amount AS amount_original,
-    coalesce(TRY_CAST(t.first_amount AS DECIMAL(18, 2)), CASE WHEN t.amount_changes IS NULL THEN o.amount END)
+    coalesce(TRY_CAST(t.first_amount AS DECIMAL(18, 2)), CASE WHEN coalesce(t.amount_changes, 0) = 0 THEN o.amount END)
         AS first_amount,
     coalesce(t.amount_changes, 0) AS amount_changes, t.amount_changed_at,
     CAST(CASE WHEN t.amount_changed_at > getvariable('as_of') - INTERVAL 7 DAY

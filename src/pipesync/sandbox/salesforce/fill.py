@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +103,9 @@ class _Filling:
             known[given] = full_id(OBJECTS[entity].prefix, len(known) + 1)
         return known[given]
 
-    def _insert(self, entity: str, rows: Iterable[Json], *, stamp: datetime | None = None) -> None:
-        said = stored_time(stamp or self._until)
+    def _insert(self, entity: str, rows: Iterable[Json]) -> None:
+        """Enter records; those that say nothing of it were last changed a day before."""
+        said = stored_time(self._until - timedelta(days=1))
 
         def whole(row: Json) -> Json:
             created = row.get("CreatedDate") or said

@@ -1,0 +1,81 @@
+"""What a connection with `adapter: salesforce` may say."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from pipesync.config import ConnectionConfig, Duration, Section
+from pipesync.errors import InputError, Problem
+from pipesync.yamlsource import nearest
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def is_loopback(url: str) -> bool:
+    return urlsplit(url).hostname in _LOOPBACK
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if (
+        not parts.hostname
+        or parts.path.strip("/")
+        or not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(value)))
+    ):
+        raise ValueError("expected your My Domain, such as https://acme.my.salesforce.com")
+    if parts.hostname in ("login.salesforce.com", "test.salesforce.com"):
+        raise ValueError("sign-in goes to your My Domain, such as https://acme.my.salesforce.com")
+    return value.rstrip("/")
+
+
+class Options(Section):
+    """Of a connection with `adapter: salesforce`. Secrets are named by `..._env` or `..._file`, never given."""
+
+    url: Annotated[str, AfterValidator(_url)]
+    """The org's My Domain."""
+    api_version: Annotated[str, Field(pattern=r"^\d{2}\.0$")] = "62.0"
+    client_id: str | None = None
+    """The consumer key of the external client app."""
+    username: str | None = None
+    """JWT bearer (the first choice): the integration user, with `private_key_file` or `private_key_env`."""
+    private_key_env: str | None = None
+    private_key_file: str | None = None
+    client_secret_env: str | None = None
+    client_secret_file: str | None = None
+    """Client credentials."""
+    session_env: str | None = None
+    session_file: str | None = None
+    """A session handed in (`sf org display`), for trying out; it cannot be renewed."""
+    look_back: Duration = timedelta(minutes=10)
+    """How far behind the last pull an incremental one looks again: changes become visible late."""
+    daily_share: float = Field(default=0.2, gt=0, le=1)
+    """The share of the org's daily requests that a run never exceeds."""
+    timeout: float = Field(default=60, gt=0)
+    """Seconds without an answer after which a request counts as lost."""
+    page_size: int = Field(default=2000, ge=1, le=2000)
+
+
+def options_of(name: str, config: ConnectionConfig) -> Options:
+    """Validate a connection's options; InputError with all problems and the nearest known names."""
+    try:
+        return Options.model_validate(config.options)
+    except ValidationError as error:
+        problems = []
+        for e in error.errors(include_url=False):
+            key = ".".join(map(str, e["loc"]))
+            if e["type"] == "extra_forbidden":
+                problems.append(
+                    Problem(
+                        f"connection {name!r}: unknown key {key!r}", fix=nearest(key, Options.model_fields)
+                    )
+                )
+            elif e["type"] == "missing":
+                problems.append(Problem(f"connection {name!r}: key {key!r} is missing", fix=f"add `{key}:`"))
+            else:
+                said = e["msg"].removeprefix("Value error, ")
+                problems.append(Problem(f"connection {name!r}: {key}: {said}"))
+        raise InputError(*problems) from None

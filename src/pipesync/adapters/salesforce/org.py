@@ -1,0 +1,120 @@
+"""What is true of the whole org: what its describe shows, its currency, stages and record types. Read once per run."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Literal
+
+from pipesync.adapters.salesforce.api import Api, Json
+from pipesync.errors import PermissionMissing, RequestRefused
+from pipesync.mapping import Mapping, arrange
+from pipesync.model import Pipeline, Stage
+
+
+class Org:
+    """Facts of one org, each asked for when it is first needed."""
+
+    def __init__(self, api: Api, mapping: Mapping) -> None:
+        self.api, self.mapping = api, mapping
+        self._described: dict[str, dict[str, Json] | None] = {}
+
+    def fields(self, entity: str) -> dict[str, Json] | None:
+        """Return an object's visible fields by name; None where the user cannot see the object."""
+        if entity not in self._described:
+            try:
+                told = self.api.get(f"sobjects/{entity}/describe")
+                self._described[entity] = {f["name"]: f for f in told["fields"]}
+            except (PermissionMissing, RequestRefused):
+                self._described[entity] = None
+        return self._described[entity]
+
+    def sees(self, entity: str, path: str) -> bool:
+        """Whether a field, also through relationships, can be read."""
+        fields = self.fields(entity)
+        if fields is None:
+            return False
+        head, _, rest = path.partition(".")
+        if not rest:
+            return head in fields
+        for field in fields.values():
+            if field.get("relationshipName") == head and field.get("referenceTo"):
+                return self.sees(field["referenceTo"][0], rest)
+        return False
+
+    @cached_property
+    def facts(self) -> Json:
+        """Return currency and zone, as far as the user may see them."""
+        wanted = [f for f in ("DefaultCurrencyIsoCode", "TimeZoneSidKey") if self.sees("Organization", f)]
+        if not wanted:
+            return {}
+        found: list[Json] = self.api.query(f"SELECT {', '.join(wanted)} FROM Organization")["records"]
+        return found[0] if found else {}
+
+    @cached_property
+    def user_id(self) -> str:
+        """Return the integration user, who owns what has no other owner."""
+        found: Any = self.api.identity()
+        return str(found["user_id"])
+
+    @cached_property
+    def stage_rows(self) -> list[Json]:
+        """Return the org's stages in their order. They are org-wide; which a record type uses is metadata only."""
+        wanted = [
+            f
+            for f in (
+                "Id", "ApiName", "MasterLabel", "IsActive", "SortOrder", "IsClosed", "IsWon", "DefaultProbability",
+                "ForecastCategoryName",
+            )
+            if self.sees("OpportunityStage", f)
+        ]  # fmt: skip
+        rows: list[Json] = self.api.query(
+            f"SELECT {', '.join(wanted)} FROM OpportunityStage ORDER BY SortOrder"
+        )["records"]
+        return rows
+
+    @cached_property
+    def record_types(self) -> list[Json]:
+        if self.fields("RecordType") is None or not self.sees("Opportunity", "RecordTypeId"):
+            return []
+        soql = "SELECT Id, Name, IsActive FROM RecordType WHERE SobjectType = 'Opportunity' ORDER BY Name"
+        rows: list[Json] = self.api.query(soql)["records"]
+        return rows
+
+    def pipelines(self) -> list[Pipeline]:
+        """Return record types as pipelines, and the mapping's default where there are none."""
+        found = [
+            Pipeline(id=r["Name"], name=r["Name"], is_active=bool(r["IsActive"])) for r in self.record_types
+        ]
+        default = self.mapping.default_pipeline
+        return found or [Pipeline(id=default, name=default)]
+
+    def stages(self) -> list[Stage]:
+        """Return each pipeline's stages: those that the mapping lists for it, or all of the org's."""
+        categories = self.mapping.streams["opportunities"].fields.get("forecast_category")
+        words = categories.values if categories else {}
+        told = {r["ApiName"]: r for r in self.stage_rows}
+        closed: dict[str, Literal["won", "lost"]] = {
+            n: "won" if r["IsWon"] else "lost" for n, r in told.items() if r["IsClosed"]
+        }
+        found: list[Stage] = []
+        for pipeline in self.pipelines():
+            own = self.mapping.pipelines.get(pipeline.id)
+            listed = list(own.stages) if own and own.stages else list(told)
+            names = [n for n in listed if n in told]
+            ids = {n: f"{told[n]['Id']}:{pipeline.id}" for n in names}
+            for stage in arrange(self.mapping, pipeline.id, names, closed=closed, ids=ids):
+                row = told[stage.name]
+                chance, category = row.get("DefaultProbability"), row.get("ForecastCategoryName")
+                found.append(
+                    stage.model_copy(
+                        update={
+                            "probability": stage.probability
+                            if stage.probability is not None or chance is None
+                            else chance / 100,
+                            "default_category": stage.default_category
+                            or (words.get(category, None) if category else None),
+                            "is_active": bool(row.get("IsActive", True)),
+                        }
+                    )
+                )
+        return found

@@ -1,0 +1,213 @@
+"""Our tasks and forecasts in the org: written in collections of 200 with an outcome per record, read back by key."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from pipesync.adapters.salesforce.api import Api, Json
+from pipesync.adapters.salesforce.org import Org
+from pipesync.adapters.salesforce.reading import parse_time
+from pipesync.adapters.salesforce.refusals import ROW_RETRY
+from pipesync.model import Change, Outcome, OwnForecast, OwnTask
+
+KEY = "Pipesync_Key__c"
+BATCH = 200
+_ROW_ATTEMPTS = 5
+_ROW_PAUSE = 0.05
+
+TASK = {
+    "subject": "Subject",
+    "body": "Description",
+    "due": "ActivityDate",
+    "priority": "Priority",
+    "owner_id": "OwnerId",
+    "opportunity_id": "WhatId",
+}
+FORECAST = {
+    "period_start": "Period_Start__c",
+    "period_end": "Period_End__c",
+    "scope": "Scope__c",
+    "scope_id": "Scope_Id__c",
+    "currency": "Currency__c",
+    "p10": "P10__c",
+    "p50": "P50__c",
+    "p90": "P90__c",
+    "mean": "Mean__c",
+    "closed": "Closed__c",
+    "open": "Open__c",
+    "new": "New__c",
+    "as_of": "As_Of__c",
+    "basis": "Basis__c",
+}
+OPPORTUNITY = {
+    "win_probability": "Pipesync_Win_Probability__c",
+    "win_in_period": "Pipesync_Win_In_Period__c",
+    "expected_close": "Pipesync_Expected_Close__c",
+    "reasons": "Pipesync_Reasons__c",
+}
+ENTITY = {"task": "Task", "forecast": "Pipesync_Forecast__c", "opportunity": "Opportunity"}
+FIELDS = {"task": TASK, "forecast": FORECAST, "opportunity": OPPORTUNITY}
+_MONEY = ("p10", "p50", "p90", "mean", "closed", "open", "new")
+
+
+# --- Reading what is ours -----------------------------------------------------------------------------------------
+
+
+def read_tasks(org: Org, keys: Collection[str] | None = None) -> Iterator[OwnTask]:
+    """Yield our tasks; all of them, or those under these keys."""
+    columns = ["Id", KEY, "IsClosed", "SystemModstamp", *TASK.values()]
+    for row in _by_key(org.api, "Task", columns, keys):
+        values: Json = {ours: row.get(theirs) for ours, theirs in TASK.items()}
+        owner = values.pop("owner_id")
+        due = values.pop("due")
+        yield OwnTask(
+            id=row["Id"],
+            key=row[KEY],
+            is_done=bool(row["IsClosed"]),
+            modified_at=parse_time(row["SystemModstamp"]),
+            owner_id=None if owner == org.user_id else owner,
+            due=date.fromisoformat(due) if due else None,
+            **{**values, "priority": str(values["priority"] or "Normal").lower()},
+        )
+
+
+def read_forecasts(org: Org, keys: Collection[str] | None = None) -> Iterator[OwnForecast]:
+    for row in _by_key(org.api, ENTITY["forecast"], ["Id", KEY, *FORECAST.values()], keys):
+        values: Json = {ours: row.get(theirs) for ours, theirs in FORECAST.items()}
+        values |= {n: Decimal(str(values[n] or 0)).quantize(Decimal("0.01")) for n in _MONEY}
+        values |= {"scope_id": values["scope_id"] or "", "basis": values["basis"] or ""}
+        yield OwnForecast(id=row["Id"], key=row[KEY], **values)
+
+
+def _by_key(api: Api, entity: str, columns: Sequence[str], keys: Collection[str] | None) -> Iterator[Json]:
+    wanted = ", ".join(columns)
+    if keys is None:
+        yield from _rows(api, f"SELECT {wanted} FROM {entity} WHERE {KEY} != null ORDER BY Id")
+        return
+    listed = sorted(keys)
+    for start in range(0, len(listed), BATCH):
+        said = ", ".join(f"'{k}'" for k in listed[start : start + BATCH])
+        yield from _rows(api, f"SELECT {wanted} FROM {entity} WHERE {KEY} IN ({said}) ORDER BY Id")
+
+
+def _rows(api: Api, soql: str) -> Iterator[Json]:
+    found = api.query(soql)
+    yield from found["records"]
+    while not found["done"]:
+        found = api.more(found["nextRecordsUrl"])
+        yield from found["records"]
+
+
+# --- Writing --------------------------------------------------------------------------------------------------------
+
+
+def write(org: Org, changes: Sequence[Change]) -> Iterator[Outcome]:
+    """Write changes of one kind after the other; within a kind those of one opportunity side by side.
+
+    Creates are upserts by key, so that a repeat meets itself. Updates go by id: a task that a person has deleted is
+    not made again.
+    """
+    for entity in ("task", "forecast", "opportunity"):
+        mine = sorted(
+            (c for c in changes if c.object == entity), key=lambda c: (c.opportunity_id or "", c.key)
+        )
+        creates = [c for c in mine if c.action == "create"]
+        updates = [c for c in mine if c.action in ("update", "complete")]
+        deletes = [c for c in mine if c.action == "delete"]
+        yield from _written(org, creates, lambda part, e=entity: _upsert(org, e, part))
+        yield from _written(org, updates, lambda part, e=entity: _update(org, e, part))
+        yield from _written(org, deletes, lambda part: _delete(org, part))
+
+
+def _written(org: Org, changes: Sequence[Change], send: Any) -> Iterator[Outcome]:
+    """Send in batches; records that are refused for now are sent again, alone with their like."""
+    for start in range(0, len(changes), BATCH):
+        left = list(changes[start : start + BATCH])
+        for attempt in range(1, _ROW_ATTEMPTS + 1):
+            results = send(left)
+            again = []
+            for change, result in zip(left, results, strict=True):
+                code = _code(result)
+                if code in ROW_RETRY and attempt < _ROW_ATTEMPTS:
+                    again.append(change)
+                else:
+                    yield _outcome(change, result, code)
+            if not again:
+                break
+            left = again
+            time.sleep(_ROW_PAUSE * attempt)
+
+
+def _upsert(org: Org, entity: str, changes: Sequence[Change]) -> list[Json]:
+    name = ENTITY[entity]
+    records = [{"attributes": {"type": name}, KEY: c.key, **_fields(org, entity, c)} for c in changes]
+    found: list[Json] = org.api.send(
+        "PATCH", f"composite/sobjects/{name}/{KEY}", {"allOrNone": False, "records": records}
+    )
+    return found
+
+
+def _update(org: Org, entity: str, changes: Sequence[Change]) -> list[Json]:
+    name = ENTITY[entity]
+    records = [
+        {"attributes": {"type": name}, "id": c.opportunity_id if entity == "opportunity" else c.target,
+         **_fields(org, entity, c)}
+        for c in changes
+    ]  # fmt: skip
+    found: list[Json] = org.api.send("PATCH", "composite/sobjects", {"allOrNone": False, "records": records})
+    return found
+
+
+def _delete(org: Org, changes: Sequence[Change]) -> list[Json]:
+    ids = ",".join(str(c.target) for c in changes)
+    found: list[Json] = org.api.send("DELETE", "composite/sobjects", ids=ids, allOrNone="false")
+    return found
+
+
+def _fields(org: Org, entity: str, change: Change) -> Json:
+    found: Json = {}
+    for name, value in change.after.items():
+        if name == "is_done":
+            found["Status"] = "Completed" if value else "Not Started"
+        elif name == "owner_id" and entity == "task":
+            found["OwnerId"] = value or org.user_id  # a task needs an owner: ours, where nobody can be named
+        elif name == "priority":
+            found["Priority"] = str(value).capitalize()
+        elif name in _MONEY:
+            found[FIELDS[entity][name]] = float(value)
+        elif name in FIELDS[entity]:
+            found[FIELDS[entity][name]] = value
+    return found
+
+
+def _code(result: Json) -> str:
+    errors = result.get("errors") or [{}]
+    return "" if result.get("success") else str(errors[0].get("statusCode", "UNKNOWN"))
+
+
+def _outcome(change: Change, result: Json, code: str) -> Outcome:
+    if not code:
+        return Outcome(
+            connection=change.connection,
+            key=change.key,
+            status="applied",
+            target=result.get("id") or change.target,
+        )
+    if change.action == "delete" and code in (
+        "ENTITY_IS_DELETED",
+        "INVALID_CROSS_REFERENCE_KEY",
+        "NOT_FOUND",
+    ):
+        return Outcome(connection=change.connection, key=change.key, status="applied", target=change.target)
+    said = str((result.get("errors") or [{}])[0].get("message", ""))
+    return Outcome(
+        connection=change.connection,
+        key=change.key,
+        status="failed",
+        target=change.target,
+        error=f"{code}: {said}",
+    )
