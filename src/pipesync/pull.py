@@ -28,17 +28,24 @@ def pull(
 ) -> dict[str, Pulled]:
     """Pull `streams` (default: all the adapter gives) and return what each brought.
 
-    A stream that this user may not read makes its columns unknown and stops nothing. When the request budget is
-    spent the pull ends without an error: later streams keep their old watermark, and the next run goes on.
+    `full` reads everything anew. A stream that this user may not read makes its columns unknown and stops nothing.
+    When the request budget is spent the pull ends without an error: later streams keep their old watermark, and the
+    next run goes on.
     """
     connection = adapter.connection()
     name = connection.connection
     states = list(adapter.columns())
     until = adapter.clock()
-    if full:
-        warehouse.forget_checkpoints(name)
-    warehouse.set_connection(connection, states)
     wanted = [s for s in adapter.streams if streams is None or s in streams]
+    # A stream that is gone (no longer mapped, or licensed) must not hold the watermark back for ever.
+    gone = [s for s in warehouse.pulled_streams(name) if s not in adapter.streams]
+    warehouse.forget_checkpoints(name, [*gone, *(wanted if full else ())])
+    # What an earlier pull was refused stays unreadable until that stream is asked for again.
+    told = [s for s in warehouse.columns(name) if s.stream not in wanted]
+    said = {s.stream for s in told}
+    states = [*told, *(s for s in states if s.stream not in said)]
+    warehouse.set_connection(connection, states)
+    warehouse.expect(name, wanted, until)
     found: dict[str, Pulled] = {}
     for stream in wanted:
         try:
@@ -46,6 +53,7 @@ def pull(
         except PermissionMissing as refused:
             states = [_unreadable(s, str(refused)) if s.stream == stream else s for s in states]
             warehouse.set_connection(connection, states)
+            warehouse.forget_checkpoints(name, [stream])
             found[stream] = Pulled(warnings=(str(refused),))
         except BudgetSpent as spent:
             found[stream] = Pulled(warnings=(str(spent),))

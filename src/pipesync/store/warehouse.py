@@ -171,7 +171,7 @@ class Warehouse:
         return moment if found[0][1] else None
 
     def pulled_at(self, connection: str, stream: str) -> datetime | None:
-        """Return when, by this machine's clock, the stream's last page was committed: what was written since is newer."""
+        """Return when, by this machine's clock, the stream's last page was committed: later writes are newer."""
         found = self.rows(
             "SELECT pulled_at FROM pulls WHERE connection = ? AND stream = ?", [connection, stream]
         )
@@ -336,9 +336,26 @@ class Warehouse:
             [connection, stream, cursor, _naive(until), watermark, last, _naive(datetime.now(UTC))],
         )
 
-    def forget_checkpoints(self, connection: str) -> None:
-        """Make the next pull a full one; rows stay until it replaces them."""
-        self.execute("DELETE FROM pulls WHERE connection = ?", [connection])
+    def expect(self, connection: str, streams: Sequence[str], until: datetime) -> None:
+        """Enter streams that a pull is to bring, so that the watermark waits for those that it does not reach."""
+        self.execute(
+            "INSERT INTO pulls (connection, stream, until, is_complete) "
+            "SELECT ?, wanted, ?, FALSE FROM (SELECT unnest(?) AS wanted) "
+            "WHERE wanted NOT IN (SELECT stream FROM pulls WHERE connection = ?)",
+            [connection, _naive(until), list(streams), connection],
+        )
+
+    def forget_checkpoints(self, connection: str, streams: Sequence[str] | None = None) -> None:
+        """Make the next pull (of these streams) a full one; rows stay until it replaces them."""
+        self.execute(
+            "DELETE FROM pulls WHERE connection = ? AND stream IN (SELECT unnest(?))",
+            [connection, self.pulled_streams(connection) if streams is None else list(streams)],
+        )
+
+    def pulled_streams(self, connection: str) -> list[str]:
+        """Return the streams that the watermark stands for."""
+        found = self.rows("SELECT stream FROM pulls WHERE connection = ? ORDER BY stream", [connection])
+        return [stream for (stream,) in found]
 
     def keep(self, connection: str, name: str, document: str) -> None:
         """Keep something that was calculated from the mirror and is dear to calculate again, as text."""
