@@ -391,7 +391,7 @@ def test_an_address_of_no_service_is_not_found(url: str) -> None:
 def test_a_folder_without_history_fills_too(tmp_path: Path) -> None:
     """The least dataset makes a portal: numbers stay ids, and what is not there is not mapped."""
     (tmp_path / "opportunities.csv").write_text(
-        "opportunity_id,amount,created_at,closed_at,outcome\n7,10,2026-01-01T00:00:00Z,,Open\n",
+        "opportunity_id,amount,created_at,closed_at,outcome,stage\n7,10,2026-01-01T00:00:00Z,,Open,New\n",
         encoding="utf-8",
     )
     portal = Portal(sqlite3.connect(":memory:"), lambda: 1_800_000_000_000)
