@@ -17,6 +17,7 @@ from pipesync.cli.generated import docs
 from pipesync.cli.look import analyze, bottlenecks, check, forecast
 from pipesync.cli.options import verbosity
 from pipesync.cli.rules import rules
+from pipesync.cli.sandbox import sandbox
 from pipesync.cli.setup import doctor, init
 from pipesync.errors import PipesyncError
 
@@ -53,7 +54,7 @@ class Commands(click.Group):
             if verbosity(ctx) > 0:
                 raise
             raise Failure(
-                f"pipesync failed in a way it should not ({type(error).__name__}); nothing was left half done.\n"
+                f"pipesync failed in a way it should not ({type(error).__name__}).\n"
                 "    Run the same command with -v and report what it prints, without customers' data.",
                 PipesyncError.exit_code,
             ) from error
@@ -63,6 +64,7 @@ class Commands(click.Group):
     cls=Commands,
     commands=[
         demo, init, doctor, pull, check, bottlenecks, analyze, forecast, plan, apply, undo, sync, status, rules, docs,
+        sandbox,
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip

@@ -165,12 +165,12 @@ def status(source: Source, form: str) -> None:
     """Tell how the last runs went and what is unconfirmed."""
     from pipesync import sync
     from pipesync.cli import outcomes
-    from pipesync.cli.opening import configuration
+    from pipesync.cli.opening import configuration, open_ledger
     from pipesync.cli.output import Result, finish, show
     from pipesync.report import views
 
     config, names = configuration(source)
-    runs, found = sync.status(config, names)
+    runs, found = sync.status(config, names, open_ledger(config))
     if form == "text":
         show(outcomes.runs_view(runs), "")
     results = [

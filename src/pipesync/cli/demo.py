@@ -11,9 +11,11 @@ import click
 from pipesync.cli.options import example, formatted, loud
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
 
-    from pipesync.cli.rehearsal import Rehearsal
+    from pipesync.cli.rehearsal import Rehearsal, World
 
 
 @click.command(epilog=example("pipesync demo --opportunities 300"))
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
     "--mapping", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="How to read the folder."
 )
 @click.option(
-    "--crm", type=click.Choice(["files"]), default="files", show_default=True, help="Which CRM to play."
+    "--crm",
+    type=click.Choice(["files", "salesforce", "hubspot", "both"]),
+    help="Which CRM to play.  [default: both; files with --data]",
 )
 @click.option(
     "--keep", type=click.Path(path_type=Path, file_okay=False), help="Work in this folder and leave it."
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 def demo(
     data: Path | None,
     mapping: Path | None,
-    crm: str,
+    crm: str | None,
     keep: Path | None,
     opportunities: int,
     seed: int,
@@ -49,7 +53,7 @@ def demo(
     import tempfile
 
     from pipesync.cli.output import Result, finish, note
-    from pipesync.cli.rehearsal import Folder, rehearse, write_configuration
+    from pipesync.cli.rehearsal import rehearse, write_configuration
     from pipesync.errors import InputError, Place, Problem
 
     with ExitStack() as stack:
@@ -57,7 +61,9 @@ def demo(
         if keep and keep.exists() and any(keep.iterdir()):
             raise InputError(Problem("is not empty", Place(str(keep)), "give --keep a new folder"))
         work.mkdir(parents=True, exist_ok=True)
-        worlds = [Folder.copied(work, data, mapping) if data else Folder.generated(work, opportunities, seed)]
+        worlds = _worlds(
+            stack, work, crm or ("files" if data else "both"), data, mapping, opportunities, seed
+        )
         config = write_configuration(work, worlds)
         results = []
         for world in worlds:
@@ -66,6 +72,29 @@ def demo(
             done = rehearse(config, world)
             results.append(Result(done.entry(), tuple(_view(done, keep))))
         finish([w.connection for w in worlds], results, form)
+
+
+def _worlds(
+    stack: ExitStack,
+    work: Path,
+    crm: str,
+    data: Path | None,
+    mapping: Path | None,
+    opportunities: int,
+    seed: int,
+) -> Sequence[World]:
+    """Return where the demo plays: a folder, or a sandbox that is filled from it and ends with the stack."""
+    from pipesync.cli.output import note
+    from pipesync.cli.rehearsal import Crm, Folder
+
+    folder = Folder.copied(work, data, mapping) if data else Folder.generated(work, opportunities, seed)
+    if crm == "files":
+        return [folder]
+    from pipesync.sandbox.process import running
+
+    note("starting the sandbox ...")
+    sandbox = stack.enter_context(running(folder.data, crm))
+    return [Crm(sandbox, name, work) for name in sandbox.crms]
 
 
 def _view(done: Rehearsal, keep: Path | None) -> list[RenderableType]:

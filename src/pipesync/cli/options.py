@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
-F = TypeVar("F", bound=Callable[..., Any])
+Command = Callable[..., Any]  # Any: a command takes what its options declare
+F = TypeVar("F", bound=Command)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -49,7 +50,9 @@ def loud(command: F) -> F:
     return command
 
 
-def configured(command: F) -> F:
+def configured(
+    command: Callable[..., Any],
+) -> Callable[..., Any]:  # Any: click commands take what they declare
     """Add --config and --connection; the command gets them as `source`."""
 
     @functools.wraps(command)
@@ -59,7 +62,7 @@ def configured(command: F) -> F:
     return _configured(loud(wrapped))
 
 
-def reading(command: F) -> F:
+def reading(command: Command) -> Command:
     """Add what every reading command takes: a configuration or a folder, connections and a moment."""
 
     @functools.wraps(command)
@@ -74,7 +77,7 @@ def reading(command: F) -> F:
     ) -> Any:
         return command(*args, source=Source(config, connection, data, mapping, as_of), **rest)
 
-    result: Any = loud(wrapped)
+    result: Command = loud(wrapped)
     for option in (
         click.option("--as-of", metavar="TIME", help="The moment to speak of (default: the last complete pull)."),
         click.option("--mapping", type=_FILE, help="With --data: how its columns are to be read."),
@@ -88,7 +91,7 @@ def reading(command: F) -> F:
     return _configured(result)
 
 
-def _configured(command: Any) -> Any:
+def _configured(command: Command) -> Command:
     for option in (
         click.option(
             "--connection", multiple=True, metavar="NAME", help="Only this connection (default: all)."

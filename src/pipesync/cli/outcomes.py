@@ -121,13 +121,16 @@ def status_view(known: Entry) -> RenderableType:
         lines.append(f"behind        {', '.join(behind)}")
     if known["rejected"]:
         lines.append(f"rejected      {known['rejected']:,} rows could not be read")
-    if known["unmapped"]:
+    if known["unreadable"]:
         lines.append(f"not known     {', '.join(known['unmapped'])}")
     return Group(*map(Text, lines))
 
 
 def runs_view(found: Sequence[Entry]) -> RenderableType:
-    rows = [[r["id"], r["kind"], r["connection"], str(r["started_at"]), r["status"]] for r in found]
+    rows = [
+        [r["id"], r["kind"], r["connection"], f"{r['started_at']:%Y-%m-%d %H:%M:%S}", r["status"]]
+        for r in found
+    ]
     return (
         grid(["run", "kind", "connection", "started", "status"], rows) if rows else Text("no runs yet", "dim")
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,11 +29,14 @@ if TYPE_CHECKING:
     from pipesync.forecast import Forecast
     from pipesync.model import Finding, Plan
     from pipesync.rules import Evaluation
+    from pipesync.sandbox.process import Sandbox
 
 
 class World(Protocol):
     crm: str
-    connection: str
+
+    @property
+    def connection(self) -> str: ...
 
     def settings(self) -> str:
         """Return the connection's keys as YAML, indented by four."""
@@ -94,6 +98,25 @@ class Folder:
             writer = csv.DictWriter(text, columns, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+
+
+@dataclass
+class Crm:
+    """A stand-in CRM, spoken to over its real protocol."""
+
+    sandbox: Sandbox
+    crm: str
+    work: Path
+
+    @property
+    def connection(self) -> str:
+        return self.crm
+
+    def settings(self) -> str:
+        return textwrap.indent(self.sandbox.settings_text(self.crm, self.work), "    ")
+
+    def edit(self, opportunity_id: str, values: Mapping[str, str]) -> None:
+        self.sandbox.edit(self.crm, opportunity_id, values)
 
 
 def write_configuration(work: Path, worlds: Sequence[World]) -> Config:
