@@ -1,0 +1,156 @@
+"""What `doctor` says of a portal, and what `install-fields` makes of it."""
+
+from __future__ import annotations
+
+import pytest
+from tests.adapters.hubspot.conftest import TOKEN, Connect, Running
+
+from pipesync.adapters.base import Check
+from pipesync.adapters.hubspot.doctor import scopes
+from pipesync.adapters.hubspot.install import kit
+from pipesync.errors import RequestRefused
+from pipesync.sandbox.hubspot.definitions import ALL_SCOPES
+
+
+def _checks(connect: Connect) -> dict[str, Check]:
+    return {c.name: c for c in connect(mapping=None).checks()}
+
+
+def _without_kit(hubspot: Running) -> None:
+    """Take out of the portal what the kit would put there."""
+    assert hubspot.portal
+    for kind in ("deals", "tasks"):
+        left = [d for d in hubspot.portal.definitions(kind) if not d["name"].startswith("pipesync_")]
+        hubspot.records.set(f"properties.{kind}", left)
+        hubspot.records.set(f"groups.{kind}", [])
+        hubspot.portal.forget_definitions(kind)
+    hubspot.records.set("schemas", [])
+    hubspot.records.db.commit()
+
+
+def test_a_healthy_portal_has_nothing_failed(connect: Connect) -> None:
+    """Sign-in, every scope, every mapped property and our own are in order."""
+    found = _checks(connect)
+
+    assert [c for c in found.values() if c.status == "failed"] == []
+    assert found["sign-in"].detail.startswith("portal 4200042")
+    assert found["properties"].status == "ok"
+
+
+@pytest.mark.parametrize("scope", [s for s in scopes().read_only if s not in ("settings.currencies.read",)])
+def test_each_missing_scope_is_named_with_its_mend(connect: Connect, hubspot: Running, scope: str) -> None:
+    """A required scope fails, another one warns; both say what to add."""
+    hubspot.records.set("tokens", {TOKEN: [s for s in ALL_SCOPES if s != scope]})
+    hubspot.records.db.commit()
+
+    check = _checks(connect)[f"scope {scope}"]
+
+    assert check.status == ("failed" if scope in scopes().required else "warning")
+    assert f"add the scope {scope}" in check.fix
+
+
+def test_a_refused_sign_in_ends_the_checks(
+    connect: Connect, hubspot: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a sign-in nothing else can be said."""
+    monkeypatch.setenv("HUBSPOT_TOKEN", "other")
+
+    (check,) = _checks(connect).values()
+
+    assert (check.name, check.status) == ("sign-in", "failed")
+    assert "service key" in check.fix
+
+
+def test_a_secret_that_is_not_set_is_a_failed_check(
+    connect: Connect, hubspot: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable to set is named."""
+    monkeypatch.delenv("HUBSPOT_TOKEN")
+
+    (check,) = _checks(connect).values()
+
+    assert "HUBSPOT_TOKEN" in check.fix
+
+
+def test_a_missing_property_is_named_with_the_nearest(connect: Connect, hubspot: Running) -> None:
+    """A mapped property that is not there warns, with what its column becomes."""
+    assert hubspot.portal
+    left = [d for d in hubspot.portal.definitions("deals") if d["name"] != "hs_next_step"]
+    hubspot.records.set("properties.deals", left)
+    hubspot.portal.forget_definitions("deals")
+    hubspot.records.db.commit()
+
+    check = _checks(connect)["property hs_next_step"]
+
+    assert (check.status, "next_step is unknown" in check.detail) == ("warning", True)
+    assert "map next_step to another property" in check.fix
+
+
+def test_missing_own_properties_name_the_command(connect: Connect, hubspot: Running) -> None:
+    """Where writing is allowed and the kit is not installed, doctor says how to install it."""
+    _without_kit(hubspot)
+
+    check = _checks(connect)["our properties of tasks"]
+
+    assert check.status == "failed"
+    assert "install-fields" in check.fix
+
+
+def test_a_dry_run_writes_nothing(connect: Connect, hubspot: Running) -> None:
+    """It tells what would be created, and the portal stays as it is."""
+    _without_kit(hubspot)
+
+    told = connect().install_fields(dry_run=True)
+
+    assert {t.status for t in told} == {"would create"}
+    assert [m for m, p in hubspot.asked if m == "POST"] == []
+
+
+def test_the_kit_is_installed_once(connect: Connect, hubspot: Running) -> None:
+    """Group, properties and forecast object are created; the second time all of it exists and nothing is written."""
+    _without_kit(hubspot)
+    first = connect().install_fields()
+    hubspot.asked.clear()
+
+    second = connect().install_fields()
+
+    assert {t.status for t in first} == {"created"}
+    assert {t.status for t in second} == {"exists"}
+    assert [m for m, _ in hubspot.asked if m != "GET"] == []
+    assert hubspot.portal
+    assert "pipesync_key" in hubspot.portal.unique_names("tasks")
+    assert "pipesync_key" in hubspot.portal.unique_names("pipesync_forecast")
+
+
+def test_a_full_portal_is_refused_before_the_first_write(connect: Connect, hubspot: Running) -> None:
+    """The tier's limit is looked at first, so that no half of a kit is left behind."""
+    _without_kit(hubspot)
+    hubspot.records.set("property_limit", len(kit().deals) - 1)
+    hubspot.records.db.commit()
+
+    with pytest.raises(RequestRefused, match="room for"):
+        connect().install_fields()
+
+    assert [m for m, _ in hubspot.asked if m == "POST"] == []
+
+
+def test_outside_enterprise_the_rest_is_installed(connect: Connect, hubspot: Running) -> None:
+    """A portal without custom objects gets the properties and is told about the object."""
+    _without_kit(hubspot)
+    assert hubspot.portal
+    hubspot.portal.turn("custom_objects", False)
+    hubspot.records.db.commit()
+
+    told = {t.what: t.status for t in connect().install_fields()}
+
+    assert told.pop("pipesync_forecast") == "not possible"
+    assert set(told.values()) == {"created"}
+
+
+def test_every_scope_has_a_reason() -> None:
+    """The three profiles name known scopes, and what each is for."""
+    profiles = [scopes().read_only, scopes().read_write, scopes().set_up]
+
+    assert all(len(reason) > 3 for profile in profiles for reason in profile.values())
+    assert set(scopes().required) <= set(scopes().read_only)
+    assert {s for profile in profiles for s in profile} <= set(ALL_SCOPES)
