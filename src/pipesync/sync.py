@@ -26,7 +26,7 @@ from pipesync.errors import InputError, PipesyncError, Problem
 from pipesync.forecast import Forecast, periods
 from pipesync.forecast.fitting import from_document, to_document
 from pipesync.forecast.history import to_moment
-from pipesync.model import Plan, Run, StandingFinding
+from pipesync.model import Plan, StandingFinding
 from pipesync.pull import pull
 from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import Warehouse, published
@@ -377,23 +377,19 @@ def _may_write(config: Config, name: str) -> None:
 
 
 def status(
-    config: Config, names: Sequence[str]
+    config: Config, names: Sequence[str], ledger: Ledger | None
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:  # Any: JSON
     """Return the last runs, and per connection how fresh and how complete it is."""
     copy = published(config.warehouse)
-    found: dict[str, dict[str, Any]] = {
-        name: {"watermark": None, "behind": [], "rejected": 0, "unmapped": []} for name in names
-    }
+    unknown: dict[str, Any] = {"watermark": None, "behind": [], "rejected": 0, "unreadable": []}
+    found = {name: dict(unknown) for name in names}
     if copy.exists():
         with Warehouse(copy, read_only=True) as warehouse:
-            for name in names:
-                found[name] = _freshness(warehouse, name)
-    runs: list[Run] = []
-    with Ledger(config.ledger_url) as ledger:
-        runs = [run for run in ledger.runs() if run.connection in names]
-        for name in names:
-            found[name]["unconfirmed"] = len(ledger.unconfirmed(name))
-    return [run.model_dump() for run in runs], found
+            found = {name: _freshness(warehouse, name) for name in names}
+    for name in names:
+        found[name]["unconfirmed"] = len(ledger.unconfirmed(name)) if ledger else 0
+    runs = [run for run in ledger.runs() if run.connection in names] if ledger else []
+    return [dict(run) for run in runs], found
 
 
 def _freshness(warehouse: Warehouse, name: str) -> dict[str, Any]:  # Any: JSON
@@ -402,10 +398,10 @@ def _freshness(warehouse: Warehouse, name: str) -> dict[str, Any]:  # Any: JSON
     )
     latest = max((w for _, w, _ in streams if w), default=None)
     rejected = warehouse.rows("SELECT count(*) FROM rejects WHERE connection = ?", [name])
-    unmapped = [f"{c.stream}.{c.column}" for c in warehouse.columns(name) if c.state == "unreadable"]
+    unreadable = [f"{c.stream}.{c.column}" for c in warehouse.columns(name) if c.state == "unreadable"]
     return {
         "watermark": warehouse.watermark(name),
         "behind": [{"stream": s, "watermark": w} for s, w, done in streams if not done or w != latest],
         "rejected": rejected[0][0],
-        "unreadable": unmapped,
+        "unreadable": unreadable,
     }

@@ -13,7 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from pipesync.cli import main
+from pipesync.config import load
 from pipesync.sandbox.company import generate
+from pipesync.sync import sync_all
 
 CONFIGURATION = """\
 version: 1
@@ -55,12 +57,30 @@ def company(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def work(tmp_path: Path, company: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder, which is the current one: a configuration that may write, and the company's exports."""
+def fresh(tmp_path: Path, company: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder, which is the current one: a configuration that may write, the company's exports, no stores."""
     shutil.copytree(company, tmp_path / "exports")
     (tmp_path / "pipesync.yaml").write_text(CONFIGURATION)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def _pulled(tmp_path_factory: pytest.TempPathFactory, company: Path) -> Path:
+    folder = tmp_path_factory.mktemp("pulled")
+    shutil.copytree(company, folder / "exports")
+    file = folder / "pipesync.yaml"
+    file.write_text(CONFIGURATION.replace("enforce", "observe"))
+    sync_all(load(file), ["company"])
+    return folder
+
+
+@pytest.fixture
+def work(fresh: Path, _pulled: Path) -> Path:
+    """The same folder after a pull, with a forecast model in the warehouse; nothing was ever written or found."""
+    for name in ("warehouse.duckdb", "warehouse.published.duckdb"):
+        shutil.copyfile(_pulled / name, fresh / name)
+    return fresh
 
 
 @pytest.fixture

@@ -112,8 +112,8 @@ CASES = [
          ("mine.yaml:6:1", "given twice")),
     Case("rule that is not its path", _rule("hygiene.mine", "hygiene.yours"), "rules lint",
          ("mine.yaml:1:", "hygiene.yours")),
-    Case("a rule is not skipped by other commands", _rule("{gt: 5}", "{above: 5}"), "check --data exports --config pipesync.yaml",
-         ("mine.yaml:8:", "above")),
+    Case("a rule is not skipped by other commands", _rule("{gt: 5}", "{above: 5}"),
+         "check --data exports --config pipesync.yaml", ("mine.yaml:8:", "above")),
     Case("setting of an unknown rule",
          _append("pipesync.yaml", "rules:\n  hygiene.no_activty: off\n"), "rules list",
          ("hygiene.no_activty", "hygiene.no_activity")),
@@ -126,7 +126,8 @@ CASES = [
     Case("a damaged plan", _write("plan.json", '{"plans": [1'), "apply plan.json --yes", ("plan.json",)),
     Case("a plan of other keys", _write("plan.json", '{"version": 1, "plans": [{"id": "x"}]}'), "apply plan.json --yes",
          ("plan.json",)),
-    Case("a damaged warehouse", _write("warehouse.duckdb", "not a database" * 400), "pull", ("warehouse.duckdb", "pull anew")),
+    Case("a damaged warehouse", _write("warehouse.duckdb", "not a database" * 400), "pull",
+         ("warehouse.duckdb", "pull anew")),
     Case("a damaged ledger", _write("ledger.db", "not a database" * 400), "sync", ("ledger",)),
     Case("a run that never was", _nothing, "undo nonesuch", ("nonesuch",)),
     Case("a folder in the way", _nothing, "init . --adapter files", ("pipesync.yaml", "--force")),
@@ -135,11 +136,13 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
 def test_bad_input_is_refused_with_its_place_and_mend(
-    case: Case, work: Path, pipesync: Callable[..., Ran]
+    case: Case, fresh: Path, pipesync: Callable[..., Ran]
 ) -> None:
     """The message names what is wrong and what to do; nothing goes to stdout, and no traceback anywhere."""
-    case.spoil(work)
-    before = sorted((p, p.read_bytes()) for p in work.rglob("*") if p.is_file() and p.parent.name != "outbox")
+    case.spoil(fresh)
+    before = sorted(
+        (p, p.read_bytes()) for p in fresh.rglob("*") if p.is_file() and p.parent.name != "outbox"
+    )
 
     ran = pipesync(*case.command.split())
 

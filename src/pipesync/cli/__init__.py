@@ -14,7 +14,7 @@ from pipesync import __version__
 from pipesync.cli.cycle import apply, plan, pull, status, sync, undo
 from pipesync.cli.demo import demo
 from pipesync.cli.generated import docs
-from pipesync.cli.look import analyze, bottlenecks, check, forecast
+from pipesync.cli.look import bottlenecks, check, forecast
 from pipesync.cli.options import verbosity
 from pipesync.cli.rules import rules
 from pipesync.cli.sandbox import sandbox
@@ -63,8 +63,7 @@ class Commands(click.Group):
 @click.group(
     cls=Commands,
     commands=[
-        demo, init, doctor, pull, check, bottlenecks, analyze, forecast, plan, apply, undo, sync, status, rules, docs,
-        sandbox,
+        demo, sandbox, init, doctor, pull, check, bottlenecks, forecast, plan, apply, undo, sync, status, rules, docs,
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip

@@ -51,6 +51,7 @@ def demo(
     Pull, check, forecast, plan, apply; then again, to see that nothing is left to do; then a mended opportunity.
     """
     import tempfile
+    from dataclasses import replace
 
     from pipesync.cli.output import Result, finish, note
     from pipesync.cli.rehearsal import rehearse, write_configuration
@@ -70,7 +71,8 @@ def demo(
             if form == "text":
                 note(f"{world.crm}: pull, check, forecast, plan, apply, and all of it again ...")
             done = rehearse(config, world)
-            results.append(Result(done.entry(), tuple(_view(done, keep))))
+            results.append(Result(done.entry(), tuple(_view(done))))
+        results[-1] = replace(results[-1], view=(*results[-1].view, *_next(keep)))
         finish([w.connection for w in worlds], results, form)
 
 
@@ -97,7 +99,7 @@ def _worlds(
     return [Crm(sandbox, name, work) for name in sandbox.crms]
 
 
-def _view(done: Rehearsal, keep: Path | None) -> list[RenderableType]:
+def _view(done: Rehearsal) -> list[RenderableType]:
     from rich.text import Text
 
     from pipesync.cli import outcomes
@@ -141,13 +143,17 @@ def _view(done: Rehearsal, keep: Path | None) -> list[RenderableType]:
                 (f"tasks {done.tasks[0]} -> {done.tasks[1]}", style),
             )
         )
-    folder = keep or "work"
-    shown += [
+    return shown
+
+
+def _next(keep: Path | None) -> list[RenderableType]:
+    from pipesync.report import views
+
+    return [
         "",
         views.heading("What to do next"),
         *([f"  look around in {keep}: pipesync check --config {keep}/pipesync.yaml"] if keep else []),
         "  try it on your own exports:      pipesync plan --data FOLDER     (writes nothing)",
-        f"  connect your CRM, read-only:     pipesync init {folder if not keep else 'work'} --adapter salesforce",
+        "  connect your CRM, read-only:     pipesync init work --adapter salesforce   (or hubspot)",
         "  the rules, and how to tune them: pipesync rules list",
     ]
-    return shown

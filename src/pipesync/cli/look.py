@@ -1,4 +1,4 @@
-"""The commands that look and change nothing: check, bottlenecks, analyze, forecast."""
+"""The commands that look and change nothing: check, bottlenecks, forecast."""
 
 from __future__ import annotations
 
@@ -118,12 +118,3 @@ def forecast(source: Source, period: str | None, form: str) -> None:
             "expected_close",
         )
         finish(opened.connections, results, form, csv=("opportunities", columns))
-
-
-@click.command(epilog=example("pipesync analyze owners --data exports"))
-@click.argument("topic", type=click.Choice(["owners", "products", "sources"]))
-@reading
-@formatted("json", "csv")
-def analyze(topic: str, source: Source, form: str) -> None:
-    """Look at the pipeline from one side."""
-    raise NotImplementedError(topic)

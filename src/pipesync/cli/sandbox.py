@@ -17,7 +17,11 @@ from pipesync.cli.options import example, loud
     "--mapping", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="How to read the folder."
 )
 @click.option(
-    "--crm", type=click.Choice(["salesforce", "hubspot", "both"]), default="both", show_default=True
+    "--crm",
+    type=click.Choice(["salesforce", "hubspot", "both"]),
+    default="both",
+    show_default=True,
+    help="Which CRM.",
 )
 @click.option("--opportunities", default=2000, show_default=True, help="Size of the made-up company.")
 @click.option("--seed", default=7, show_default=True, help="Of the made-up company, and of the faults.")
@@ -46,7 +50,7 @@ def sandbox(
     tier: str | None,
     work: Path,
 ) -> None:
-    """Run a stand-in for both CRMs on this machine, until you stop it.
+    """Run a stand-in for both CRMs until you stop it.
 
     It speaks the CRMs' own protocols, over HTTP on loopback, and prints how to reach it as JSON. A pipesync.yaml
     that fits is written into the working folder.

@@ -71,7 +71,10 @@ def interval(closed: float, p10: float, p50: float, p90: float, width: int) -> T
     return drawn
 
 
-def grid(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], *, title: str = "") -> Table:
+Row = Sequence[str | Text]
+
+
+def grid(columns: Sequence[str], rows: Sequence[Row], *, title: str = "") -> Table:
     """Lay rows out under headers; a header that starts with `>` is aligned to the right."""
     table = Table(
         title=title or None, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from pipesync.model import SEVERITIES
 from pipesync.report.documents import counts
-from pipesync.report.draw import bar, grid, interval, money, number, percent
+from pipesync.report.draw import Row, bar, grid, interval, money, number, percent
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from pipesync.analysis.bottlenecks import Bottlenecks
     from pipesync.forecast import Forecast
     from pipesync.model import Change, Finding, Plan
@@ -33,7 +35,7 @@ def findings(found: Sequence[Finding], limit: int = 12) -> RenderableType:
     worst = sorted(
         found, key=lambda f: (-SEVERITIES.index(f.severity), -(f.amount or Decimal(0)), f.subject_id)
     )
-    rows = [
+    rows: list[Row] = [
         [Text(f.severity, _STYLES[f.severity]), f.rule, money(f.amount, f.currency), f.message]
         for f in worst[:limit]
     ]
@@ -44,7 +46,7 @@ def findings(found: Sequence[Finding], limit: int = 12) -> RenderableType:
 
 def rules(evaluation: Evaluation) -> RenderableType:
     largest = max((r.fired for r in evaluation.rules), default=0)
-    rows = []
+    rows: list[Row] = []
     for rule in sorted(evaluation.rules, key=lambda r: (-r.fired, r.id)):
         blame = f"unknown: {', '.join(rule.blame)}" if rule.unknown else ""
         rows.append(
@@ -63,9 +65,9 @@ def rules(evaluation: Evaluation) -> RenderableType:
 
 def bottlenecks(found: Bottlenecks, currency: str | None, limit: int = 6) -> RenderableType:
     frame = found.stages
-    longest = max((float(v) for v in frame["median_days"] if v == v), default=0.0)
+    longest = float(frame["median_days"].max())
     one_pipeline = frame["pipeline"].nunique() < 2
-    rows = [
+    rows: list[Row] = [
         [
             stage.stage if one_pipeline else f"{stage.pipeline} / {stage.stage}",
             number(stage.visits),
@@ -76,7 +78,7 @@ def bottlenecks(found: Bottlenecks, currency: str | None, limit: int = 6) -> Ren
             percent(stage.advance),
             percent(stage.backward),
         ]
-        for stage in frame.itertuples()
+        for stage in _rows(frame)
     ]
     table = grid(
         ["stage", ">visits", ">now in it", ">median days", "", ">p90 days", ">goes on", ">goes back"], rows
@@ -92,6 +94,10 @@ def bottlenecks(found: Bottlenecks, currency: str | None, limit: int = 6) -> Ren
     return Group(table, Text(), worst)
 
 
+def _rows(frame: pd.DataFrame) -> list[Any]:  # Any: named tuples whose fields are the frame's columns
+    return list(frame.itertuples(index=False))
+
+
 def forecast(made: Forecast, owners: Mapping[str, str] | None = None) -> RenderableType:
     """Draw the total on its scale, and the largest owners (by name where `owners` has one) and products."""
     total, unit = made.total, made.total.currency
@@ -105,7 +111,7 @@ def forecast(made: Forecast, owners: Mapping[str, str] | None = None) -> Rendera
     shown: list[RenderableType] = [words, drawn, parts]
     for title, one_side in (("owner", made.by_owner), ("product", made.by_product)):
         largest = max((float(p.p90) for p in one_side), default=0.0)
-        rows = [
+        rows: list[Row] = [
             [
                 (owners or {}).get(p.scope_id, p.scope_id) or "–",
                 money(p.closed),
