@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -211,36 +212,34 @@ class _Filling:
             self._rows.get("field_changes", ()),
             key=lambda c: (c["changed_at"], c["opportunity_id"], c["seq"]),
         )
-        for c in changes:
-            opportunity = self._id("opportunities", c["opportunity_id"], "Opportunity")
-            at = stored_time(_utc(c["changed_at"]))
-            person = self._id("users", c.get("changed_by"), "User") or USER_ID
-            if c["field"] in _HISTORY:
-                value = c["value"]
-                if c["field"] == "forecast_category":
-                    value = CATEGORIES.get(value or "", (None, None))[0]
-                elif c["field"] == "amount":
-                    value = _number(value)
-                before = state.get(c["opportunity_id"], {})
-                state[c["opportunity_id"]] = now = {**before, _HISTORY[c["field"]]: value}
-                last = rows[-1] if rows else None
-                is_same = last and (last["OpportunityId"], last["CreatedDate"]) == (opportunity, at)
-                if is_same and last and c["field"] != "stage":
-                    last.update(now)
-                    continue
-                rows.append({
-                    "Id": full_id("008", len(rows) + 1), "OpportunityId": opportunity, "CreatedDate": at,
-                    "SystemModstamp": at, "CreatedById": person, **now,
-                })  # fmt: skip
-            elif c["field"] in _FIELD_HISTORY:
-                value = self._id("users", c["value"], "User") if c["field"] == "owner_id" else c["value"]
-                tracked.append({
-                    "Id": full_id("017", len(tracked) + 1), "OpportunityId": opportunity, "CreatedDate": at,
-                    "SystemModstamp": at, "CreatedById": person, "Field": _FIELD_HISTORY[c["field"]], "NewValue": value,
-                    "OldValue": None,
-                })  # fmt: skip
+        for (at, opportunity), together in groupby(
+            changes, key=lambda c: (c["changed_at"], c["opportunity_id"])
+        ):
+            some = list(together)
+            row = {
+                "OpportunityId": self._id("opportunities", opportunity, "Opportunity"),
+                "CreatedDate": stored_time(_utc(at)), "SystemModstamp": stored_time(_utc(at)),
+                "CreatedById": self._id("users", some[0].get("changed_by"), "User") or USER_ID,
+            }  # fmt: skip
+            now = state.setdefault(opportunity, {})
+            now.update({_HISTORY[c["field"]]: self._history_value(c) for c in some if c["field"] in _HISTORY})
+            stages = [c["value"] for c in some if c["field"] == "stage"]
+            for stage in stages or (
+                [now.get("StageName")] if any(c["field"] in _HISTORY for c in some) else []
+            ):
+                rows.append({**row, **now, "StageName": stage, "Id": full_id("008", len(rows) + 1)})
+            for c in some:
+                if c["field"] in _FIELD_HISTORY:
+                    value = self._id("users", c["value"], "User") if c["field"] == "owner_id" else c["value"]
+                    said = {"Field": _FIELD_HISTORY[c["field"]], "NewValue": value, "OldValue": None}
+                    tracked.append({**row, **said, "Id": full_id("017", len(tracked) + 1)})
         self._insert("OpportunityHistory", rows)
         self._insert("OpportunityFieldHistory", tracked)
+
+    def _history_value(self, change: Json) -> object:
+        if change["field"] == "forecast_category":
+            return CATEGORIES.get(change["value"] or "", (None, None))[0]
+        return _number(change["value"]) if change["field"] == "amount" else change["value"]
 
     # --- The rest ---------------------------------------------------------------------------------------------
 
