@@ -16,6 +16,8 @@ from pipesync.forecast.replay import Issue, Settled
 from pipesync.forecast.totals import PRIOR_SHOCK, Portfolio, simulate
 
 QUANTILES = (0.1, 0.5, 0.9)
+_LEVEL_SD = 0.15
+"""How far a level is off for good; the rest of a period's error is its own luck, and the next model has seen it."""
 _SLOPE_SD = 0.2
 _PRIOR_PERIODS = 4.0
 """Completed periods that the prior shock is worth (notes 3.1: .3 until eight of them)."""
@@ -187,7 +189,7 @@ def _platt(settled: Sequence[Settled], method: str, share: Floats, periods: floa
     x = np.column_stack([np.ones(len(p)), np.log(p / (1 - p))])
     # One period says as much about the level as its shared shock lets it, however many opportunities it has.
     row_weight *= min(1.0, periods / PRIOR_SHOCK**2 / max(float(np.sum(row_weight * p * (1 - p))), 1e-9))
-    beta, held = np.array([0.0, 1.0]), np.diag([PRIOR_SHOCK**-2, _SLOPE_SD**-2])
+    beta, held = np.array([0.0, 1.0]), np.diag([_LEVEL_SD**-2, _SLOPE_SD**-2])
     for _ in range(25):
         q = 1 / (1 + np.exp(-x @ beta))
         slope = x.T @ (row_weight * (won - q)) - held @ (beta - [0.0, 1.0])
@@ -206,7 +208,7 @@ def _new_factor(settled: Sequence[Settled], share: Floats, periods: float) -> fl
         return 1.0
     dispersion = float(np.mean([s.issue.new.dispersion for s in settled]))
     noise = PRIOR_SHOCK**2 / periods + dispersion / seen
-    return float(np.exp(np.log(seen / expected) * PRIOR_SHOCK**2 / (PRIOR_SHOCK**2 + noise)))
+    return float(np.exp(np.log(seen / expected) * _LEVEL_SD**2 / (_LEVEL_SD**2 + noise)))
 
 
 def _shock_seen(one: Settled, method: str, told: Learned, spoken: Spoken, seed: int) -> float:

@@ -1,0 +1,167 @@
+"""What earlier origins teach: calibration, errors and trust, each shrunk toward the plain model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.forecast.worlds import AS_OF
+
+from pipesync.forecast import learning, replay
+from pipesync.forecast.arrivals import Arrivals
+from pipesync.forecast.history import DAY, Floats, History, to_ms
+from pipesync.forecast.ladder import Rung, choose
+from pipesync.forecast.learning import Learned
+from pipesync.forecast.replay import Settled
+from pipesync.forecast.totals import Portfolio, simulate
+
+NOW = to_ms(AS_OF)
+
+
+@pytest.fixture(scope="module")
+def settled(past: History) -> list[Settled]:
+    """Six origins, four weeks each."""
+    origins = [NOW - w * 28 * DAY for w in range(6, 0, -1)]
+    return [replay.settle(past, replay.issue(past, o, 28.0, ["hazard"]), NOW) for o in origins]
+
+
+def altered(settled: list[Settled], change: Floats | float) -> list[Settled]:
+    """Return the same origins with a model whose log-odds are off by so much."""
+    found = []
+    for one in settled:
+        p = np.clip(one.issue.win["hazard"], 1e-6, 1 - 1e-6)
+        moved = 1 / (1 + np.exp(-(np.log(p / (1 - p)) + change)))
+        found.append(replace(one, issue=replace(one.issue, win={"hazard": moved})))
+    return found
+
+
+def test_an_unsettled_period_teaches_nothing(past: History) -> None:
+    """What has not ended is refused, not scored early."""
+    made = replay.issue(past, NOW - 10 * DAY, 28.0, ["stage"])
+
+    with pytest.raises(ValueError, match="not ended"):
+        replay.settle(past, made, NOW)
+
+
+def test_nothing_known_is_the_plain_model() -> None:
+    """Without an earlier origin probabilities stay as they are."""
+    learned = learning.learn([], "hazard", NOW, 100)
+
+    assert learned == Learned()
+    assert learned.calibrate(np.array([0.0, 0.3, 1.0])) == pytest.approx([0.0, 0.3, 1.0])
+
+
+def test_a_model_that_promises_too_much_is_taken_down(settled: list[Settled]) -> None:
+    """And one that promises too little is lifted, both by less than the whole error."""
+    plain, high, low = (
+        learning.learn(altered(settled, d), "hazard", NOW, 500).calibrate(np.array([0.4]))[0]
+        for d in (0.0, 1.0, -1.0)
+    )
+
+    assert high < plain < low
+
+
+def test_origins_that_end_later_are_not_listened_to(settled: list[Settled]) -> None:
+    """What is learned as of an earlier moment is the same with and without later origins."""
+    then = NOW - 60 * DAY
+
+    some = learning.learn([s for s in settled if s.issue.end <= then], "hazard", then, 500)
+
+    assert learning.learn(settled, "hazard", then, 500) == some
+
+
+def test_larger_errors_mean_a_larger_shock(settled: list[Settled]) -> None:
+    """A history of totals that were twice or half the forecast widens the next interval."""
+    wild = [
+        replace(s, open_amount=s.open_amount * f, new_amount=s.new_amount * f)
+        for s, f in zip(settled, (2.2, 0.4, 2.2, 0.4, 2.2, 0.4), strict=True)
+    ]
+
+    assert (
+        learning.learn(wild, "hazard", NOW, 500).shock
+        > 1.15 * learning.learn(settled, "hazard", NOW, 500).shock
+    )
+
+
+def test_run_rate_is_trusted_by_its_record(settled: list[Settled]) -> None:
+    """Where it was always right it weighs more than where it was nine times too high."""
+    right = [replace(s, issue=replace(s.issue, run_rate=s.actual)) for s in settled]
+    wrong = [replace(s, issue=replace(s.issue, run_rate=9 * s.actual)) for s in settled]
+
+    weights = [learning.learn(w, "hazard", NOW, 500).run_rate_weight for w in (right, wrong)]
+
+    assert weights[0] > 0.6 > 0.3 > weights[1]
+
+
+def test_the_blend_lies_between_its_parts() -> None:
+    """Its median is the weighted mean of the medians, and ranks stay."""
+    draws = np.random.default_rng(0).lognormal(5, 0.3, 4000)
+
+    found = learning.blend(draws, 300.0, Learned(run_rate_weight=0.5, run_rate_sd=0.2))
+
+    middle = 0.5 * np.median(draws) + 0.5 * 300.0 * np.exp(-0.02)
+    assert np.median(found) == pytest.approx(middle, rel=0.01)
+    assert (np.argsort(found) == np.argsort(draws)).all()
+
+
+def test_stretching_keeps_the_median() -> None:
+    """Only the spread grows."""
+    draws = np.random.default_rng(0).lognormal(5, 0.3, 4001)
+
+    found = learning.stretch(draws, 2.0)
+
+    assert np.median(found) == pytest.approx(np.median(draws))
+    assert np.log(found).std() == pytest.approx(2 * np.log(draws).std())
+
+
+def portfolio(count: int) -> Portfolio:
+    import pandas as pd
+
+    nothing = Arrivals(0.0, 1.0, np.empty(0, dtype=np.int64), np.empty(0), 0.0)
+    empty = pd.DataFrame(index=range(0))
+    return Portfolio(
+        np.full(count, 0.3),
+        np.full(count, 10.0),
+        pd.DataFrame(index=range(count)),
+        nothing,
+        np.empty(0),
+        empty,
+    )
+
+
+def test_a_shared_shock_widens_totals_and_keeps_their_mean() -> None:
+    """Many independent opportunities average out; a shared shock does not, and moves no mean."""
+    alone, shared = (simulate(portfolio(2000), shock=s, draws=4000).total() for s in (1e-6, 0.3))
+
+    assert alone.mean() == pytest.approx(6000, rel=0.01)
+    assert shared.mean() == pytest.approx(6000, rel=0.02)
+    assert shared.std() > 5 * alone.std()
+
+
+@pytest.mark.parametrize(
+    ("closed", "won", "forecaster"),
+    [(0, 0, "stage_age"), (29, 9, "stage_age"), (30, 9, "hazard"), (5000, 900, "hazard")],
+)  # fmt: skip
+def test_the_ladder_by_data(closed: int, won: int, forecaster: str) -> None:
+    """Pooled under thirty closed, hazards above, and boosting never without a record."""
+    found = choose(closed, won, [])
+
+    assert found.forecaster == forecaster
+    assert str(closed) in found.why or "earlier origins" in found.why
+
+
+def test_boosting_is_used_only_when_it_was_better(settled: list[Settled]) -> None:
+    """Better by more than the standard error on earlier origins: used; worse: not; and the reason has the numbers."""
+
+    def challenged(better: bool) -> Rung:
+        rows = []
+        for one in settled:
+            sure = np.where(one.won, 0.9, 0.1)
+            other = sure if better else 1 - sure
+            rows.append(replace(one, issue=replace(one.issue, win={**one.issue.win, "boosting": other})))
+        return choose(5000, 900, rows)
+
+    assert challenged(better=True).forecaster == "boosting"
+    assert challenged(better=False).forecaster == "hazard"
+    assert "standard error" in challenged(better=True).why
