@@ -180,13 +180,6 @@ def test_an_empty_pipeline_has_no_bottleneck(build: Build) -> None:
     assert {"median_days", "advance", "held_amount"} <= set(found.stages.columns)
 
 
-def test_false_discoveries_are_bounded() -> None:
-    """Benjamini and Hochberg's own rule, on a worked example."""
-    assert bottlenecks.kept([0.01, 0.5, 0.04, 0.03], q=0.05) == [True, False, False, False]
-    assert bottlenecks.kept([0.01, 0.02, 0.03, 0.04], q=0.05) == [True] * 4
-    assert bottlenecks.kept([]) == []
-
-
 @pytest.fixture
 def company(tmp_path: Path) -> Iterator[tuple[Warehouse, Any]]:
     planted = generate(tmp_path / "exports", opportunities=2000)

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lifelines import KaplanMeierFitter
+from lifelines import AalenJohansenFitter, KaplanMeierFitter
 from lifelines.statistics import logrank_test
 from lifelines.utils import qth_survival_time, restricted_mean_survival_time
 
-from pipesync.analysis.survival import kaplan_meier, log_rank, percentile, restricted_mean, two_shares, wilson
+from pipesync.analysis.significance import deviation, kept, two_shares, wilson
+from pipesync.analysis.survival import incidence, kaplan_meier, log_rank, percentile, restricted_mean
 
 SAMPLES = st.lists(st.tuples(st.floats(0.01, 200), st.booleans()), min_size=2, max_size=60)
 
@@ -82,3 +83,33 @@ def test_two_shares_differ_by_more_than_luck_or_not() -> None:
     assert two_shares(5, 10, 5, 10) == 1
     assert two_shares(0, 0, 5, 10) == 1
     assert two_shares(10, 10, 10, 10) == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 2), min_size=3, max_size=60))
+def test_competing_ends_are_those_of_lifelines(kinds: list[int]) -> None:
+    """The share that had ended in one way by each time, without ties, which lifelines would jitter."""
+    days = np.arange(1.0, len(kinds) + 1)
+    ways = np.array(kinds)
+
+    times, share = incidence(days, ways, 1)
+
+    if not (ways == 1).any():
+        assert len(times) == 0
+    else:
+        theirs = AalenJohansenFitter(calculate_variance=False).fit(days, ways, event_of_interest=1)
+        table = theirs.cumulative_density_.iloc[:, 0]
+        assert share == pytest.approx([table.loc[t] for t in times], abs=1e-6)
+
+
+def test_false_discoveries_are_bounded() -> None:
+    """Benjamini and Hochberg's own rule, on a worked example."""
+    assert kept([0.01, 0.5, 0.04, 0.03], q=0.05) == [True, False, False, False]
+    assert kept([0.01, 0.02, 0.03, 0.04], q=0.05) == [True] * 4
+    assert kept([]) == []
+
+
+def test_a_count_is_held_against_its_expectation() -> None:
+    """Two standard deviations off is 4.55%; without variance nothing can be said."""
+    assert deviation(12, 10, 1) == pytest.approx(0.0455, abs=1e-4)
+    assert deviation(12, 10, 0) == 1

@@ -26,13 +26,12 @@ from typing import Any, Literal
 import pandas as pd
 
 from pipesync.analysis import stages as stage_table
-from pipesync.analysis.survival import two_shares
+from pipesync.analysis.significance import kept, two_shares
 from pipesync.config import Calendar
 from pipesync.model import Bottleneck
 from pipesync.store.warehouse import Warehouse
 
 MIN_VISITS = 20
-FALSE_DISCOVERY = 0.10
 MIN_DROP = 0.05
 MIN_BACKWARD = 0.03
 
@@ -185,11 +184,3 @@ def _queues(table: pd.DataFrame) -> list[_Found]:
         if stage.growing_weeks >= 4 and stage.visits >= MIN_VISITS
         and stage.arrivals_per_week > stage.exits_per_week
     ]  # fmt: skip
-
-
-def kept(p_values: Sequence[float], q: float = FALSE_DISCOVERY) -> list[bool]:
-    """Say which tests stand when at most a share `q` of those named may be chance (Benjamini & Hochberg 1995)."""
-    n = len(p_values)
-    passing = [p for i, p in enumerate(sorted(p_values), start=1) if p <= q * i / n]
-    limit = max(passing, default=-1.0)
-    return [p <= limit for p in p_values]

@@ -12,7 +12,8 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from pipesync.analysis.survival import kaplan_meier, log_rank, percentile, restricted_mean, wilson
+from pipesync.analysis.significance import wilson
+from pipesync.analysis.survival import kaplan_meier, log_rank, percentile, restricted_mean
 from pipesync.config import Calendar
 from pipesync.store.warehouse import Warehouse
 

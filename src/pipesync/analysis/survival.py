@@ -1,4 +1,4 @@
-"""How long things last when some of them have not ended yet: Kaplan-Meier, restricted mean, log-rank, Wilson.
+"""How long things last when some of them have not ended yet: Kaplan-Meier, Aalen-Johansen, restricted mean, log-rank.
 
 Pure numpy over durations in days and whether each was seen to end. Percentiles are those of lifelines: the first
 time at which the curve is at or below the level.
@@ -59,6 +59,26 @@ def restricted_mean(curve: Curve, until: float | None = None) -> float:
     return float(np.sum(np.diff(steps) * heights))
 
 
+def incidence(days: Floats, kinds: Ints, kind: int) -> tuple[Floats, Floats]:
+    """Return the times at which something ended in this way, and the share that had ended so by then.
+
+    `kinds` is 0 for what has not ended, else the number of the way it ended. The other ways compete: what ended
+    otherwise can no longer end so, and is not censored (Aalen & Johansen 1978).
+    """
+    if not len(days):
+        return np.empty(0), np.empty(0)
+    order = np.argsort(days, kind="stable")
+    days, kinds = days[order], kinds[order]
+    times, first = np.unique(days, return_index=True)
+    at_risk = len(days) - first
+    ended = np.add.reduceat((kinds > 0).astype(np.int64), first)
+    own = np.add.reduceat((kinds == kind).astype(np.int64), first)
+    survival = np.cumprod(1.0 - ended / at_risk, dtype=np.float64)
+    before = np.concatenate([[1.0], survival[:-1]])
+    share = np.cumsum(before * own / at_risk)
+    return times[own > 0], share[own > 0]
+
+
 def log_rank(days: Floats, ended: Bools, group: Bools) -> tuple[float, float]:
     """Compare two groups; return (p value, observed minus expected ends of `group`).
 
@@ -83,24 +103,3 @@ def log_rank(days: Floats, ended: Bools, group: Bools) -> tuple[float, float]:
     if variance <= 0:
         return 1.0, surplus
     return math.erfc(math.sqrt(surplus * surplus / variance / 2)), surplus
-
-
-def wilson(successes: float, n: float, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Return the interval of a share (Wilson 1927); (0, 1) where n is 0."""
-    if n <= 0:
-        return 0.0, 1.0
-    p = successes / n
-    middle = p + z * z / (2 * n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n))
-
-
-def two_shares(won_a: float, n_a: float, won_b: float, n_b: float) -> float:
-    """Return the two-sided p value of equal shares (pooled z test); 1 where nothing can be said."""
-    if n_a <= 0 or n_b <= 0:
-        return 1.0
-    pooled = (won_a + won_b) / (n_a + n_b)
-    spread = pooled * (1 - pooled) * (1 / n_a + 1 / n_b)
-    if spread <= 0:
-        return 1.0
-    return math.erfc(abs(won_a / n_a - won_b / n_b) / math.sqrt(spread) / math.sqrt(2))
