@@ -62,6 +62,8 @@ class World:
     org: salesforce.Org | None
     harness: Harness | None = None
     counts: Counter[str] | None = None
+    pristine: sqlite3.Connection | None = None
+    start_ms: int = 0
 
 
 class _Dated:
@@ -126,6 +128,19 @@ def _controls(world: World) -> list[Route]:
         world.db.commit()
         return _answer({})
 
+    async def reset(request: Request) -> Response:
+        """Put everything back to where it was when the sandbox was filled."""
+        assert world.pristine  # noqa: S101  # kept before anything is served
+        assert world.harness  # noqa: S101  # set before anything is served
+        world.pristine.backup(world.db)
+        world.clock.ms = world.start_ms
+        world.harness.order(())
+        if world.portal:
+            world.portal.records.lag = 0
+        if world.org:
+            world.org.cursors.clear()
+        return _answer({})
+
     async def edit(request: Request) -> Response:
         """Set fields of a record as a person would."""
         given = await request.json()
@@ -158,6 +173,7 @@ def _controls(world: World) -> list[Route]:
         ("POST", "/_sandbox/clock", move),
         ("POST", "/_sandbox/faults", faults),
         ("POST", "/_sandbox/settings", settings),
+        ("POST", "/_sandbox/reset", reset),
         ("POST", "/_sandbox/edit", edit),
         ("GET", "/_sandbox/dump", dump),
     ]
@@ -231,6 +247,8 @@ def serve(
         told["hubspot"] = {"options": portal.options, "mapping": portal.mapping, "ids": portal.ids}
         served += hubspot.routes(world.portal, Limits())
     db.commit()
+    world.pristine, world.start_ms = sqlite3.connect(":memory:"), clock.ms
+    db.backup(world.pristine)
     world.harness = Harness(Starlette(routes=[*_controls(world), *served]), faults, seed)
     # Named as TCP, or asyncio leaves Nagle's delay on and every answer takes 40 ms longer.
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)

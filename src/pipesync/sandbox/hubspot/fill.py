@@ -239,12 +239,12 @@ class _Filling:
                 ids[pipeline, stage["name"]] = str(1_000_000 + 1000 * order + i)
                 closed = stage["phase"] in ("won", "lost")
                 chance = stage.get("probability")
-                if chance is None:
-                    chance = round((i + 1) / (len(stages) + 1), 2)
                 shown.append({
                     "id": ids[pipeline, stage["name"]], "label": stage["name"], "displayOrder": i, "archived": False,
                     "writePermissions": "CRM_PERMISSIONS_ENFORCEMENT",
-                    "metadata": {"isClosed": str(closed).lower(), "probability": str(float(chance))},
+                    "metadata": {
+                        "isClosed": str(closed).lower(), "probability": "" if chance is None else str(float(chance)),
+                    },
                     "createdAt": "1970-01-01T00:00:00Z", "updatedAt": "1970-01-01T00:00:00Z",
                 })  # fmt: skip
             told.append({
