@@ -386,6 +386,16 @@ def test_an_unknown_point_stays_on_the_list(bench: Bench) -> None:
     assert PAST not in change.after["body"]
 
 
+def test_an_unknown_point_does_not_join_a_task(bench: Bench) -> None:
+    """What could not be judged when the task was made is not written into it either."""
+    unseen = held(bench.finding())
+    bench.carry_out(bench.plan(bench.finding(rule=STEP), held=[unseen]))
+
+    made = bench.plan(bench.finding(rule=STEP))
+
+    assert made.changes == ()
+
+
 def test_a_pull_that_stopped_early_plans_nothing(bench: Bench) -> None:
     """What was not read can neither nag nor close."""
     bench.carry_out(bench.plan(bench.finding()))

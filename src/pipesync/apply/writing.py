@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from pipesync.adapters.base import Adapter
-from pipesync.apply.recovery import has, look_up, now, settle_unconfirmed
+from pipesync.apply.recovery import look_up, now, settle_unconfirmed
 from pipesync.config import Write
-from pipesync.model import Change, ChangeAction, ChangeObject, Outcome, Plan, Run
+from pipesync.model import Change, ChangeAction, ChangeObject, Outcome, OwnTask, Plan, Run
+from pipesync.plan.threads import Written, same, written
 from pipesync.store.ledger import Ledger
 
 BATCH = 200
@@ -117,8 +118,9 @@ def send(
         if (some := [c for c in changes if (c.object, c.action) == kind])
         for i in range(0, len(some), BATCH)
     ]
+    known = written(ledger.journal(run.connection))
     while waiting:
-        batch = _untouched(waiting.pop(0), adapter, told)
+        batch = _untouched(waiting.pop(0), known, adapter, told)
         ledger.renew_lease(run.connection, run.id, clock())
         ledger.intend(run, batch, at=clock(), as_of=plan.as_of, basis=plan.basis)
         outcomes: list[Outcome] = []
@@ -136,19 +138,26 @@ def send(
             return
 
 
-def _untouched(batch: list[Change], adapter: Adapter, told: Applied) -> list[Change]:
+def _untouched(
+    batch: list[Change], known: Mapping[str, Written], adapter: Adapter, told: Applied
+) -> list[Change]:
     """Look once more at the tasks that are to be changed: people may have been at them since they were pulled."""
-    asked = [c for c in batch if c.object == "task" and c.action != "create"]
-    if not asked:
-        return batch
-    rows, _ = look_up(adapter, asked)
+    asked = {c.key for c in batch if c.object == "task" and c.action != "create"}
+    rows, _ = look_up(adapter, [c for c in batch if c.key in asked])
     kept = []
     for change in batch:
         row = rows.get(change.key)
-        if change not in asked or (row and has(row, {"is_done": False, **change.before})):
+        if change.key not in asked or (row and _is_as_planned(row, change, known.get(change.key))):
             kept.append(change)
         else:
             told.skip(
                 [change], "people changed it since it was pulled" if row else "it is not there any more"
             )
     return kept
+
+
+def _is_as_planned(row: OwnTask, change: Change, known: Written | None) -> bool:
+    """Whether a task is as the plan saw it: as we left it, or, where we complete what people edited, as they did."""
+    if change.action == "complete" or known is None:
+        return same(row, {"is_done": False, **change.before}, None)
+    return same(row, {"is_done": False, **known.values}, known.owner_id)

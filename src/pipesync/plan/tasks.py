@@ -55,7 +55,7 @@ def plan_tasks(situation: Situation, config: Config, rules: RuleSet) -> Planned:
             fresh = [i for i in items if not i.is_held]
             if fresh:
                 waiting.append((name, line, fresh))
-        elif items:
+        elif items := [i for i in items if not i.is_held or current.lists(i.rule)]:
             still_open.append(line.owner_id)
             _keep(current, line, items, situation, config, planned)
         else:
@@ -113,7 +113,7 @@ def _not_refused(
         e for e in line.episodes
         if e.refused_at and situation.as_of < e.refused_at + config.tasks.cooldown
     ]  # fmt: skip
-    kept = [i for i in items if not any(e.rules is None or i.rule in e.rules for e in cooling)]
+    kept = [i for i in items if not any(e.lists(i.rule) for e in cooling)]
     held_back["people said no, cooling down"] += len(items) - len(kept)
     return kept
 
@@ -131,7 +131,7 @@ def _keep(
 ) -> None:
     """Bring a task's text up to date, unless people edited it."""
     row = _row(current)
-    listed = set(current.rules or ())
+    listed = set(current.rules)
     fresh = [i for i in items if i.rule not in listed]
     due = [d for d in (row.due, _due(fresh, line.owner_id, situation, config)) if d]
     values: dict[str, Any] = {  # Any: JSON
@@ -167,7 +167,7 @@ def _end(
     """Remove a task whose points are settled; complete it with a note where people worked on it."""
     row = _row(current)
     why = "; ".join(refused) or _settled(line, situation)
-    reason = Reason(kind="withdrawn" if refused else "mended", rules=current.rules or (), text=why)
+    reason = Reason(kind="withdrawn" if refused else "mended", rules=current.rules, text=why)
     action: dict[str, Any]  # Any: arguments of Change
     if current.is_touched:
         action = {
@@ -213,7 +213,7 @@ def _fates(line: Thread, items: Sequence[Item], situation: Situation) -> list[Ta
                 key=episode.key,
                 opportunity_id=line.opportunity_id,
                 owner_id=line.owner_id,
-                rules=episode.rules or (),
+                rules=episode.rules,
                 ending=_ending(episode, line, items, situation),
                 seen_at=episode.refused_at or situation.as_of,
             )
@@ -228,8 +228,7 @@ def _ending(episode: Episode, line: Thread, items: Sequence[Item], situation: Si
     standing = situation.facts.opportunities.get(line.opportunity_id or "")
     if standing and standing.is_closed:
         return "won" if standing.is_won else "lost"
-    still = {i.rule for i in items}
-    if ours or not (still if episode.rules is None else still.intersection(episode.rules)):
+    if ours or not any(episode.lists(i.rule) for i in items):
         return "mended"
     return "closed" if episode.state == "closed" else "deleted"
 

@@ -49,9 +49,13 @@ class Episode:
     """As of then people were seen to have closed or deleted it, or an undo took it back."""
 
     @property
-    def rules(self) -> tuple[str, ...] | None:
-        """The rules whose findings it lists; None where the journal does not know the task."""
-        return self.written.rules if self.written else None
+    def rules(self) -> tuple[str, ...]:
+        """The rules whose findings it lists, as far as the journal knows."""
+        return self.written.rules if self.written else ()
+
+    def lists(self, rule: str) -> bool:
+        """Whether it may list a finding of this rule; a task that the journal does not know may list any."""
+        return self.written is None or rule in self.written.rules
 
     @property
     def is_touched(self) -> bool:
