@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Mapping as MappingOf
-from datetime import datetime
-from functools import lru_cache
 from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipesync.adapters.base import Reject
 from pipesync.adapters.hubspot.api import Json
 from pipesync.adapters.hubspot.portal import Label
 from pipesync.adapters.hubspot.reading import Link, Wanted
-from pipesync.adapters.hubspot.values import as_text, is_ours, moment, typed
+from pipesync.adapters.hubspot.values import as_text, column, is_ours, moments
 from pipesync.mapping import FieldMapping, Mapping, segment
 from pipesync.schema import schema, table
 
@@ -52,45 +51,57 @@ class Deals:
         self._mapping, self._zone, self._currency = mapping, zone, currency
         self._labels, self._endings, self._people = labels, endings, people
         self._stream = mapping.streams[OPPORTUNITIES]
+        self._person_of = _Memo(self._person)
 
     # --- Current values ---------------------------------------------------------------------------------------
 
     def opportunities(self, records: Sequence[Json]) -> tuple[pa.Table, list[Reject]]:
+        if not records:
+            return schema(OPPORTUNITIES).empty_table(), []
         rejects: list[Reject] = []
-        rows = [self._opportunity(r, rejects) for r in records]
-        found = table(OPPORTUNITIES, rows) if rows else schema(OPPORTUNITIES).empty_table()
+        properties = [r["properties"] for r in records]
+        texts: dict[str, list[str | None]] = {"id": [str(r["id"]) for r in records]}
+        for name, field in self._stream.fields.items():
+            if name != "id":
+                texts[name] = [_ours(told.get(field.field), field) for told in properties]
+        endings = [self._endings.get(stage or "") for stage in texts.get("stage", [None] * len(records))]
+        columns: dict[str, pa.Array] = {}
+        for name, told in self._settled(texts, endings, records).items():
+            kind = schema(OPPORTUNITIES).field(name).type
+            columns[name], unread = column(told, kind, self._zone)
+            prop = self._stream.fields[name].field if name in self._stream.fields else name
+            rejects += [Reject(f"deal {texts['id'][n]}", f"{prop}: cannot be read as {name}") for n in unread]
+        columns["is_closed"] = pa.array([e is not None for e in endings])
+        columns["is_won"] = pa.array([e == "won" for e in endings])
+        custom = [[(n, told.get(p) or None) for n, p in self._stream.custom.items()] for told in properties]
+        columns["custom"] = pa.array(custom, schema(OPPORTUNITIES).field("custom").type)
+        ordered = {n: columns[n] for n in schema(OPPORTUNITIES).names if n in columns}
+        found = pa.table(ordered, schema=pa.schema([schema(OPPORTUNITIES).field(n) for n in ordered]))
         return found.append_column("segment", segment(found, self._mapping.segments)), rejects
 
-    def _opportunity(self, record: Json, rejects: list[Reject]) -> dict[str, Any]:
-        told = record["properties"]
-        row: dict[str, Any] = {}
-        for name, field in self._stream.fields.items():
-            if field.field not in told and name != "id":
-                row[name] = None
-                continue
-            try:
-                row[name] = typed(_ours(told.get(field.field), field), self._kind(name), self._zone)
-            except (ValueError, OverflowError, ArithmeticError):
-                row[name] = None
-                rejects.append(Reject(f"deal {record['id']}", f"{field.field}: cannot be read as {name}"))
-        row["id"] = str(record["id"])
-        planned = self._stream.fields.get("next_activity_at")
-        if row.get("next_activity_at") and planned and is_ours(told[planned.field]):
-            row["next_activity_at"] = None
-        ending = self._endings.get(row.get("stage") or "")
-        if "modified_at" in row and (touched := _last_change(record)):
-            row["modified_at"] = touched
-        row["is_closed"], row["is_won"] = ending is not None, ending == "won"
-        if ending is None:
-            row["closed_at"] = None
-        if "currency" in row:
-            row["currency"] = row["currency"] or self._currency
-        row["stage"] = self._label(row.get("stage"))
-        row["custom"] = {name: told.get(prop) or None for name, prop in self._stream.custom.items()}
-        return row
-
-    def _kind(self, name: str) -> pa.DataType:
-        return schema(OPPORTUNITIES).field(name).type
+    def _settled(
+        self, texts: dict[str, list[str | None]], endings: Sequence[str | None], records: Sequence[Json]
+    ) -> dict[str, list[str | None]]:
+        """Return the texts with what HubSpot leaves to its readers: names of stages, closing times, our own tasks."""
+        found = dict(texts)
+        if "stage" in texts:
+            found["stage"] = [self._label(stage) for stage in texts["stage"]]
+        if "currency" in texts:
+            found["currency"] = [told or self._currency for told in texts["currency"]]
+        if "closed_at" in texts:
+            found["closed_at"] = [
+                told if ending else None for told, ending in zip(texts["closed_at"], endings, strict=True)
+            ]
+        if "next_activity_at" in texts:
+            found["next_activity_at"] = [
+                None if told and is_ours(told) else told for told in texts["next_activity_at"]
+            ]
+        if "modified_at" in texts:
+            found["modified_at"] = [
+                _last_change(record) or told
+                for told, record in zip(texts["modified_at"], records, strict=True)
+            ]
+        return found
 
     def _label(self, stage: str | None) -> str | None:
         known = self._labels.get(stage or "")
@@ -100,67 +111,68 @@ class Deals:
         """Return the ids that went up in these deals, which no archive lists."""
         found = []
         for record in records:
-            absorbed = (record["properties"].get(_MERGED) or "").split(";")
-            found += [i for i in absorbed if i and i != str(record["id"])]
+            if absorbed := record["properties"].get(_MERGED):
+                found += [i for i in absorbed.split(";") if i and i != str(record["id"])]
         return found
 
     # --- History ----------------------------------------------------------------------------------------------
 
     def field_changes(self, records: Sequence[Json]) -> pa.Table:
-        ids: list[str] = []
-        of: list[str] = []
-        fields: list[str] = []
-        values: list[str | None] = []
-        moments: list[str] = []
-        people: list[str | None] = []
-        order: list[int] = []
-        owner_of = _Lazy(self._people)
-        tracked = [
-            (name, f, self._reader(name, f)) for name, f in self._stream.fields.items() if f.history == "full"
+        """Return every value that the tracked properties took, oldest first within each."""
+        parts = [
+            self._changes_of(name, field, records)
+            for name, field in self._stream.fields.items()
+            if field.history == "full"
         ]
+        return pa.concat_tables(parts) if parts else schema("field_changes").empty_table()
+
+    def _changes_of(self, name: str, field: FieldMapping, records: Sequence[Json]) -> pa.Table:
+        deals: list[str] = []
+        entries: list[Json] = []
+        order: list[int] = []
         for record in records:
-            deal = str(record["id"])
-            past = record.get("propertiesWithHistory") or {}
-            for name, field, value_of in tracked:
-                entries = past.get(field.field)
-                if not entries:
-                    continue
-                before = None
-                for i, entry in enumerate(reversed(entries)):
-                    at = entry["timestamp"]
-                    ids.append(f"{deal}:{name}:{at}:{i}" if at == before else f"{deal}:{name}:{at}")
-                    of.append(deal)
-                    fields.append(name)
-                    values.append(value_of(entry.get("value")))
-                    moments.append(at)
-                    people.append(owner_of(entry))
-                    order.append(i)
-                    before = at
+            past = (record.get("propertiesWithHistory") or {}).get(field.field)
+            if past:
+                deals += [record["id"]] * len(past)
+                entries += reversed(past)
+                order += range(len(past))
+        value_of, person_of = _Memo(self._reader(name, field)), self._person_of
+        texts = [e["timestamp"] for e in entries]
+        of = pa.array(deals, pa.string())
+        ids = pc.binary_join_element_wise(of, name, pa.array(texts, pa.string()), ":")
+        if pc.count_distinct(ids).as_py() < len(ids):  # two changes in one millisecond
+            ids = pc.binary_join_element_wise(ids, pc.cast(pa.array(order, pa.int64()), pa.string()), ":")
         return pa.table(
             {
-                "id": pa.array(ids, pa.string()),
-                "opportunity_id": pa.array(of, pa.string()),
-                "field": pa.array(fields, pa.string()),
-                "value": pa.array(values, pa.string()),
-                "changed_at": _moments(moments),
-                "changed_by": pa.array(people, pa.string()),
+                "id": ids,
+                "opportunity_id": of,
+                "field": pa.repeat(pa.scalar(name), len(ids)),
+                "value": pa.array([value_of[e["value"]] for e in entries], pa.string()),
+                "changed_at": moments(texts),
+                "changed_by": pa.array(
+                    [person_of[e.get("updatedByUserId") or e.get("sourceId")] for e in entries], pa.string()
+                ),
                 "seq": pa.array(order, pa.int64()),
             }
         )
 
     def _reader(self, name: str, field: FieldMapping) -> Callable[[str | None], str | None]:
-        if name == "stage":
-            return self._label
-        kind, zone = self._kind(name), self._zone
+        kind = schema(OPPORTUNITIES).field(name).type
 
-        @lru_cache(maxsize=65536)
         def value_of(text: str | None) -> str | None:
             try:
-                return as_text(_ours(text, field), kind, zone)
+                return as_text(_ours(text, field), kind, self._zone)
             except (ValueError, OverflowError, ArithmeticError):
                 return None
 
-        return value_of
+        return self._label if name == "stage" else value_of
+
+    def _person(self, told: object) -> str | None:
+        """Return the owner behind a user's number or a `userId:` source."""
+        user = str(told or "").removeprefix("userId:")
+        if not user.isdigit():
+            return None
+        return self._people().get(user) or f"user:{user}"
 
     # --- Contacts ---------------------------------------------------------------------------------------------
 
@@ -174,40 +186,24 @@ class Deals:
         return table("contact_roles", rows) if rows else schema("contact_roles").empty_table()
 
 
-class _Lazy:
-    """Who made a change, as an owner; the owners are read when the first person appears."""
+class _Memo(dict[Any, Any]):
+    """A function's results by its argument: histories repeat few values many times."""
 
-    def __init__(self, people: Callable[[], MappingOf[str, str]]) -> None:
-        self._people = people
-        self._known: MappingOf[str, str] | None = None
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self._function = function
 
-    def __call__(self, entry: Json) -> str | None:
-        user = entry.get("updatedByUserId")
-        if user is None:
-            source = str(entry.get("sourceId") or "")
-            if not source.startswith("userId:"):
-                return None
-            user = source.removeprefix("userId:")
-        if self._known is None:
-            self._known = self._people()
-        return self._known.get(str(user)) or f"user:{user}"
+    def __missing__(self, key: Any) -> Any:
+        found = self[key] = self._function(key)
+        return found
 
 
-def _last_change(record: Json) -> datetime | None:
+def _last_change(record: Json) -> str | None:
     """Return when a tracked property last changed. The record's own modification time also moves with our tasks."""
     past = (record.get("propertiesWithHistory") or {}).values()
-    latest = max((entries[0]["timestamp"] for entries in past if entries), default=None)
-    return moment(latest).replace(tzinfo=None) if latest else None
+    latest: str | None = max((entries[0]["timestamp"] for entries in past if entries), default=None)
+    return latest
 
 
 def _ours(text: str | None, field: FieldMapping) -> str | None:
     return field.values.get(text, text) if field.values and text is not None else text
-
-
-def _moments(texts: Sequence[str]) -> pa.Array:
-    """Read many ISO times at once; the odd one that Arrow cannot read is read alone."""
-    try:
-        zoned = pa.array(texts, pa.string()).cast(pa.timestamp("us", tz="UTC"))
-    except pa.ArrowInvalid:
-        return pa.array([moment(t).replace(tzinfo=None) for t in texts], pa.timestamp("us"))
-    return zoned.cast(pa.timestamp("us"))

@@ -37,7 +37,7 @@ from pipesync.schema import schema
 
 _READING = 1
 """Of this code: a change in how records are read makes every cursor old."""
-_TOGETHER = 1000
+_TOGETHER = 2500
 """Records that are committed at once; a commit costs more than a request's worth of rows."""
 _MANY = 0.2
 """Share of changed records above which listing all costs fewer requests than searching (HubSpot's limits)."""
