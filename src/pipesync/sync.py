@@ -106,7 +106,9 @@ def foretell(
 def _predict(
     warehouse: Warehouse, computed: features.Features, period: periods.Period, config: Config
 ) -> Forecast:
-    model = _kept_model(warehouse, computed, period, config) or _fit(warehouse, computed, period)
+    model = _kept_model(warehouse, computed.connection, computed.as_of, period, config) or _fit(
+        warehouse, computed, period
+    )
     return forecast.predict(warehouse, computed, period, model=model)
 
 
@@ -117,9 +119,9 @@ def _fit(warehouse: Warehouse, computed: features.Features, period: periods.Peri
 
 def learn(warehouse: Warehouse, connection: str, config: Config, as_of: datetime) -> None:
     """Fit the forecast model where the one that is kept is too old or of another period, and keep it."""
-    computed = features.compute(warehouse, connection, as_of, config.calendar)
     wanted = _period(config, as_of, None)
-    if _kept_model(warehouse, computed, wanted, config) is None:
+    if _kept_model(warehouse, connection, as_of, wanted, config) is None:
+        computed = features.compute(warehouse, connection, as_of, config.calendar)
         document = to_document(_fit(warehouse, computed, wanted))
         if document is not None:
             warehouse.keep(connection, _name(wanted), orjson.dumps(document).decode())
@@ -130,17 +132,17 @@ def _name(period: periods.Period) -> str:
 
 
 def _kept_model(
-    warehouse: Warehouse, computed: features.Features, period: periods.Period, config: Config
+    warehouse: Warehouse, connection: str, as_of: datetime, period: periods.Period, config: Config
 ) -> forecast.Model | None:
     """Return the period's kept model, unless it knows the future, is too old or was kept by another version."""
-    text = warehouse.kept(computed.connection, _name(period))
+    text = warehouse.kept(connection, _name(period))
     if text is None:
         return None
     try:
         model = from_document(orjson.loads(text))
     except InputError:
         return None
-    age = computed.as_of - to_moment(model.as_of)
+    age = as_of - to_moment(model.as_of)
     return model if timedelta(0) <= age < config.forecast.refit else None
 
 
