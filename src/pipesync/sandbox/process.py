@@ -117,7 +117,7 @@ def _controls(world: World) -> list[Route]:
         return _answer({})
 
     async def settings(request: Request) -> Response:
-        """Change settings of the org (`salesforce`), and switches of the portal (`hubspot`)."""
+        """Change settings of the org (`salesforce`), switches of the portal (`hubspot`), scopes by token (`tokens`)."""
         given = await request.json()
         for name, value in given.get("salesforce", {}).items():
             assert world.org  # noqa: S101  # asked of a sandbox that has one
@@ -125,6 +125,8 @@ def _controls(world: World) -> list[Route]:
         for name, value in given.get("hubspot", {}).items():
             assert world.portal  # noqa: S101  # asked of a sandbox that has one
             world.portal.turn(name, value)
+        if world.portal and "tokens" in given:
+            world.portal.records.set("tokens", given["tokens"])
         world.db.commit()
         return _answer({})
 

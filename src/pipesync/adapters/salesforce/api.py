@@ -16,6 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import jwt
 import orjson
 import requests
 from requests.adapters import HTTPAdapter
@@ -165,7 +166,7 @@ class Api:
             ) from None
         except requests.RequestException as error:
             raise _unreachable(error, self._options.url) from None
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, jwt.PyJWTError) as error:
             raise SignInRefused(
                 f"the private key of {self._name!r} cannot be used ({type(error).__name__})",
                 fix="it must be an RSA key of 2048 bits or more, in PEM: BEGIN PRIVATE KEY",

@@ -1,0 +1,343 @@
+"""The Salesforce adapter against an org that behaves as orgs do: expired sessions, lost pages, locks, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from pipesync.adapters import open_adapter
+from pipesync.adapters.base import Adapter
+from pipesync.adapters.salesforce import api as api_module
+from pipesync.adapters.salesforce.refusals import action_of
+from pipesync.config import ConnectionConfig, Write
+from pipesync.errors import BudgetSpent, CrmError, InputError, SignInRefused
+from pipesync.model import Change, Reason
+from pipesync.pull import pull
+from pipesync.sandbox.process import Sandbox
+from pipesync.store.warehouse import Warehouse
+
+WRITE = Write(enabled=True, tasks=True, forecasts=True)
+Connect = Callable[..., Adapter]
+
+
+@pytest.fixture
+def connect(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connect:
+    """Open the org; options given replace those of the sandbox, None takes one away."""
+    monkeypatch.setattr(api_module, "_backoff", lambda _: 0.0)
+
+    def opened(write: Write = WRITE, **options: Any) -> Adapter:
+        keys = sandbox.settings("salesforce", tmp_path)
+        keys.pop("adapter")
+        mapping = Path(keys.pop("mapping"))
+        given = {k: v for k, v in {**keys, **options}.items() if v is not None}
+        config = ConnectionConfig(adapter="salesforce", mapping=mapping, options=given, write=write)
+        return open_adapter("crm", config, tmp_path)
+
+    return opened
+
+
+def order(sandbox: Sandbox, *faults: dict[str, Any]) -> None:
+    sandbox.ask("POST", "faults", {"faults": list(faults)})
+
+
+def counted(warehouse: Warehouse) -> dict[str, int]:
+    tables = ("opportunities", "field_changes", "activities", "accounts", "contact_roles", "users")
+    return {t: warehouse.rows(f"SELECT count(*) FROM {t}")[0][0] for t in tables}
+
+
+@pytest.fixture
+def whole(connect: Connect) -> dict[str, int]:
+    """Rows per stream, as an undisturbed pull brings them."""
+    with Warehouse() as warehouse:
+        pull(connect(), warehouse)
+        return counted(warehouse)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "session", "moments": [3, 9]},
+        {"kind": "status", "status": 503, "moments": [2, 5, 6]},
+        {"kind": "limit", "moments": [4]},
+        {"kind": "refused", "moments": [3, 8]},
+        {"kind": "lost", "moments": [5]},
+        {"kind": "slow", "seconds": 0.01, "rate": 0.3},
+    ],
+    ids=lambda f: str(f["kind"]),
+)
+def test_a_pull_survives_what_happens_on_the_way(
+    connect: Connect, sandbox: Sandbox, whole: dict[str, int], fault: dict[str, Any]
+) -> None:
+    """It ends with what an undisturbed one brings."""
+    order(sandbox, fault)
+
+    with Warehouse() as warehouse:
+        pull(connect(page_size=60), warehouse)
+
+        assert counted(warehouse) == whole
+
+
+def test_short_pages_lose_no_row(connect: Connect, sandbox: Sandbox, whole: dict[str, int]) -> None:
+    """The org may return fewer rows than asked for; the locator is followed until it is done."""
+    sandbox.ask("POST", "settings", {"salesforce": {"page_size": 17}})
+
+    with Warehouse() as warehouse:
+        pull(connect(), warehouse)
+
+        assert counted(warehouse) == whole
+
+
+def test_a_locator_that_dies_with_its_session_costs_one_page(
+    connect: Connect, sandbox: Sandbox, whole: dict[str, int]
+) -> None:
+    """The next query begins after the last row that arrived."""
+    sandbox.ask("POST", "settings", {"salesforce": {"page_size": 40}})
+    order(sandbox, {"kind": "session", "path": "/query/01g", "moments": [1, 3]})
+
+    with Warehouse() as warehouse:
+        pull(connect(), warehouse)
+
+        assert counted(warehouse) == whole
+
+
+def test_one_sign_in_for_an_expired_session_and_never_a_storm(connect: Connect, sandbox: Sandbox) -> None:
+    """A session that is refused again after signing in ends the run."""
+    order(sandbox, {"kind": "session", "path": "/services/data", "rate": 1.0})
+
+    with Warehouse() as warehouse, pytest.raises(SignInRefused):
+        pull(connect(), warehouse)
+
+    paths = sandbox.ask("GET")["by_path"]
+    assert paths["POST /services/oauth2/token"] == 2
+
+
+def keys(folder: Path) -> tuple[Path, str]:
+    """Make a key pair; return the private key's file and the public key."""
+    private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    form = serialization.PrivateFormat.PKCS8
+    pem = private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    (folder / "key.pem").write_bytes(pem)
+    public = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return folder / "key.pem", public.decode()
+
+
+def test_jwt_signs_in_with_the_registered_key_and_with_no_other(
+    connect: Connect, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """The org holds the certificate; the assertion is checked against it."""
+    file, public = keys(tmp_path)
+    sandbox.ask("POST", "settings", {"salesforce": {"certificate": public}})
+    options = {"username": "pipesync@acme.example", "private_key_file": file.name, "client_secret_file": None}
+
+    assert connect(**options).clock().year == 2026
+    keys(tmp_path)
+    with pytest.raises(SignInRefused, match="invalid_grant"):
+        connect(**options).clock()
+
+
+def test_a_key_that_is_not_rsa_is_named(connect: Connect, tmp_path: Path) -> None:
+    """Salesforce takes RSA of 2048 bits or more only."""
+    form = serialization.PrivateFormat.PKCS8
+    private = ec.generate_private_key(ec.SECP256R1())
+    pem = private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    (tmp_path / "ec.pem").write_bytes(pem)
+
+    with pytest.raises(SignInRefused, match="RSA"):
+        connect(username="u@acme.example", private_key_file="ec.pem", client_secret_file=None).clock()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"url": "https://login.salesforce.com"}, "My Domain"),
+        ({"url": "http://acme.my.salesforce.com"}, "My Domain"),
+        ({"url": None}, "key 'url' is missing"),
+        ({"urll": "x"}, "did you mean 'url'"),
+        ({"api_version": "62"}, "api_version"),
+    ],
+)
+def test_options_that_cannot_be_used_are_said_so(
+    connect: Connect, options: dict[str, Any], said: str
+) -> None:
+    """Before anything is asked of the org."""
+    with pytest.raises(InputError, match=said):
+        connect(**options)
+
+
+def test_a_run_stops_at_its_share_of_the_daily_requests(connect: Connect) -> None:
+    """Cleanly, as a warning of the stream it had come to; the next run goes on from there."""
+    with Warehouse() as warehouse:
+        found = pull(connect(daily_share=0.00003, page_size=20), warehouse)
+
+        warned = [s for s, p in found.items() if p.warnings]
+        assert len(warned) == 1
+        assert "daily requests" in found[warned[0]].warnings[0]
+        assert warehouse.rows("SELECT count(*) FROM opportunities")[0][0] < 150 or warned != ["opportunities"]
+
+
+def tasks(warehouse: Warehouse, n: int) -> list[Change]:
+    rows = warehouse.rows(
+        "SELECT o.id, owner_id FROM opportunities AS o JOIN users AS u ON u.id = owner_id "
+        "WHERE NOT is_closed AND u.is_active ORDER BY o.id"
+    )
+    return [
+        Change(
+            connection="crm", key=f"ps1-{i:020d}-1", action="create", object="task", opportunity_id=o, owner_id=u,
+            after={"opportunity_id": o, "owner_id": u, "subject": f"Call {i}", "due": "2026-11-20", "priority": "low"},
+            reason=Reason(kind="findings", text="a test"),
+        )
+        for i, (o, u) in ((i, rows[i % len(rows)]) for i in range(n))
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def pulled(connect: Connect) -> Warehouse:
+    warehouse = Warehouse()
+    pull(connect(), warehouse)
+    return warehouse
+
+
+def test_locked_rows_and_partial_failures_are_tried_again(
+    connect: Connect, sandbox: Sandbox, pulled: Warehouse
+) -> None:
+    """Until each record has its outcome; none is written twice."""
+    order(sandbox, {"kind": "lock", "count": 2}, {"kind": "partial", "moments": [1, 3]})
+    changes = tasks(pulled, 30)
+
+    outcomes = list(connect().write(changes))
+
+    assert {o.status for o in outcomes} == {"applied"}
+    assert sorted(o.key for o in outcomes) == sorted(c.key for c in changes)
+    assert len(sandbox.ask("GET", "dump")["Task"]) - 30 == sum(
+        not t.get("Pipesync_Key__c") for t in sandbox.ask("GET", "dump")["Task"]
+    )
+
+
+def test_as_few_requests_as_collections_allow(connect: Connect, sandbox: Sandbox, pulled: Warehouse) -> None:
+    """450 creates are three collections of at most 200."""
+    adapter = connect()
+    adapter.clock()
+    sandbox.ask("DELETE", "counters")
+
+    list(adapter.write(tasks(pulled, 450)))
+
+    paths = sandbox.ask("GET")["by_path"]
+    assert sum(n for path, n in paths.items() if "composite" in path) == 3
+
+
+def test_a_record_that_is_refused_leaves_the_others_alone(
+    connect: Connect, sandbox: Sandbox, pulled: Warehouse
+) -> None:
+    """A validation rule, an inactive owner and a text that is too long are told with the CRM's own words."""
+    rule = {"object": "Task", "field": "Subject", "forbidden": "Call 1", "message": "Never on Mondays"}
+    sandbox.ask("POST", "settings", {"salesforce": {"rules": [rule]}})
+    one, two, three, four = tasks(pulled, 4)
+    left = pulled.rows("SELECT id FROM users WHERE NOT is_active LIMIT 1")[0][0]
+    three = three.model_copy(update={"after": {**three.after, "owner_id": left}})
+    four = four.model_copy(update={"after": {**four.after, "subject": "x" * 256}})
+
+    found = {o.key: o for o in connect().write([one, two, three, four])}
+
+    assert [found[c.key].status for c in (one, two, three, four)] == ["applied", "failed", "failed", "failed"]
+    assert "Never on Mondays" in found[two.key].error
+    assert "INACTIVE_OWNER" in found[three.key].error
+    assert "STRING_TOO_LONG" in found[four.key].error
+
+
+def test_a_task_that_a_person_deleted_is_not_made_again(
+    connect: Connect, sandbox: Sandbox, pulled: Warehouse
+) -> None:
+    """An update goes by id, and fails."""
+    adapter = connect()
+    change = tasks(pulled, 1)[0]
+    (made,) = adapter.write([change])
+    sandbox.ask("POST", "edit", {"crm": "salesforce", "id": made.target, "fields": {"deleted": True}})
+
+    update = {"action": "update", "target": made.target, "after": {"subject": "Again"}}
+    (found,) = adapter.write([change.model_copy(update=update)])
+
+    assert found.status == "failed"
+    assert adapter.own({change.key}, set())[0] == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "said"),
+    [
+        ({"hidden": ["Opportunity"]}, "read Opportunity", "permission set"),
+        (
+            {"hidden": ["Opportunity.NextStep"]},
+            "read Opportunity.NextStep",
+            "grant Read on Opportunity.NextStep",
+        ),
+        ({"hidden": ["Account"]}, "read Account", "permission set"),
+        ({"hidden": ["OpportunityHistory.Amount"]}, "read OpportunityHistory", "permission set"),
+        ({"hidden": ["Pipesync_Forecast__c"]}, "write Pipesync_Forecast__c", "deploy adapters/salesforce"),
+        ({"hidden": ["Task.Pipesync_Key__c"]}, "write Task.Pipesync_Key__c", "deploy adapters/salesforce"),
+        ({"readonly": ["Task.Description"]}, "write Task.Description", "grant Edit on Task.Description"),
+    ],
+)
+def test_doctor_names_what_is_missing_and_the_mend(
+    connect: Connect, sandbox: Sandbox, settings: dict[str, Any], name: str, said: str
+) -> None:
+    """Each permission is taken away in turn."""
+    sandbox.ask("POST", "settings", {"salesforce": settings})
+
+    found = {c.name: c for c in connect().checks()}
+
+    assert found[name].status in ("failed", "warning")
+    assert said in found[name].fix
+
+
+def test_doctor_is_content_with_an_org_as_the_kit_makes_it(connect: Connect) -> None:
+    """Nothing fails."""
+    assert [c for c in connect().checks() if c.status == "failed"] == []
+
+
+def test_doctor_says_why_it_cannot_sign_in(connect: Connect, tmp_path: Path) -> None:
+    """And asks nothing more."""
+    (tmp_path / "wrong").write_text("planted-secret")
+
+    (check,) = connect(client_secret_file="wrong").checks()
+
+    assert (check.name, check.status) == ("sign-in", "failed")
+    assert "planted-secret" not in f"{check.detail}{check.fix}"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "action"),
+    [
+        (403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.", "budget"),
+        (
+            403,
+            "REQUEST_LIMIT_EXCEEDED",
+            "ConcurrentRequests (Concurrent API Requests) Limit exceeded.",
+            "retry",
+        ),
+        (401, "INVALID_SESSION_ID", "", "sign_in"),
+        (400, "QUERY_TIMEOUT", "", "shrink"),
+        (431, "", "<html>", "shrink"),
+        (502, "", "", "retry"),
+        (420, "", "", "retry"),
+        (403, "", "", "permission"),
+        (400, "SOMETHING_NEW", "", "stop"),
+    ],
+)
+def test_every_refusal_has_its_answer(status: int, code: str, message: str, action: str) -> None:
+    """Also those with HTML or no body at all."""
+    assert action_of(status, code, message) == action
+
+
+def test_the_daily_limit_of_the_org_stops_the_run(connect: Connect, sandbox: Sandbox) -> None:
+    """BudgetSpent is a kind of CrmError that commands tell from a failure."""
+    assert issubclass(BudgetSpent, CrmError)
+    order(sandbox, {"kind": "status", "status": 503, "path": "/query", "rate": 1.0})
+
+    with Warehouse() as warehouse, pytest.raises(CrmError, match="503"):
+        pull(connect(), warehouse)
