@@ -43,7 +43,9 @@ def test_the_wheel_holds_every_tracked_file(tracked: list[str], wheel: Path) -> 
     missing = [
         name
         for name in tracked
-        if not any(name.startswith(old) and new + name.removeprefix(old) in inside for old, new in moved.items())
+        if not any(
+            name.startswith(old) and new + name.removeprefix(old) in inside for old, new in moved.items()
+        )
     ]
 
     assert missing == []
@@ -62,7 +64,16 @@ def test_an_installed_wheel_runs_the_demo(wheel: Path, tmp_path: Path) -> None:
     """Outside a checkout, in a fresh environment, rules and mappings are found."""
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
-    install = [str(python), "-m", "pip", "install", "--quiet", "-c", str(ROOT / "constraints.txt"), str(wheel)]
+    install = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "-c",
+        str(ROOT / "constraints.txt"),
+        str(wheel),
+    ]
     subprocess.run(install, check=True)
 
     ran = subprocess.run(

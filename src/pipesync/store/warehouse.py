@@ -346,7 +346,11 @@ class Warehouse:
         )
 
     def forget_checkpoints(self, connection: str, streams: Sequence[str] | None = None) -> None:
-        """Make the next pull (of these streams) a full one; rows stay until it replaces them."""
+        """Make the next pull (of these streams) a full one; rows stay until it replaces them.
+
+        What was calculated from them is forgotten.
+        """
+        self.execute("DELETE FROM kept WHERE connection = ?", [connection])
         self.execute(
             "DELETE FROM pulls WHERE connection = ? AND stream IN (SELECT unnest(?))",
             [connection, self.pulled_streams(connection) if streams is None else list(streams)],
