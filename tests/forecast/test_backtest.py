@@ -94,6 +94,6 @@ def test_default_origins_are_weekly_and_leave_room_to_learn(
     found = backtest.run(warehouse, NAME, Calendar(), horizon=timedelta(days=112))
 
     asked = [one.origin for one in found.origins]
-    assert asked[-1] == AS_OF - timedelta(days=112)
+    assert asked[-1] == AS_OF.replace(hour=0) - timedelta(days=112)
     assert set(np.diff([a.timestamp() for a in asked])) == {7 * 86400.0}
     assert asked[0] - timedelta(days=223) > simulate.EPOCH

@@ -59,6 +59,6 @@ def test_blocks_of_origins_never_claim_certainty() -> None:
     """Even where a horizon is longer than all origins together."""
     values = np.array([0.1, 0.2, -0.1, 0.3])
 
-    low, high = metrics.by_block(lambda r: float(values[r].mean()), 4, 10)
+    low, high = metrics.by_block(lambda r: float(values[r].mean()), 4, 10, periods=4)
 
     assert low < values.mean() < high

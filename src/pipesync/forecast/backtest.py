@@ -110,6 +110,9 @@ def _origins(
                 )
             )
         return found
+    # Whole days of the company's calendar, so that the same days come again when the history has grown.
+    day = to_moment(last).astimezone(ZoneInfo(calendar.timezone)).date()
+    last = to_ms(_moment(day, calendar))
     first = start_of_history(past, now) + 2 * int(days * DAY) - DAY
     found = [last - week * WEEK for week in range(max((last - first) // WEEK + 1, 0))][::-1]
     if not found:
@@ -195,6 +198,7 @@ def _score(past: History, now: Ms, horizon: timedelta, spoken: list[_Spoken], se
     opportunity = np.concatenate([s.settled.issue.rows.opportunity for s in spoken])
     actual = np.array([s.settled.actual for s in spoken])
     span = (spoken[-1].settled.issue.origin - spoken[0].settled.issue.origin) / DAY
+    periods = span / days + 1
     block = max(int(np.ceil(days / max(span / max(len(spoken) - 1, 1), 1.0))), 1)
     found: dict[str, dict[str, float | None]] = {}
     ranges: dict[str, dict[str, Interval | None]] = {}
@@ -214,8 +218,9 @@ def _score(past: History, now: Ms, horizon: timedelta, spoken: list[_Spoken], se
             ranges[method][name] = metrics.by_cluster(score, opportunity, seed=seed) if len(won) else None
         for name, score in scores_of_totals.items():
             found[method][name] = _number(score(all_origins))
-            ranges[method][name] = metrics.by_block(score, len(spoken), block, seed=seed)
-    periods = span / days + 1
+            low, high = metrics.by_block(score, len(spoken), block, periods=periods, seed=seed)
+            bounds = _BOUNDS.get(name, (-np.inf, np.inf))
+            ranges[method][name] = (max(low, bounds[0]), min(high, bounds[1]))
     return Backtest(
         horizon=horizon,
         origins=[
@@ -237,6 +242,7 @@ def _score(past: History, now: Ms, horizon: timedelta, spoken: list[_Spoken], se
     )
 
 
+_BOUNDS = {"wape": (0.0, np.inf), "pinball": (0.0, np.inf), "coverage_80": (0.0, 1.0)}
 _WHY_LEFT_OUT = {"crm_category": "this connection has no forecast category with a history"}
 
 

@@ -300,10 +300,18 @@ def _named(pipeline: npt.NDArray[np.object_], stage: npt.NDArray[np.object_]) ->
 def _orders(history: History, stages: npt.NDArray[np.object_], pipelines: npt.NDArray[np.object_]) -> Floats:
     known = {key: float(facts.order) for key, facts in history.stages.items()}
     by_name = {name: order for (_, name), order in known.items()}
-    pairs = pd.MultiIndex.from_arrays([pipelines, stages])
-    codes, distinct = pd.factorize(pairs)
-    orders = np.array([known.get((p, n), by_name.get(n, 0.0)) for p, n in distinct], dtype=float)
-    return orders[codes] if len(orders) else np.empty(0)
+    if not len(stages):
+        return np.empty(0)
+    # -1 (blank) becomes the last code, so that each pair of codes is one number.
+    pipeline, pipeline_names = pd.factorize(pipelines)
+    stage, stage_names = pd.factorize(stages)
+    first, second = [*pipeline_names, None], [*stage_names, None]
+    pair = (pipeline % len(first)) * len(second) + stage % len(second)
+    distinct, codes = np.unique(pair, return_inverse=True)
+    names = [(first[code // len(second)], second[code % len(second)]) for code in distinct]
+    orders = np.array([known.get((p, n), by_name.get(n, 0.0)) for p, n in names], dtype=float)
+    found: Floats = orders[codes]
+    return found
 
 
 def _logit(p: Floats) -> Floats:
