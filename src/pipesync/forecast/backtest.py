@@ -110,10 +110,11 @@ def _origins(
                 )
             )
         return found
-    # Whole days of the company's calendar, so that the same days come again when the history has grown.
+    # Whole days of the company's calendar, so that the same days come again when the history has grown;
+    # a history that is a day short of it counts as whole.
     day = to_moment(last).astimezone(ZoneInfo(calendar.timezone)).date()
     last = to_ms(_moment(day, calendar))
-    first = start_of_history(past, now) + 2 * int(days * DAY) - DAY
+    first = start_of_history(past, now) + 2 * int(days * DAY) - 2 * DAY
     found = [last - week * WEEK for week in range(max((last - first) // WEEK + 1, 0))][::-1]
     if not found:
         raise InputError(
