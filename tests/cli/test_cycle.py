@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pipesync.cli import main
 from pipesync.cli.rehearsal import Folder
 
 if TYPE_CHECKING:
@@ -245,8 +246,9 @@ def test_the_demo_shows_the_whole_cycle(pipesync: Run) -> None:
 def test_the_demo_reads_well_and_can_be_kept(tmp_path: Path, pipesync: Run) -> None:
     """Each part has its heading, the end says what to do next, and the kept folder works with other commands."""
     keep = tmp_path / "kept"
+    example = (main.commands["demo"].epilog or "").split()[-5:]
 
-    told = pipesync("demo", "--crm", "files", "--opportunities", "150", "--keep", str(keep))
+    told = pipesync(*example, "--keep", str(keep))
 
     headings = ["Pulled", "The worst findings", "Where revenue waits", "Forecast", "Plan", "Apply",
                 "second plan: 0 changes", "What to do next"]  # fmt: skip

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipesync.cli.options import Source, configured, example, formatted, reading
+from pipesync.cli.progress import progress
 
 if TYPE_CHECKING:
     from pipesync.adapters.base import Pulled
@@ -30,7 +31,9 @@ def pull(source: Source, full: bool, form: str) -> None:
     def render(name: str, done: dict[str, Pulled]) -> Result:
         return Result(outcomes.pulled_entry(done), (views.heading(name), outcomes.pulled_view(done)))
 
-    finish(names, gather(sync.pull_all(config, names, full=full), render), form)
+    with progress() as step:
+        found = sync.pull_all(config, names, full=full, progress=step)
+    finish(names, gather(found, render), form)
 
 
 @click.command(epilog=example("pipesync plan --data exports"))
@@ -155,7 +158,9 @@ def sync(source: Source, form: str) -> None:
         code = 4 if done.applied and done.applied.failed else 0
         return Result(outcomes.cycle_entry(done), (views.heading(name), outcomes.cycle_view(done)), code)
 
-    finish(names, gather(cycle.sync_all(config, names), render), form)
+    with progress() as step:
+        found = cycle.sync_all(config, names, progress=step)
+    finish(names, gather(found, render), form)
 
 
 @click.command(epilog=example("pipesync status"))

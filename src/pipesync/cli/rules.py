@@ -72,6 +72,31 @@ def lint(source: Source, form: str) -> None:
     click.echo(f"{len(ruleset)} rules are fine")
 
 
+@rules.command("test", epilog=example("pipesync rules test"))
+@configured
+@click.option("--rule", "only", multiple=True, metavar="ID", help="Only this rule.")
+@formatted("json")
+def test_(source: Source, only: tuple[str, ...], form: str) -> None:
+    """Run the rules' own cases."""
+    from pipesync import rules as library
+    from pipesync.cli.output import emit
+
+    ruleset = library.load(_configuration(source), strict=True)
+    results = library.test(ruleset.only(only) if only else ruleset)
+    failed = [r for r in results if not r.passed]
+    if form == "json":
+        keys = ("rule", "case", "expected", "got")
+        told = [{k: getattr(r, k) for k in keys} | {"passed": r.passed} for r in results]
+        emit(form, {"cases": told, "failed": len(failed)})
+    else:
+        for r in failed:
+            click.echo(
+                f"{r.place}: {r.rule}: {r.case}\n    expected {r.expected}\n    got      {r.got}", err=True
+            )
+        click.echo(f"{len(results) - len(failed)} of {len(results)} cases of {len(ruleset)} rules pass")
+    click.get_current_context().exit(2 if failed else 0)
+
+
 def _configuration(source: Source) -> Config | None:
     """Return the configuration; None, for the recommended preset, where there is no file and none was asked for."""
     from pipesync.config import DEFAULT_FILE, load
