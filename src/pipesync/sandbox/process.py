@@ -62,6 +62,7 @@ class World:
     org: salesforce.Org | None
     harness: Harness | None = None
     counts: Counter[str] | None = None
+    limits: Limits | None = None
     pristine: sqlite3.Connection | None = None
     start_ms: int = 0
 
@@ -97,7 +98,9 @@ def _answer(value: object) -> Response:
 def _controls(world: World) -> list[Route]:
     async def state(request: Request) -> Response:
         counts = world.counts or Counter()
-        return _answer({"requests": counts.total(), "by_path": counts, "now": world.clock.now_ms()})
+        refused = world.limits.refused if world.limits else 0
+        told = {"requests": counts.total(), "by_path": counts, "refused": refused}
+        return _answer({**told, "now": world.clock.now_ms()})
 
     async def forget(request: Request) -> Response:
         if world.counts is not None:
@@ -247,7 +250,8 @@ def serve(
         portal = hubspot.fill(world.portal, data, mapping=mapping)
         world.portal.turn("tier", tier)
         told["hubspot"] = {"options": portal.options, "mapping": portal.mapping, "ids": portal.ids}
-        served += hubspot.routes(world.portal, Limits())
+        world.limits = Limits()
+        served += hubspot.routes(world.portal, world.limits)
     db.commit()
     world.pristine, world.start_ms = sqlite3.connect(":memory:"), clock.ms
     db.backup(world.pristine)

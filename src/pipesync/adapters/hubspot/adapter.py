@@ -78,7 +78,7 @@ class HubspotAdapter:
     def clock(self) -> datetime:
         """HubSpot's own time, as the last answer told it."""
         if self._api.server_time is None:
-            _ = self._portal.details
+            _ = self._portal.pipelines  # they are needed anyway
         return self._api.server_time or datetime.now(UTC)
 
     def columns(self) -> Sequence[ColumnState]:

@@ -31,11 +31,14 @@ class Portal:
 
     @property
     def zone(self) -> str:
+        """The mapping's own, where it tells one; else the account's."""
+        if self._mapping.place("timezone"):
+            return self._mapping.timezone
         return str(self.details.get("timeZone") or "UTC")
 
     @property
     def currency(self) -> str | None:
-        return self.details.get("companyCurrency") or self._mapping.currency
+        return self._mapping.currency or self.details.get("companyCurrency")
 
     @cached_property
     def pipelines(self) -> list[Json]:
