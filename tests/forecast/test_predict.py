@@ -23,6 +23,8 @@ def test_the_parts_are_the_whole(forecast: Forecast) -> None:
     """Closed, open and new add up, within each figure and over the groups of every scope."""
     for scope, figures in forecast.rollups.items():
         assert all(f.closed + f.open + f.new == f.mean for f in figures), scope
+        if scope == "manager":
+            figures = [f for f in figures if f.scope_id in ("m0", "m1", "m2")]  # those of one level
         for part in ("closed", "open", "new", "mean"):
             total = sum(float(getattr(f, part)) for f in figures)
             assert total == pytest.approx(float(getattr(forecast.total, part)), abs=0.02 * len(figures)), (
@@ -38,6 +40,11 @@ def test_draws_of_groups_add_up_to_draws_of_the_total(forecast: Forecast) -> Non
     for scope in scopes:
         parts = np.sum(list(forecast.draws[scope].values()), axis=0)
         assert np.allclose(parts, total), scope
+
+
+def test_whoever_manages_managers_has_all_of_it(forecast: Forecast) -> None:
+    """The head's figure is the total's, draw by draw."""
+    assert np.allclose(forecast.draws["manager"]["head"], forecast.draws["total"][""])
 
 
 def test_intervals_are_in_order(forecast: Forecast) -> None:

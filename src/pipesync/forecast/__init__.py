@@ -89,7 +89,8 @@ def predict(
     closed = rollup.closed_by_group(
         past, people, to_ms(period.starts_at), min(as_of, to_ms(period.ends_at) - 1)
     )
-    made = rollup.summarise(past, period, draws, factor, closed, model.rung.forecaster)
+    parts = rollup.parts_of(draws, factor, closed, people)
+    made = rollup.summarise(past, period, parts, model.rung.forecaster)
     undated = int(((past.created == NEVER) & (past.closed > as_of)).sum())
     return Forecast(
         period=period,
@@ -100,7 +101,10 @@ def predict(
         model={**model.card(), **({"left_out": {"no creation time": undated}} if undated else {})},
         rollups=made,
         zombies=tuple(str(past.ids[i]) for i in rows.opportunity[beyond_any_closed(past, rows)]),
-        draws=rollup.drawn(draws, factor, closed),
+        draws={
+            scope: {name: part.closed + part.open + part.new for name, part in groups.items()}
+            for scope, groups in parts.items()
+        },
     )
 
 

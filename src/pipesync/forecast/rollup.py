@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,7 @@ def groups_of(past: History, people: pd.DataFrame, rows: Ints) -> pd.DataFrame:
 
 
 def people_of(warehouse: Warehouse, connection: str) -> pd.DataFrame:
-    """Return team and manager by owner id. A manager counts for all below, through every level up to the top."""
+    """Return team and (direct) manager by owner id."""
     frame = warehouse.frame(
         "SELECT id, team, manager_id AS manager FROM users WHERE connection = ?", [connection]
     )
@@ -63,62 +64,80 @@ def closed_by_group(past: History, people: pd.DataFrame, start: Ms, until: Ms) -
     return frame.assign(amount=np.nan_to_num(past.amount[won]), total=NOBODY)
 
 
-def summarise(
-    past: History, period: Period, draws: Draws, factor: Floats, closed: pd.DataFrame, model: str
-) -> dict[Scope, list[PeriodForecast]]:
-    """Return the figures of every scope; `factor` is what stretching and blending made of each draw's total."""
-    made: dict[Scope, list[PeriodForecast]] = {}
+@dataclass(frozen=True)
+class Part:
+    """One group of one scope: what is closed, and per draw what open and new opportunities still bring."""
+
+    closed: float
+    open: Floats
+    new: Floats
+
+
+Parts = dict[Scope, dict[str, Part]]
+
+
+def parts_of(draws: Draws, factor: Floats, closed: pd.DataFrame, people: pd.DataFrame) -> Parts:
+    """Sum draws by scope and group; `factor` is what stretching and blending made of each draw's total.
+
+    A manager's group holds everybody below, through all levels, so those of one level add up and not all of them.
+    """
+    found: Parts = {}
     scopes = cast("dict[Scope, str]", {"total": "total", **DIMENSIONS})
     for scope, column in scopes.items():
         sums = closed.groupby(column)["amount"].sum()
         done = {str(name): float(amount) for name, amount in sums.items()}
-        names = {name: i for i, name in enumerate(draws.names[column])}
-        nothing = np.zeros(len(factor))
-        made[scope] = []
-        for name in [NOBODY] if scope == "total" else sorted({*names, *done}):
-            has = name in names
-            opened = draws.open[column][:, names[name]] * factor if has else nothing
-            new = draws.new[column][:, names[name]] * factor if has else nothing
-            base = done.get(name, 0.0)
-            low, middle, high = np.quantile(opened + new, (0.1, 0.5, 0.9)) + base
-            shared: dict[str, Any] = {  # Any: fields of two kinds
-                "connection": past.connection,
-                "period_start": period.start,
-                "period_end": period.end,
-                "currency": past.currency,
-                "model": model,
-            }
-            made[scope].append(
-                PeriodForecast(
-                    **shared,
-                    scope=scope,
-                    scope_id=name,
-                    p10=money(low),
-                    p50=money(middle),
-                    p90=money(high),
-                    closed=money(base),
-                    open=money(float(opened.mean())),
-                    new=money(float(new.mean())),
-                    mean=money(base) + money(float(opened.mean())) + money(float(new.mean())),
-                )
+        index = {name: i for i, name in enumerate(draws.names[column])}
+        groups = sorted({*index, *done} | ({NOBODY} if scope == "total" else set()))
+        found[scope] = {}
+        for name, members in _members(scope, groups, people).items():
+            columns = [index[m] for m in members if m in index]
+            found[scope][name] = Part(
+                closed=sum(done.get(m, 0.0) for m in members),
+                open=draws.open[column][:, columns].sum(axis=1) * factor,
+                new=draws.new[column][:, columns].sum(axis=1) * factor,
             )
-    return made
+    return found
+
+
+def _members(scope: Scope, groups: list[str], people: pd.DataFrame) -> dict[str, list[str]]:
+    if scope != "manager":
+        return {name: [name] for name in groups}
+    chains = above(people)
+    found: dict[str, list[str]] = {}
+    for name in groups:
+        for manager in (name, *chains.get(name, ())):
+            found.setdefault(manager, []).append(name)
+    return dict(sorted(found.items()))
+
+
+def summarise(past: History, period: Period, parts: Parts, model: str) -> dict[Scope, list[PeriodForecast]]:
+    """Return the figures of every scope, groups in the order of their names."""
+    return {
+        scope: [_figure(past, period, scope, name, part, model) for name, part in groups.items()]
+        for scope, groups in parts.items()
+    }
+
+
+def _figure(past: History, period: Period, scope: Scope, name: str, part: Part, model: str) -> PeriodForecast:
+    low, middle, high = np.quantile(part.open + part.new, (0.1, 0.5, 0.9)) + part.closed
+    closed, opened, new = money(part.closed), money(float(part.open.mean())), money(float(part.new.mean()))
+    return PeriodForecast(
+        connection=past.connection,
+        period_start=period.start,
+        period_end=period.end,
+        scope=scope,
+        scope_id=name,
+        currency=past.currency,
+        p10=money(low),
+        p50=money(middle),
+        p90=money(high),
+        mean=closed + opened + new,
+        closed=closed,
+        open=opened,
+        new=new,
+        model=model,
+    )
 
 
 def money(value: float) -> Decimal:
     return Decimal(repr(round(float(value), 2))).quantize(Decimal("0.01"))
-
-
-def drawn(draws: Draws, factor: Floats, closed: pd.DataFrame) -> dict[Scope, dict[str, Floats]]:
-    """Return what each group closes in the period, per draw: what is closed already and what is still to come."""
-    found: dict[Scope, dict[str, Floats]] = {}
-    scopes = cast("dict[Scope, str]", {"total": "total", **DIMENSIONS})
-    for scope, column in scopes.items():
-        done = closed.groupby(column)["amount"].sum().to_dict()
-        found[scope] = {
-            name: (draws.open[column][:, i] + draws.new[column][:, i]) * factor + float(done.get(name, 0.0))
-            for i, name in enumerate(draws.names[column])
-        }
-        for name, amount in done.items():
-            found[scope].setdefault(str(name), np.full(len(factor), float(amount)))
-    return found
