@@ -239,6 +239,8 @@ def pull_all(
 
         def work(name: str) -> dict[str, Pulled]:
             with warehouse.session() as session, _adapter(config, name) as adapter:
+                if full:
+                    session.forget_kept(name)
                 return pull(adapter, session, full=full, progress=lambda s, n: progress(f"{name}: {s}", n))
 
         outcomes = side_by_side(names, work)

@@ -346,11 +346,7 @@ class Warehouse:
         )
 
     def forget_checkpoints(self, connection: str, streams: Sequence[str] | None = None) -> None:
-        """Make the next pull (of these streams) a full one; rows stay until it replaces them.
-
-        What was calculated from them is forgotten.
-        """
-        self.execute("DELETE FROM kept WHERE connection = ?", [connection])
+        """Make the next pull (of these streams) a full one; rows stay until it replaces them."""
         self.execute(
             "DELETE FROM pulls WHERE connection = ? AND stream IN (SELECT unnest(?))",
             [connection, self.pulled_streams(connection) if streams is None else list(streams)],
@@ -370,6 +366,9 @@ class Warehouse:
     def kept(self, connection: str, name: str) -> str | None:
         found = self.rows("SELECT document FROM kept WHERE connection = ? AND name = ?", [connection, name])
         return str(found[0][0]) if found else None
+
+    def forget_kept(self, connection: str) -> None:
+        self.execute("DELETE FROM kept WHERE connection = ?", [connection])
 
     # --- Publishing -------------------------------------------------------------------------------------------
 
