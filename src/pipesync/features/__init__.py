@@ -18,7 +18,7 @@ from pipesync.features.columns import COLUMNS, Column
 from pipesync.model import ColumnState
 from pipesync.store.warehouse import Warehouse
 
-__all__ = ["COLUMNS", "Column", "Features", "compute"]
+__all__ = ["COLUMNS", "Column", "Features", "compute", "set_moment"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ def compute(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Ca
     if not states:
         raise InputError(Problem(f"nothing was pulled from {connection!r} yet", fix="run `pipesync pull`"))
     is_current = watermark is None or as_of >= watermark
-    _set_variables(warehouse, connection, as_of, calendar, is_current=is_current)
-    steps = ["macros", "visits", "standing_now" if is_current else "standing_then"]
-    for name in (*steps, "stage_visits", "references", "events", "features"):
+    set_moment(warehouse, connection, as_of, calendar, is_current=is_current)
+    standing = "standing_now" if is_current else "standing_then"
+    for name in ("visits", standing, "stage_visits", "references", "events", "features"):
         for statement in _statements(name):
             warehouse.execute(statement)
     unknown = (name for name, column in COLUMNS.items() if not _is_known(column, states, as_of, is_current))
@@ -54,9 +54,10 @@ def _statements(name: str) -> tuple[str, ...]:
     return tuple(s for s in code.split(";\n") if s.strip())
 
 
-def _set_variables(
+def set_moment(
     warehouse: Warehouse, connection: str, as_of: datetime, calendar: Calendar, *, is_current: bool
 ) -> None:
+    """Give the session the moment that it speaks of, and the arithmetic of days (`macros.sql`)."""
     local = as_of.astimezone(ZoneInfo(calendar.timezone))
     offset = local.utcoffset()
     seconds = int(offset.total_seconds()) if offset else 0
@@ -70,6 +71,8 @@ def _set_variables(
         ("fiscal_month", "?::INTEGER", calendar.fiscal_year_starts),
     ):
         warehouse.execute(f"SET VARIABLE {name} = {expression}", [value])
+    for statement in _statements("macros"):
+        warehouse.execute(statement)
 
 
 def _is_known(

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from pipesync.rules.cases import CaseResult
+from pipesync.rules.cases import run as test
 from pipesync.rules.evaluate import Evaluation, RuleResult, evaluate
 from pipesync.rules.format import Rule
 from pipesync.rules.lifecycle import advance, in_force
 from pipesync.rules.ruleset import RuleSet, load
 
-__all__ = ["Evaluation", "Rule", "RuleResult", "RuleSet", "advance", "evaluate", "in_force", "load"]
+__all__ = [
+    "CaseResult",
+    "Evaluation",
+    "Rule",
+    "RuleResult",
+    "RuleSet",
+    "advance",
+    "evaluate",
+    "in_force",
+    "load",
+    "test",
+]
