@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from pipesync.sandbox.hubspot.records import Json
 
 TYPE_IDS = {
-    "contacts": "0-1", "companies": "0-2", "deals": "0-3", "products": "0-7", "line_items": "0-8", "notes": "0-46",
-    "meetings": "0-47", "calls": "0-48", "emails": "0-49", "tasks": "0-27", "goal_targets": "0-74", "leads": "0-136",
+    "contacts": "0-1", "companies": "0-2", "deals": "0-3", "tickets": "0-5", "products": "0-7", "line_items": "0-8",
+    "quotes": "0-14", "communications": "0-18", "feedback_submissions": "0-19", "tasks": "0-27", "notes": "0-46",
+    "meetings": "0-47", "calls": "0-48", "emails": "0-49", "goal_targets": "0-74", "postal_mail": "0-116",
+    "leads": "0-136",
 }  # fmt: skip
 ENGAGEMENTS = ("calls", "emails", "meetings", "notes", "tasks")
 
