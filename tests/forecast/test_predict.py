@@ -137,7 +137,7 @@ def test_nothing_at_all_is_nothing_won() -> None:
 
 
 def test_odd_amounts_count_as_the_usual_one() -> None:
-    """Blank, zero and negative amounts of open opportunities count as the median win; dates ahead do no harm."""
+    """Blank, zero and negative amounts of open opportunities count as the mean win; dates ahead do no harm."""
     start = AS_OF - timedelta(days=100)
     closed = [
         {"id": f"w{i}", "created_at": start, "closed_at": start + timedelta(days=20 + i), "is_closed": True,

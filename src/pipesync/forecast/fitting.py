@@ -177,9 +177,7 @@ def from_document(document: dict[str, Any]) -> Model:  # Any: JSON
         rung=Rung(**document["rung"]),
         fitted=fitted,
         learned=Learned(**document["learned"]),
-        amount=AmountModel(
-            document["amount"]["usual"], document["amount"]["growth"], tuple(document["amount"]["residuals"])
-        ),
+        amount=AmountModel(**{**document["amount"], "residuals": tuple(document["amount"]["residuals"])}),
         typical=Typical(**document["typical"]),
         banned=frozenset(document["banned"]),
         alarms=tuple(Alarm(**alarm) for alarm in document["alarms"]),
