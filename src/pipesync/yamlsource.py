@@ -88,7 +88,11 @@ def parse(text: str, file: str = "<text>") -> Document:
             if mark
             else Place(file)
         )
-        fix = "indent with spaces, never with tabs" if "\\t" in str(error.problem) else ""
+        fix = (
+            "indent with spaces, never with tabs"
+            if "\\t" in str(error.problem) or "tab char" in str(error.problem)
+            else ""
+        )
         raise InputError(Problem(f"not valid YAML: {error.problem}", at, fix)) from None
     except yaml.YAMLError as error:
         raise InputError(Problem(f"not valid YAML: {error}".splitlines()[0], Place(file))) from None

@@ -132,6 +132,7 @@ class Reader:
     def _field(self, name: str, value: object, at: tuple[str | int, ...]) -> list[Condition]:
         kind = self._kind(name, at)
         if kind is None:
+            self._spare(value)
             return []
         if isinstance(value, list):
             value = {"in": value}
@@ -150,11 +151,18 @@ class Reader:
             if operator not in OPERATORS[kind]:
                 fix = nearest(operator, OPERATORS[kind])
                 self.complain((*at, operator), f"{name} ({kind}) has no operator {operator!r}", fix, key=True)
+                self._spare(value[operator])
                 continue
             operand = self._operand(name, kind, operator, value[operator], self._at(at, operator))
             if operand is not None:
                 leaves.append(Leaf(name, kind, operator, operand, or_missing is True))
         return leaves
+
+    def _spare(self, value: object) -> None:
+        """Count parameters of a leaf that is wrong as used: one mistake is one complaint."""
+        for item in value.values() if isinstance(value, Mapping) else [value]:
+            if isinstance(item, str) and item.startswith("$"):
+                self.used.add(item[1:])
 
     def _at(self, at: tuple[str | int, ...], operator: str) -> tuple[str | int, ...]:
         """The operator may be ours (`field: value` means eq), and then has no place of its own."""
