@@ -224,6 +224,16 @@ def secret(options: dict[str, Any], name: str, *, connection: str) -> SecretStr:
     return SecretStr(value)
 
 
+def parse_duration(text: str) -> timedelta:
+    """Read `28d`, `12h` or `2w`."""
+    try:
+        found = _duration(text)
+    except ValueError as error:
+        raise InputError(Problem(f"{text!r} is not a duration", fix=str(error))) from None
+    assert isinstance(found, timedelta)  # noqa: S101  # from a text it makes nothing else
+    return found
+
+
 def parse_moment(text: str) -> datetime:
     """Read `2026-11-23` or an ISO time; a zone is required with a time, a date means its start in UTC."""
     from datetime import UTC

@@ -11,10 +11,12 @@ from typing import Any
 import click
 
 from pipesync import __version__
+from pipesync.cli.analyze import analyze
 from pipesync.cli.cycle import apply, plan, pull, status, sync, undo
 from pipesync.cli.demo import demo
+from pipesync.cli.forecast import forecast
 from pipesync.cli.generated import docs
-from pipesync.cli.look import bottlenecks, check, forecast
+from pipesync.cli.look import bottlenecks, check
 from pipesync.cli.options import verbosity
 from pipesync.cli.rules import rules
 from pipesync.cli.sandbox import sandbox
@@ -63,7 +65,8 @@ class Commands(click.Group):
 @click.group(
     cls=Commands,
     commands=[
-        demo, sandbox, init, doctor, pull, check, bottlenecks, forecast, plan, apply, undo, sync, status, rules, docs,
+        demo, sandbox, init, doctor, pull, check, bottlenecks, analyze, forecast, plan, apply, undo, sync, status,
+        rules, docs,
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip

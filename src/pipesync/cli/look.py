@@ -1,4 +1,4 @@
-"""The commands that look and change nothing: check, bottlenecks, forecast."""
+"""The commands that look and change nothing: check, bottlenecks."""
 
 from __future__ import annotations
 
@@ -82,39 +82,3 @@ def bottlenecks(source: Source, form: str) -> None:
 
         results = each(opened.connections, work)
         finish(opened.connections, results, form, csv=("stages", ("connection", *documents.STAGE_KEYS)))
-
-
-@click.command(epilog=example("pipesync forecast --data exports --period 2026-Q4"))
-@reading
-@click.option(
-    "--period", metavar="P", help="2026-Q4, 2026-11 or 2026-11-01..2026-12-01 (default: the current one)."
-)
-@formatted("json", "csv")
-def forecast(source: Source, period: str | None, form: str) -> None:
-    """Say what will be won in a period, with an honest interval."""
-    from pipesync import sync
-    from pipesync.cli.opening import reading_from
-    from pipesync.cli.output import Result, each, finish
-    from pipesync.report import documents, views
-
-    with reading_from(source) as opened:
-
-        def work(name: str) -> Result:
-            as_of = opened.as_of(name)
-            made = sync.foretell(opened.warehouse, name, opened.config, as_of, period)
-            detail = f"{made.period.start} to {made.period.end} (not included), as of {as_of:%Y-%m-%d}"
-            return Result(
-                documents.forecast(made, as_of),
-                (views.heading(name, detail), views.forecast(made, opened.owners(name))),
-            )
-
-        results = each(opened.connections, work)
-        columns = (
-            "connection",
-            "id",
-            "win_probability",
-            "win_in_period",
-            "expected_amount",
-            "expected_close",
-        )
-        finish(opened.connections, results, form, csv=("opportunities", columns))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pipesync.analysis.bottlenecks import Bottlenecks
     from pipesync.forecast import Forecast
+    from pipesync.forecast.backtest import Backtest
     from pipesync.model import Change, Finding, Plan
     from pipesync.rules import Evaluation
 
@@ -127,6 +128,31 @@ def forecast(made: Forecast, owners: Mapping[str, str] | None = None) -> Rendera
     return Group(*shown)
 
 
+def backtest(done: Backtest) -> list[RenderableType]:
+    """Show every origin's interval against what came, then the methods side by side."""
+    origins: list[Row] = [
+        [
+            f"{one.origin:%Y-%m-%d}",
+            money(one.actual),
+            money(one.p10),
+            money(one.p50),
+            money(one.p90),
+            Text("inside", "green") if one.p10 <= one.actual <= one.p90 else Text("outside", "yellow"),
+        ]
+        for one in done.origins[-12:]
+    ]
+    names = ("auc", "brier", "ece", "wape", "bias", "pinball", "coverage_80")
+    methods: list[Row] = [
+        [method, *(number(figures.get(name), 3) for name in names)]
+        for method, figures in done.metrics.items()
+    ]
+    return [
+        grid(["from", ">came", ">p10", ">likely", ">p90", ""], origins),
+        Text(),
+        grid(["method", *(f">{name.replace('_', ' ')}" for name in names)], methods),
+    ]
+
+
 def plan(made: Plan, limit: int = 10) -> RenderableType:
     if not made.changes:
         shown: list[RenderableType] = [Text("0 changes", "green")]
@@ -153,3 +179,43 @@ def _change(change: Change) -> list[str | Text]:
         text,
         change.reason.text,
     ]
+
+
+def rows(
+    found: Sequence[Mapping[str, Any]], columns: Sequence[str], *, more: int = 0, missing: Sequence[str] = ()
+) -> RenderableType:
+    """Lay rows out by column; a column's name says how its numbers are written."""
+    numeric = {c for c in columns if any(isinstance(r[c], int | float | Decimal) for r in found)}
+    headers = [f"{'>' if c in numeric else ''}{c.replace('_', ' ')}" for c in columns]
+    shown: list[RenderableType] = [grid(headers, [[_told(c, r[c]) for c in columns] for r in found])]
+    if more > 0:
+        shown.append(Text(f"... and {more:,} more", "dim"))
+    if missing:
+        shown.append(Text(f"not known: {'; '.join(missing)}", "yellow"))
+    return Group(*shown)
+
+
+_SHARES = {"win_rate", "win_probability", "last_two_weeks", "trend", "rate"}
+_MONEY = {"open_amount", "won_amount", "amount", "average", "closed", "quota", "gap", "forecast", "per_day"}
+
+
+def _told(column: str, value: Any) -> str:  # Any: a JSON value
+    if value is None or value == ():
+        return "–"
+    if isinstance(value, Mapping):
+        return percent(value["rate"]) if "rate" in value else str(value.get("text") or value.get("step", ""))
+    if isinstance(value, list | tuple):
+        return "; ".join(_told(column, one) if isinstance(one, Mapping) else _part(one) for one in value)
+    if column in _SHARES:
+        return percent(value)
+    if column in _MONEY:
+        return money(value)
+    return (
+        number(value, 2 if column in ("gini", "coverage") else 0)
+        if isinstance(value, int | float)
+        else str(value)
+    )
+
+
+def _part(value: Any) -> str:  # Any: a JSON value
+    return percent(value) if isinstance(value, float) else str(value)

@@ -1,0 +1,214 @@
+"""`pipesync analyze TOPIC`: the pipeline from one side, each side one call into `pipesync.analysis`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipesync.cli.options import Source, example, formatted, reading
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from rich.console import RenderableType
+
+    from pipesync.cli.opening import Opened
+
+Rows = list[dict[str, Any]]  # Any: JSON
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a topic is asked of."""
+
+    opened: Opened
+    connection: str
+    as_of: datetime
+    by: str | None
+    owner: str | None
+    since: str | None
+
+
+@dataclass(frozen=True)
+class Told:
+    """A topic's rows, what stands beside them, and what could not be known."""
+
+    rows: Rows
+    missing: Sequence[str] = ()
+    beside: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+
+
+def _today(asked: Asked) -> Told:
+    from pipesync.analysis.today import today
+
+    computed, made = _forecast(asked)
+    chances = {o.id: o.win_probability for o in made.opportunities}
+    found = today(asked.opened.warehouse, computed, owner_id=asked.owner, win_probability=chances)
+    return Told(_dicts(found.items), found.missing)
+
+
+def _products(asked: Asked) -> Told:
+    from pipesync.analysis.products import products
+
+    computed, made = _forecast(asked)
+    foreseen = {p.scope_id: float(p.mean) for p in made.by_product if p.scope_id}
+    found = products(
+        asked.opened.warehouse, computed, by=_choice(asked, "product", "family"), forecast=foreseen
+    )
+    return Told(_dicts(found.rows), found.missing, {"pairs": _dicts(found.pairs)})
+
+
+def _sources(asked: Asked) -> Told:
+    from pipesync.analysis.sources import sources
+
+    found = sources(
+        asked.opened.warehouse, _computed(asked), by=_choice(asked, "source", "campaign", "month")
+    )
+    lags = {"convert_lag": found.convert_lag, "win_lag": found.win_lag}
+    return Told(_dicts(found.rows), found.missing, {"opportunities": _dicts(found.opportunities), **lags})
+
+
+def _owners(asked: Asked) -> Told:
+    from pipesync.analysis.owners import owners
+
+    found = owners(asked.opened.warehouse, _computed(asked))
+    return Told(_dicts(found.rows), found.missing)
+
+
+def _waterfall(asked: Asked) -> Told:
+    from pipesync.analysis.waterfall import waterfall
+    from pipesync.config import parse_moment
+    from pipesync.forecast.periods import period_of
+
+    config = asked.opened.config
+    period = period_of(asked.as_of, config.forecast.period, config.calendar)
+    start = parse_moment(asked.since) if asked.since else period.starts_at
+    found = waterfall(asked.opened.warehouse, asked.connection, start, asked.as_of, config.calendar)
+    counted = {kind: sum(s.kind == kind for s in found.steps) for kind in found.totals()}
+    rows: Rows = [{"step": "start", "amount": found.start, "opportunities": None}]
+    rows += [{"step": k, "amount": v, "opportunities": counted[k]} for k, v in found.totals().items()]
+    rows.append({"step": "end", "amount": found.end, "opportunities": None})
+    return Told(rows, found.missing, {"since": start, "changes": _dicts(found.steps)})
+
+
+def _coverage(asked: Asked) -> Told:
+    from pipesync.analysis.coverage import coverage
+    from pipesync.forecast.periods import period_of
+
+    config = asked.opened.config
+    period = period_of(asked.as_of, config.forecast.period, config.calendar)
+    by = _choice(asked, "owner_id", "team")
+    found = coverage(asked.opened.warehouse, _computed(asked), period, config.calendar, by=by)
+    beside = {
+        "period": {"start": period.start, "end": period.end},
+        "needed": found.needed,
+        "past": _dicts(found.past),
+    }
+    return Told(_dicts((found.total, *found.rows)), found.missing, beside)
+
+
+def _linearity(asked: Asked) -> Told:
+    from pipesync.analysis.linearity import clusters, linearity
+
+    computed = _computed(asked)
+    quarters = linearity(asked.opened.warehouse, computed, asked.opened.config.calendar)
+    rows = [{"period": str(q.period), **asdict(q)} | {"period": str(q.period)} for q in quarters]
+    return Told(rows, (), {"clusters": _dicts(clusters(asked.opened.warehouse, computed))})
+
+
+def _velocity(asked: Asked) -> Told:
+    from pipesync.analysis.velocity import GROUPS, creation_against_closing, velocity
+
+    computed = _computed(asked)
+    by = _choice(asked, None, *GROUPS)
+    weeks = creation_against_closing(asked.opened.warehouse, computed)
+    return Told(_dicts(velocity(asked.opened.warehouse, computed, by)), (), {"weeks": _dicts(weeks)})
+
+
+TOPICS: dict[str, tuple[Callable[[Asked], Told], tuple[str, ...]]] = {
+    "today": (_today, ("place", "owner_id", "name", "stage", "amount", "win_probability", "action", "because")),
+    "products": (_products, ("product", "open", "open_amount", "won", "won_amount", "win_rate", "cycle_days",
+                             "forecast", "trend")),
+    "sources": (_sources, ("key", "leads", "converted", "won", "won_amount", "average", "touch_hours")),
+    "owners": (_owners, ("name", "team", "open", "open_amount", "won", "won_amount", "win_rate", "cycle_days",
+                         "points")),
+    "waterfall": (_waterfall, ("step", "opportunities", "amount")),
+    "coverage": (_coverage, ("scope", "scope_id", "open_amount", "closed", "quota", "gap", "coverage")),
+    "linearity": (_linearity, ("period", "won", "won_amount", "last_two_weeks", "gini", "by_month")),
+    "velocity": (_velocity, ("key", "open", "open_amount", "won", "win_rate", "amount", "cycle_days", "per_day",
+                             "levers")),
+}  # fmt: skip
+"""Topic -> how it is told, and the columns that people see."""
+
+
+def _computed(asked: Asked) -> Any:  # Any: features.Features, imported when it is needed
+    from pipesync import features
+
+    return features.compute(
+        asked.opened.warehouse, asked.connection, asked.as_of, asked.opened.config.calendar
+    )
+
+
+def _forecast(asked: Asked) -> tuple[Any, Any]:  # Any: Features and Forecast, likewise
+    from pipesync import sync
+
+    made = sync.foretell(asked.opened.warehouse, asked.connection, asked.opened.config, asked.as_of)
+    return _computed(asked), made
+
+
+def _choice(asked: Asked, *allowed: str | None) -> Any:  # Any: one of the topic's literals
+    from pipesync.errors import InputError, Problem
+    from pipesync.yamlsource import nearest
+
+    if asked.by is None:
+        return allowed[0]
+    if asked.by not in allowed:
+        raise InputError(
+            Problem(f"cannot be told by {asked.by!r}", fix=nearest(asked.by, [a for a in allowed if a]))
+        )
+    return asked.by
+
+
+def _dicts(values: Sequence[Any]) -> Rows:  # Any: dataclasses
+    return [asdict(value) for value in values]
+
+
+@click.command(epilog=example("pipesync analyze owners --data exports"))
+@click.argument("topic", type=click.Choice(list(TOPICS)))
+@reading
+@click.option("--by", metavar="FIELD", help="What to tell apart, such as team, family, campaign, segment.")
+@click.option("--owner", metavar="ID", help="With today: only this person's day.")
+@click.option("--since", metavar="TIME", help="With waterfall: from when (default: the start of the period).")
+@click.option("--limit", default=20, show_default=True, help="How many rows the text shows.")
+@formatted("json", "csv")
+def analyze(
+    topic: str, source: Source, by: str | None, owner: str | None, since: str | None, limit: int, form: str
+) -> None:
+    """Look at the pipeline from one side.
+
+    today: what to do first. products, sources, owners: what goes well where. waterfall: how the pipeline got here.
+    coverage: enough for the quota? linearity: when in a quarter it is won. velocity: how fast it turns into revenue.
+    """
+    from pipesync.cli.opening import reading_from
+    from pipesync.cli.output import Result, each, finish
+    from pipesync.report import views
+
+    tell, columns = TOPICS[topic]
+    with reading_from(source) as opened:
+
+        def work(name: str) -> Result:
+            as_of = opened.as_of(name)
+            told = tell(Asked(opened, name, as_of, by, owner, since))
+            entry = {"as_of": as_of, topic: told.rows, "missing": list(told.missing)} | told.beside
+            shown: tuple[RenderableType, ...] = (
+                views.heading(name, f"{topic}, as of {as_of:%Y-%m-%d %H:%M} UTC"),
+                views.rows(told.rows[:limit], columns, more=len(told.rows) - limit, missing=told.missing),
+            )
+            return Result(entry, shown)
+
+        finish(
+            opened.connections, each(opened.connections, work), form, csv=(topic, ("connection", *columns))
+        )
