@@ -10,8 +10,9 @@ conversion  (rate before - rate now) x mean amount x entries of the last 13 week
 queue       (arrivals - exits) of the last 8 weeks x mean amount x win rate, where the queue grew for 4 weeks in a row.
 
 Only what is unlikely to be chance is named: at least 20 visits; time by log-rank against the other stages, conversion
-by a two-share test and at least 5 points, both held to a false discovery rate of 10% (Benjamini & Hochberg 1995);
-rework from 3% of ended visits on.
+by a two-share test, a queue by its arrivals against its exits, all stages and kinds together held to a false discovery
+rate of 10% (Benjamini & Hochberg 1995). And it has to matter: time from a fifth above the benchmark on, conversion
+from 5 points, rework from 3% of ended visits.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from pipesync.analysis import stages as stage_table
-from pipesync.analysis.significance import kept, two_shares
+from pipesync.analysis.significance import deviation, kept, two_shares
 from pipesync.config import Calendar
 from pipesync.model import Bottleneck
 from pipesync.store.warehouse import Warehouse
@@ -34,6 +35,7 @@ from pipesync.store.warehouse import Warehouse
 MIN_VISITS = 20
 MIN_DROP = 0.05
 MIN_BACKWARD = 0.03
+MIN_EXCESS = 0.2
 
 _RETURNS = """
 SELECT coalesce(pipeline, '') AS pipeline, stage, next_stage, count(*) AS n,
@@ -63,12 +65,10 @@ def find(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Calen
     table = stage_table.analyse(warehouse, connection, as_of, calendar)
     currency = next((c.currency for c in warehouse.connections() if c.connection == connection), None)
     one = table["pipeline"].nunique() < 2
-    found = [
-        *_time(table),
-        *_rework(table, warehouse.frame(_RETURNS)),
-        *_conversion(table, warehouse.frame(_RECENT)),
-        *_queues(table),
-    ]
+    tested = [*_time(table), *_conversion(table, warehouse.frame(_RECENT)), *_queues(table)]
+    real = kept([f.p_value for f in tested])
+    found = [f for f, is_real in zip(tested, real, strict=True) if is_real and f.matters]
+    found += _rework(table, warehouse.frame(_RETURNS))
     ranked = [
         Bottleneck(
             connection=connection,
@@ -91,11 +91,11 @@ class _Found:
     subject: str
     why: str
     amount: float
+    p_value: float = 0.0
+    matters: bool = True
 
 
 def _time(table: pd.DataFrame) -> list[_Found]:
-    tested = table[(table["visits"] >= MIN_VISITS) & (table["excess_days"] > 0)]
-    real = kept(list(tested["p_value"]))
     return [
         _Found(
             "time",
@@ -104,9 +104,11 @@ def _time(table: pd.DataFrame) -> list[_Found]:
             f"half of the visits take more than {_days(row.median_days, row.mean_days)}, against "
             f"{row.benchmark_days:.1f} days in the pipeline's other stages; {row.wip:,} wait there now",
             float(row.held_amount),
+            row.p_value,
+            row.excess_days > MIN_EXCESS * row.benchmark_days and row.held_amount > 0,
         )
-        for row, is_real in zip(_rows(tested), real, strict=True)
-        if is_real and row.held_amount > 0
+        for row in _rows(table)
+        if row.visits >= MIN_VISITS
     ]
 
 
@@ -148,39 +150,44 @@ def _worth(stage: Any) -> float:  # Any: a row of the stage table
 
 def _conversion(table: pd.DataFrame, recent: pd.DataFrame) -> list[_Found]:
     counts = {(r.pipeline, r.stage, bool(r.is_recent)): (r.advanced, r.ended) for r in _rows(recent)}
-    drops = []
+    found = []
     for stage in _rows(table):
         won_now, n_now = counts.get((stage.pipeline, stage.stage, True), (0, 0))
         won_before, n_before = counts.get((stage.pipeline, stage.stage, False), (0, 0))
-        if min(n_now, n_before) >= MIN_VISITS:
-            drops.append((stage, won_before / n_before, won_now / n_now, n_now,
-                          two_shares(won_now, n_now, won_before, n_before)))  # fmt: skip
-    real = kept([p for *_, p in drops])
-    return [
-        _Found(
-            "conversion",
-            stage.pipeline,
-            stage.stage,
-            f"{now:.0%} went on in the last 13 weeks, {before:.0%} in the 39 weeks before",
-            (before - now) * n_now * _worth(stage) / max(stage.advance, 0.01),
+        if min(n_now, n_before) < MIN_VISITS:
+            continue
+        now, before = won_now / n_now, won_before / n_before
+        found.append(
+            _Found(
+                "conversion",
+                stage.pipeline,
+                stage.stage,
+                f"{now:.0%} went on in the last 13 weeks, {before:.0%} in the 39 weeks before",
+                (before - now) * n_now * _worth(stage) / max(stage.advance, 0.01),
+                two_shares(won_now, n_now, won_before, n_before),
+                before - now >= MIN_DROP,
+            )
         )
-        for (stage, before, now, n_now, _), is_real in zip(drops, real, strict=True)
-        if is_real and before - now >= MIN_DROP
-    ]
+    return found
 
 
 def _queues(table: pd.DataFrame) -> list[_Found]:
     weeks = stage_table.RATE_WEEKS
-    return [
-        _Found(
-            "queue",
-            stage.pipeline,
-            stage.stage,
-            f"more came than went for {stage.growing_weeks} weeks in a row: {stage.arrivals_per_week:.1f} a week "
-            f"against {stage.exits_per_week:.1f}; {stage.wip:,} wait",
-            (stage.arrivals_per_week - stage.exits_per_week) * weeks * _worth(stage),
-        )
-        for stage in _rows(table)
-        if stage.growing_weeks >= 4 and stage.visits >= MIN_VISITS
-        and stage.arrivals_per_week > stage.exits_per_week
-    ]  # fmt: skip
+    found = []
+    for stage in _rows(table):
+        came, went = stage.arrivals_per_week * weeks, stage.exits_per_week * weeks
+        if stage.visits >= MIN_VISITS and came + went > 0:
+            found.append(
+                _Found(
+                    "queue",
+                    stage.pipeline,
+                    stage.stage,
+                    f"more came than went for {stage.growing_weeks} weeks in a row: "
+                    f"{stage.arrivals_per_week:.1f} a week against {stage.exits_per_week:.1f}; {stage.wip:,} wait",
+                    (came - went) * _worth(stage),
+                    # Both are counts of events, whose variance is their number.
+                    deviation(came, went, came + went),
+                    stage.growing_weeks >= 4 and came > went,
+                )
+            )
+    return found
