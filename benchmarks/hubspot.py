@@ -32,6 +32,7 @@ from benchmarks.hubspot_intercept import intercepting
 
 from pipesync.sandbox.company import generate
 from pipesync.sandbox.process import HUBSPOT_TOKEN, Sandbox, running
+from pipesync.store.warehouse import Warehouse
 
 TRACKED = ("dealstage", "amount", "closedate", "hubspot_owner_id", "pipeline", "hs_manual_forecast_category")
 _PULL = """
@@ -62,6 +63,7 @@ class Cost:
     cpu: float
     requests: int
     rows: str
+    output: str = ""
 
     def line(self) -> str:
         return f"{self.who:<34}{self.wall:>8.2f} s{self.cpu:>8.2f} s CPU{self.requests:>7} requests   {self.rows}"
@@ -80,7 +82,7 @@ def measure(
     if done.returncode:
         raise SystemExit(f"{who} failed:\n{done.stderr[-2000:]}")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Cost(who, wall, cpu, sandbox.ask("GET")["requests"], _told(done.stdout))
+    return Cost(who, wall, cpu, sandbox.ask("GET")["requests"], _told(done.stdout), done.stdout)
 
 
 def _told(output: str) -> str:
@@ -212,12 +214,33 @@ def main() -> None:
 def compare(sandbox: Sandbox, folder: Path, peers: Path | None) -> None:
     print("with six histories")
     print(pipesync("pipesync, stored", sandbox, connection(sandbox, folder / "full", history=True)).line())
+    ours = facts(folder / "full" / "warehouse.duckdb")
     if peers:
         print(pipeline_diff(sandbox, peers, folder).line())
+        lines = (folder / "pd/hubspot/deals.jsonl").read_text(encoding="utf-8").splitlines()
+        theirs = {(d["id"], _cents(d["amount"]), d["owner_id"]) for d in map(json.loads, lines)}
+        print(f"    the same deals, amounts and owners: {theirs == ours}")
     print("without history")
     print(pipesync("pipesync, stored", sandbox, connection(sandbox, folder / "plain", history=False)).line())
     if peers:
-        print(meltano(sandbox, peers, folder).line())
+        cost = meltano(sandbox, peers, folder)
+        print(cost.line())
+        messages = [json.loads(line) for line in cost.output.splitlines() if line.startswith("{")]
+        records = [m["record"] for m in messages if m["type"] == "RECORD"]
+        told = [(r["id"], r.get("properties") or r) for r in records]
+        theirs = {(i, _cents(p["amount"]), p["hubspot_owner_id"]) for i, p in told}
+        print(f"    the same deals, amounts and owners: {theirs == ours}")
+
+
+def facts(path: Path) -> set[tuple[str, int | None, str | None]]:
+    """Return id, amount in cents and owner of each opportunity."""
+    with Warehouse(path, read_only=True) as warehouse:
+        found = warehouse.rows("SELECT id, amount, owner_id FROM opportunities")
+    return {(i, _cents(amount), owner) for i, amount, owner in found}
+
+
+def _cents(amount: Any) -> int | None:
+    return None if amount in (None, "") else round(float(amount) * 100)
 
 
 def increments(sandbox: Sandbox, folder: Path) -> None:

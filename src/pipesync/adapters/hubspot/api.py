@@ -1,8 +1,8 @@
 """Requests to one portal: signed in by hubspot-api-client, timed out, paced, retried, and judged by what to do next.
 
 What is read goes through a pooled session of ours: the client's own calls open a connection each, or spend ten
-times the CPU on typed models (../../../../docs/adapters.md has the figures), and drop fields that it does not
-know. What is written goes through the client, over one kept `ApiClient`, as raw JSON.
+times the CPU on typed models, and drop fields that they do not know. What is written goes through the client, over
+one kept `ApiClient`, as raw JSON.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
-import hubspot
 import orjson
 import requests
 import urllib3
@@ -26,6 +25,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+import hubspot
 from pipesync import __version__
 from pipesync.adapters.hubspot.options import Options, Paths
 from pipesync.adapters.hubspot.pacing import Pace
