@@ -52,6 +52,7 @@ OPPORTUNITY = {
 ENTITY = {"task": "Task", "forecast": "Pipesync_Forecast__c", "opportunity": "Opportunity"}
 FIELDS = {"task": TASK, "forecast": FORECAST, "opportunity": OPPORTUNITY}
 _MONEY = ("p10", "p50", "p90", "mean", "closed", "open", "new")
+_PERCENT = ("win_probability", "win_in_period")
 
 
 # --- Reading what is ours -----------------------------------------------------------------------------------------
@@ -179,6 +180,8 @@ def _fields(org: Org, entity: str, change: Change) -> Json:
             found["Priority"] = str(value).capitalize()
         elif name in _MONEY:
             found[FIELDS[entity][name]] = float(value)
+        elif name in _PERCENT and value is not None:
+            found[FIELDS[entity][name]] = round(float(value) * 100, 1)  # a share here, percent there
         elif name in FIELDS[entity]:
             found[FIELDS[entity][name]] = value
     return found
