@@ -60,14 +60,15 @@ def apply(
     with running(ledger, run, plan.connection, "apply", plan.as_of, clock) as (entered, told):
         told.skipped += refused
         settle_unconfirmed(adapter, ledger, plan.connection, clock)
-        allowed = [c for c in plan.changes if write.enabled and getattr(write, _PERMISSION[c.object])]
-        told.skip(
-            [c for c in plan.changes if c not in allowed], "the connection's `write:` does not allow it"
-        )
         newer = {e.key: e.run for e in ledger.journal(plan.connection) if e.seq > plan.journal}
-        for change in [c for c in allowed if c.key in newer]:
-            told.skip([change], f"run {newer[change.key]} wrote to it since the plan was made")
-        allowed = [c for c in allowed if c.key not in newer]
+        allowed = []
+        for change in plan.changes:
+            if not (write.enabled and getattr(write, _PERMISSION[change.object])):
+                told.skip([change], "the connection's `write:` does not allow it")
+            elif change.key in newer:
+                told.skip([change], f"run {newer[change.key]} wrote to it since the plan was made")
+            else:
+                allowed.append(change)
         if limit is not None:
             told.skip(allowed[limit:], f"over the limit of {limit}")
         send(allowed[:limit], entered, plan, adapter, ledger, told, clock)

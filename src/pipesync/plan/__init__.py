@@ -59,5 +59,5 @@ def _wished(write: Write) -> Write:
 
 
 def _identity(situation: Situation, changes: list[Change]) -> str:
-    told = [situation.connection, situation.as_of.isoformat(), *(c.model_dump(mode="json") for c in changes)]
+    told = [situation.connection, situation.as_of, *([c.key, c.action, c.before, c.after] for c in changes)]
     return hashlib.sha256(orjson.dumps(told)).hexdigest()[:12]

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import orjson
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
@@ -28,7 +29,7 @@ def open_database(url: str) -> Engine:
     parsed = _parsed(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
         _create_private(Path(str(parsed.database)))
-    engine = create_engine(parsed)
+    engine = create_engine(parsed, json_serializer=_to_json, json_deserializer=orjson.loads)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -57,6 +58,10 @@ def _parsed(url: str) -> URL:
     if parsed.drivername == _POSTGRES and find_spec("psycopg") is None:
         raise InputError(Problem("PostgreSQL needs its driver", fix="pip install 'pipesync[postgres]'"))
     return parsed
+
+
+def _to_json(value: object) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _create_private(path: Path) -> None:

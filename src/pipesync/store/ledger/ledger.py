@@ -224,9 +224,9 @@ class Ledger:
         return self._journal(journal.c.connection == connection, journal.c.status == "intended")
 
     def _journal(self, *where: sa.ColumnElement[bool]) -> list[JournalEntry]:
-        found = []
+        found, names = [], [c.name for c in journal.c]
         for row in self._rows(sa.select(journal).where(*where).order_by(journal.c.seq)):
-            values = dict(row._mapping)
+            values = dict(zip(names, row, strict=True))
             values["reason"] = Reason(**values["reason"])
             found.append(JournalEntry.model_construct(**values))
         return found

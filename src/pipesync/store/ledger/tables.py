@@ -150,7 +150,7 @@ journal = Table(
     Column("error", Text, nullable=False),
     Column("request_id", String, nullable=False),
     Index("journal_by_connection", "connection", "status"),
-    Index("journal_by_run", "run"),
+    Index("journal_by_run", "run", "key"),
     sqlite_autoincrement=True,  # a number is never given twice, not even after rows were forgotten
 )
 

@@ -99,7 +99,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("journal_by_connection", "journal", ["connection", "status"])
-    op.create_index("journal_by_run", "journal", ["run"])
+    op.create_index("journal_by_run", "journal", ["run", "key"])
     op.create_table(
         "issued_forecasts",
         sa.Column("connection", sa.String, primary_key=True),
