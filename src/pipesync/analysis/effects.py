@@ -1,0 +1,165 @@
+"""Did it help: shares and times of every stage before and after a dated change.
+
+Stays that began before the change are held against those that began after it, each watched for the same number of
+days, and those before only while the change had not come, so that neither side is judged on more time or on the
+other's rules. The answer carries an interval, and says what makes
+the comparison unfair: other opportunities than before, a trend that was there already, too few cases.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+
+from pipesync.analysis.significance import MIN_CASES, kept, two_shares
+from pipesync.analysis.survival import kaplan_meier, log_rank, percentile
+from pipesync.errors import InputError, Problem
+from pipesync.features import Features
+from pipesync.store.warehouse import Warehouse
+
+MIX_LIMIT = 0.25
+"""Population stability index from which a mix is another one (a usual mark in credit scoring)."""
+
+_STAYS = """
+SELECT coalesce(v.pipeline, '') AS pipeline, v.stage,
+       date_diff('microsecond', ?::TIMESTAMP, entered_at) / 86400e6 AS began,
+       date_diff('microsecond', entered_at, coalesce(left_at, getvariable('as_of'))) / 86400e6 AS days,
+       left_at IS NOT NULL AS ended, coalesce(exit IN ('advance', 'won'), FALSE) AS advanced,
+       coalesce(v.segment, '') AS segment, coalesce(f.source, '') AS source, coalesce(f.owner_id, '') AS owner,
+       ntile(4) OVER (ORDER BY f.amount NULLS FIRST, f.id) AS size
+FROM stage_visits AS v JOIN features AS f ON f.id = v.opportunity_id
+"""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Of one stage. Shares are of stays that advanced within `watched` days; NaN without any that are old enough."""
+
+    pipeline: str
+    stage: str
+    watched: float
+    n_before: int
+    n_after: int
+    advance_before: float
+    advance_after: float
+    change: float
+    """After less before."""
+    low: float
+    high: float
+    """95%, by the normal law."""
+    median_before: float | None
+    median_after: float | None
+    """Days of a stay, by Kaplan-Meier; None where the curve does not get there."""
+    p_advance: float
+    p_time: float
+    is_real: bool
+    """One of the two stands at a false discovery rate of 10% over all stages."""
+    unfair: tuple[str, ...]
+
+
+def effect(
+    warehouse: Warehouse, features: Features, changed_at: datetime, *, days: int = 91
+) -> tuple[Effect, ...]:
+    """Compare what began in the `days` before a change with what began in as many after it, per stage.
+
+    Reads the session's `stage_visits` and `features`. Stages with fewer than 20 stays on either side are left out.
+    """
+    if changed_at >= features.as_of:
+        raise InputError(
+            Problem("the change lies after the moment that is looked at", fix="give an earlier date")
+        )
+    table = warehouse.frame(_STAYS, [changed_at.astimezone(UTC).replace(tzinfo=None)])
+    since = (features.as_of - changed_at) / timedelta(days=1)
+    span = min(float(days), since)
+    near = table[(table["began"] >= -span) & (table["began"] < span)]
+    found = []
+    for (pipeline, stage), part in near.groupby(["pipeline", "stage"], sort=True):
+        after = part["began"].to_numpy(float) >= 0
+        if min(int(after.sum()), int((~after).sum())) >= MIN_CASES:
+            columns = {name: part[name].to_numpy() for name in part.columns}
+            found.append(_effect(str(pipeline), str(stage), columns, after, span, since))
+    real = kept([min(2 * min(e.p_advance, e.p_time), 1.0) for e in found])
+    return tuple(Effect(**{**e.__dict__, "is_real": is_real}) for e, is_real in zip(found, real, strict=True))
+
+
+Column = npt.NDArray[np.generic]
+Flags = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+
+def _effect(
+    pipeline: str, stage: str, part: Mapping[str, Column], after: Flags, span: float, since: float
+) -> Effect:
+    days, began = part["days"].astype(np.float64), part["began"].astype(np.float64)
+    ended, advanced = part["ended"].astype(bool), part["advanced"].astype(bool)
+    watched = span / 2
+    # Old enough: watched in full, before the change or after it.
+    ripe = np.where(after, began <= since - watched, began <= -watched)
+    within = advanced & (days <= watched)
+    n0, n1 = int((ripe & ~after).sum()), int((ripe & after).sum())
+    k0, k1 = int((within & ripe & ~after).sum()), int((within & ripe & after).sum())
+    before, now = k0 / n0 if n0 else math.nan, k1 / n1 if n1 else math.nan
+    half = 1.96 * math.sqrt(before * (1 - before) / n0 + now * (1 - now) / n1) if n0 and n1 else math.nan
+    limit = np.where(after, watched, np.minimum(watched, -began))
+    shown, seen = np.minimum(days, limit), ended & (days <= limit)
+    p_time, _ = log_rank(shown, seen, after)
+    median_before, median_after = (percentile(kaplan_meier(shown[g], seen[g]), 0.5) for g in (~after, after))
+    return Effect(
+        pipeline=pipeline,
+        stage=stage,
+        watched=watched,
+        n_before=n0,
+        n_after=n1,
+        advance_before=before,
+        advance_after=now,
+        change=now - before,
+        low=now - before - half,
+        high=now - before + half,
+        median_before=None if median_before != median_before else median_before,
+        median_after=None if median_after != median_after else median_after,
+        p_advance=two_shares(k1, n1, k0, n0),
+        p_time=p_time,
+        is_real=False,
+        unfair=tuple(_unfair(part, after, began, within, ripe)),
+    )
+
+
+def _unfair(
+    part: Mapping[str, Column], after: Flags, began: Floats, within: Flags, ripe: Flags
+) -> Sequence[str]:
+    said = []
+    for name, words in (
+        ("segment", "segments"),
+        ("source", "sources"),
+        ("size", "sizes"),
+        ("owner", "owners"),
+    ):
+        if stability(part[name][~after], part[name][after]) > MIX_LIMIT:
+            said.append(f"other {words} than before")
+    earlier = ripe & ~after
+    middle = float(np.median(began[earlier])) if earlier.any() else 0.0
+    early, late = earlier & (began < middle), earlier & (began >= middle)
+    if min(early.sum(), late.sum()) >= MIN_CASES:
+        a, b = int(within[early].sum()), int(within[late].sum())
+        if two_shares(b, int(late.sum()), a, int(early.sum())) < 0.05:
+            said.append("it was changing before already")
+    if min(int((ripe & after).sum()), int(earlier.sum())) < MIN_CASES:
+        said.append("too few are old enough to be judged")
+    return said
+
+
+def stability(before: Column, after: Column) -> float:
+    """Return the population stability index of two mixes: the sum of (q - p) x ln(q / p) over the values.
+
+    Each count is raised by half, so that a value that only one side has counts without being infinite.
+    """
+    values = np.unique(np.concatenate([before.astype(str), after.astype(str)]))
+    p = np.array([(before.astype(str) == v).sum() for v in values]) + 0.5
+    q = np.array([(after.astype(str) == v).sum() for v in values]) + 0.5
+    p, q = p / p.sum(), q / q.sum()
+    return float(np.sum((q - p) * np.log(q / p)))
