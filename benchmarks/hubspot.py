@@ -1,6 +1,6 @@
 """HubSpot: what a pull costs, beside other people's extractors against the same sandbox process.
 
-    python benchmarks/hubspot.py --peers DIR
+    python -m benchmarks.hubspot --peers DIR
 
 `DIR` holds throw-away environments `pipeline-diff` and `meltano` (each made with `python -m venv` and
 `pip install pipeline-diff` or `meltano-tap-hubspot`); without it only pipesync runs. Every answer of the sandbox
@@ -64,6 +64,13 @@ class Cost:
     requests: int
     rows: str
     output: str = ""
+
+    def facts(self) -> set[tuple[str, int | None, str | None]]:
+        """Return id, amount in cents and owner of the deals in a tap's output."""
+        messages = [json.loads(line) for line in self.output.splitlines() if line.startswith("{")]
+        records = [m["record"] for m in messages if m["type"] == "RECORD"]
+        told = [(r["id"], r.get("properties") or r) for r in records]
+        return {(i, cents(p["amount"]), p["hubspot_owner_id"]) for i, p in told}
 
     def line(self) -> str:
         return f"{self.who:<34}{self.wall:>8.2f} s{self.cpu:>8.2f} s CPU{self.requests:>7} requests   {self.rows}"
@@ -218,17 +225,14 @@ def compare(sandbox: Sandbox, folder: Path, peers: Path | None) -> None:
     if peers:
         print(pipeline_diff(sandbox, peers, folder).line())
         lines = (folder / "pd/hubspot/deals.jsonl").read_text(encoding="utf-8").splitlines()
-        theirs = {(d["id"], _cents(d["amount"]), d["owner_id"]) for d in map(json.loads, lines)}
+        theirs = {(d["id"], cents(d["amount"]), d["owner_id"]) for d in map(json.loads, lines)}
         print(f"    the same deals, amounts and owners: {theirs == ours}")
     print("without history")
     print(pipesync("pipesync, stored", sandbox, connection(sandbox, folder / "plain", history=False)).line())
     if peers:
         cost = meltano(sandbox, peers, folder)
         print(cost.line())
-        messages = [json.loads(line) for line in cost.output.splitlines() if line.startswith("{")]
-        records = [m["record"] for m in messages if m["type"] == "RECORD"]
-        told = [(r["id"], r.get("properties") or r) for r in records]
-        theirs = {(i, _cents(p["amount"]), p["hubspot_owner_id"]) for i, p in told}
+        theirs = cost.facts()
         print(f"    the same deals, amounts and owners: {theirs == ours}")
 
 
@@ -236,10 +240,10 @@ def facts(path: Path) -> set[tuple[str, int | None, str | None]]:
     """Return id, amount in cents and owner of each opportunity."""
     with Warehouse(path, read_only=True) as warehouse:
         found = warehouse.rows("SELECT id, amount, owner_id FROM opportunities")
-    return {(i, _cents(amount), owner) for i, amount, owner in found}
+    return {(i, cents(amount), owner) for i, amount, owner in found}
 
 
-def _cents(amount: Any) -> int | None:
+def cents(amount: Any) -> int | None:
     return None if amount in (None, "") else round(float(amount) * 100)
 
 
