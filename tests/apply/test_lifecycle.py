@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -110,8 +110,13 @@ class TaskLife(RuleBasedStateMachine):
     @rule(data=st.data(), field=st.sampled_from(("subject", "body", "priority")))
     def a_rep_edits(self, data: st.DataObject, field: str) -> None:
         key = data.draw(st.sampled_from(self._open()))
-        body = self.world.tasks()[key]["body"] + " (I will call on Friday)"
-        self.world.edit(key, **{field: {"subject": "Mine", "body": body, "priority": "low"}[field]})
+        row = self.world.tasks()[key]
+        values = {
+            "subject": f"{row['subject']}!",
+            "body": f"{row['body']} (I will call on Friday)",
+            "priority": "low" if row["priority"] == "high" else "high",
+        }
+        self.world.edit(key, **{field: values[field]})
         self.theirs[key] = self.world.tasks()[key]
         self.is_quiet = False
 
@@ -214,7 +219,7 @@ class TaskLife(RuleBasedStateMachine):
             assert self.world.plan().changes == ()
 
 
-@pytest.mark.parametrize("examples", [pytest.param(25), pytest.param(1000, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("examples", [pytest.param(15), pytest.param(1000, marks=pytest.mark.campaign)])
 def test_the_promises_hold_whatever_happens(worlds: Worlds, flaky: type[Flaky], examples: int) -> None:
     """Any order of findings, people, time and faults keeps every promise."""
     machine = type("Life", (TaskLife,), {"worlds": staticmethod(worlds), "flaky": flaky})
@@ -228,5 +233,6 @@ def test_the_promises_hold_whatever_happens(worlds: Worlds, flaky: type[Flaky], 
             suppress_health_check=list(HealthCheck),
             database=None,
             report_multiple_bugs=False,
+            phases=(Phase.generate,),  # shrinking a failure of this machine takes minutes
         ),
     )
