@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from tests.forecast.worlds import AS_OF, NAME
 
 from pipesync.config import Calendar
 from pipesync.errors import InputError
-from pipesync.forecast import backtest, ladder
+from pipesync.forecast import backtest, ladder, replay
 from pipesync.forecast.backtest import METRICS, Backtest
 from pipesync.store.warehouse import Warehouse
 
@@ -20,8 +22,16 @@ HORIZON = timedelta(days=28)
 ORIGINS = [AS_OF - timedelta(days=28 * k) for k in (4, 3, 2, 1)]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_earlier_origins() -> Iterator[None]:
+    """Three earlier origins teach enough for these tests, and cost a quarter of twelve."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replay, "earlier_origins", partial(replay.earlier_origins, most=3))
+        yield
+
+
 @pytest.fixture(scope="module")
-def done(warehouse: Warehouse) -> Backtest:
+def done(warehouse: Warehouse, few_earlier_origins: None) -> Backtest:
     return backtest.run(warehouse, NAME, Calendar(), origins=ORIGINS, horizon=HORIZON)
 
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipesync.forecast.history import DAY, NEVER, Bools, Floats, History, Ints, Ms
+from pipesync.forecast.training import start_of_history
 
 _HALF_LIFE = 56.0
 """Days: creation rates move faster than conversion does."""
 _COHORT_HALF_LIFE = 180.0
 _LOOK_BACK = 26
+_LEAST_AT_RISK = 5.0
 
 
 @dataclass(frozen=True)
@@ -72,20 +74,31 @@ class Incidence:
 
 
 def cohort_incidence(history: History, origin: Ms) -> Incidence:
-    """Return the share won by age, from every opportunity created before the origin, recent ones weighing more."""
-    known = (history.created <= origin) & (history.closed >= history.created)
+    """Return the share won by age, from every opportunity created before the origin, recent ones weighing more.
+
+    One that was created before history began is at risk only from then on (delayed entry): that it did not close
+    before is not on record, and counting it would make winning look rare.
+    """
+    start = start_of_history(history, origin)
+    known = (history.created <= origin) & (history.closed >= np.maximum(history.created, start))
     created = history.created[known]
     end = np.minimum(history.closed[known], origin)
     age = (end - created) / DAY
     closed = history.closed[known] <= origin
     won: Bools = closed & history.won[known]
     weight = np.exp2(-(origin - created) / DAY / _COHORT_HALF_LIFE)
+    entry = np.maximum(start - created, 0) / DAY
+    late = np.argsort(entry, kind="stable")
+    entered, entered_weight = entry[late], np.r_[0.0, np.cumsum(weight[late])]
     order = np.argsort(age, kind="stable")
     age, closed, won, weight = age[order], closed[order], won[order], weight[order]
     day, first = np.unique(age, return_index=True)
     if not len(day):
         return Incidence(np.empty(0), np.empty(0))
-    at_risk = np.cumsum(weight[::-1])[::-1][first]
+    gone = np.r_[0.0, np.cumsum(weight)][first]
+    at_risk = np.maximum(entered_weight[np.searchsorted(entered, day, side="right")] - gone, 1e-9)
+    # The first to enter late are alone at risk for a while; one of them must not decide for all.
+    at_risk = np.maximum(at_risk, _LEAST_AT_RISK * float(weight.max()))
     wins = np.add.reduceat(weight * won, first)
     ends = np.add.reduceat(weight * closed, first)
     survival = np.cumprod(np.clip(1 - ends / at_risk, 0, 1))
