@@ -28,8 +28,8 @@ class Section(BaseModel):
 
 def _duration(value: object) -> object:
     """`7d`, `12h`, `30m`, `2w`; other values are left for pydantic to refuse."""
-    if isinstance(value, str) and (found := re.fullmatch(r"(\d+)\s*(m|h|d|w)", value.strip())):
-        unit = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}[found[2]]
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d+)\s*(s|m|h|d|w)", value.strip())):
+        unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}[found[2]]
         return timedelta(**{unit: int(found[1])})
     if isinstance(value, timedelta):
         return value
@@ -111,6 +111,17 @@ class Breaker(Section):
     """A rule whose newly firing findings jump above this share makes no tasks in that run."""
 
 
+class Guard(Section):
+    """When a plan is so large that people are to look at it before it is written (`apply --yes`)."""
+
+    first_apply: int = Field(default=50, ge=0)
+    """A connection that nothing was ever written to gets no more changes than this."""
+    times_usual: float = Field(default=5, gt=1)
+    """A plan this many times larger than the usual one is not written at all."""
+    at_least: int = Field(default=100, ge=0)
+    """Smaller plans never count as unusual."""
+
+
 class Calendar(Section):
     timezone: Zone = "UTC"
     holidays: tuple[date, ...] = ()
@@ -157,6 +168,7 @@ class Config(Section):
     baseline: date | None = None
     budget: Budget = Budget()
     breaker: Breaker = Breaker()
+    guard: Guard = Guard()
     calendar: Calendar = Calendar()
     tasks: Tasks = Tasks()
     forecast: ForecastConfig = ForecastConfig()

@@ -9,6 +9,7 @@
     │   ├── PermissionMissing a scope, a permission or a field that this user cannot see
     │   ├── BudgetSpent       our share of the CRM's daily limit is used; stop at a checkpoint
     │   └── RequestRefused    the request itself is wrong for this CRM; repeating cannot help
+    ├── Stopped               somebody asked for it; run again, it goes on                     exit 4
     └── RecordRefused         one record cannot be read or written; skip it, keep the others   exit 4
 
 Messages name the place and the mend, carry the CRM's request id where there is one, and never a response
@@ -117,6 +118,12 @@ class BudgetSpent(CrmError):
 
 class RequestRefused(CrmError):
     """The CRM will never accept this request; the program or its configuration must change."""
+
+
+class Stopped(PipesyncError):
+    """A run ended at a checkpoint because it was asked to."""
+
+    exit_code: ClassVar[int] = 4
 
 
 class RecordRefused(PipesyncError):

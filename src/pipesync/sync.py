@@ -34,6 +34,7 @@ from pipesync.store.warehouse import Warehouse, published
 T = TypeVar("T")
 Clock = Callable[[], datetime]
 Step = Callable[[str, int], None]
+Checkpoint = Callable[[], None]
 
 
 def now() -> datetime:
@@ -43,6 +44,10 @@ def now() -> datetime:
 
 def _silent(what: str, done: int) -> None:
     """Progress that nobody looks at."""
+
+
+def _goes_on() -> None:
+    """A checkpoint at which nobody asked to stop."""
 
 
 def watermark(warehouse: Warehouse, connection: str) -> datetime:
@@ -249,7 +254,7 @@ def pull_all(
 
 
 def sync_all(
-    config: Config, names: Sequence[str], *, progress: Step = _silent
+    config: Config, names: Sequence[str], *, progress: Step = _silent, checkpoint: Checkpoint = _goes_on
 ) -> dict[str, Cycle | PipesyncError]:
     """Run the cycle of every connection, publish the warehouse; return a `Cycle` per connection, or the error."""
     ruleset = load_rules(config)
@@ -257,7 +262,9 @@ def sync_all(
 
         def work(name: str) -> Cycle:
             with warehouse.session() as session, _adapter(config, name) as adapter:
-                return cycle(config, name, adapter, session, ledger, ruleset, progress=progress)
+                return cycle(
+                    config, name, adapter, session, ledger, ruleset, progress=progress, checkpoint=checkpoint
+                )
 
         outcomes = side_by_side(names, work)
         warehouse.publish()
@@ -274,19 +281,27 @@ def cycle(
     *,
     clock: Clock = now,
     progress: Step = _silent,
+    checkpoint: Checkpoint = _goes_on,
 ) -> Cycle:
     """Pull, examine, foretell, plan and, in mode enforce, apply.
 
+    `checkpoint` is called wherever nothing is half done; what it raises ends the run there.
     Intents of an earlier run whose outcome is unknown are looked up before the pull, so that it sees what they left.
     """
     recover(adapter, ledger, name, clock=clock)
     run = ledger.start_run(name, "sync", clock())
+
+    def page(stream: str, done: int) -> None:
+        progress(f"{name}: {stream}", done)
+        checkpoint()
+
     try:
-        pulled = pull(adapter, warehouse, progress=lambda s, n: progress(f"{name}: {s}", n))
+        pulled = pull(adapter, warehouse, progress=page)
         as_of = watermark(warehouse, name)
         learn(warehouse, name, config, as_of)
         prepared = prepare(warehouse, name, config, ruleset, as_of, ledger)
         found = bottlenecks.find(warehouse, name, as_of, config.calendar)
+        checkpoint()
         applied = None
         if config.mode == "enforce" and config.connections[name].write.enabled:
             applied = _write(config, name, adapter, warehouse, ledger, prepared.plan, run=run, clock=clock)

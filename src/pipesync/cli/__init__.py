@@ -20,6 +20,7 @@ from pipesync.cli.look import bottlenecks, check
 from pipesync.cli.options import verbosity
 from pipesync.cli.rules import rules
 from pipesync.cli.sandbox import sandbox
+from pipesync.cli.schedule import schedule
 from pipesync.cli.setup import doctor, init
 from pipesync.errors import PipesyncError
 
@@ -66,7 +67,7 @@ class Commands(click.Group):
     cls=Commands,
     commands=[
         demo, sandbox, init, doctor, pull, check, bottlenecks, analyze, forecast, plan, apply, undo, sync, status,
-        rules, docs,
+        rules, schedule, docs,
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip

@@ -9,6 +9,7 @@ import click
 
 from pipesync.cli.options import Source, configured, example, formatted, reading
 from pipesync.cli.progress import progress
+from pipesync.cli.stopping import stopping
 
 if TYPE_CHECKING:
     from pipesync.adapters.base import Pulled
@@ -140,16 +141,21 @@ def undo(run: str, source: Source, form: str) -> None:
 
 @click.command("sync", epilog=example("pipesync sync -q"))
 @configured
+@click.option("--jitter", metavar="D", help="Begin up to this much later, at random, such as 5m.")
 @formatted("json")
-def sync(source: Source, form: str) -> None:
+def sync(source: Source, jitter: str | None, form: str) -> None:
     """The scheduled cycle: pull, check, forecast, plan, apply.
 
     Apply needs mode enforce and a connection whose `write:` is enabled; otherwise people read the plan.
     """
+    import random
+    import time
+
     from pipesync import sync as cycle
     from pipesync.cli import outcomes
     from pipesync.cli.opening import configuration
     from pipesync.cli.output import Result, finish, gather
+    from pipesync.config import parse_duration
     from pipesync.report import views
 
     config, names = configuration(source)
@@ -158,8 +164,10 @@ def sync(source: Source, form: str) -> None:
         code = 4 if done.applied and done.applied.failed else 0
         return Result(outcomes.cycle_entry(done), (views.heading(name), outcomes.cycle_view(done)), code)
 
-    with progress() as step:
-        found = cycle.sync_all(config, names, progress=step)
+    if jitter:
+        time.sleep(random.uniform(0, parse_duration(jitter).total_seconds()))  # noqa: S311  # to spread load
+    with progress() as step, stopping() as checkpoint:
+        found = cycle.sync_all(config, names, progress=step, checkpoint=checkpoint)
     finish(names, gather(found, render), form)
 
 
