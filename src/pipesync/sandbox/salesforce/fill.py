@@ -208,6 +208,7 @@ class _Filling:
         rows: list[Json] = []
         tracked: list[Json] = []
         state: dict[str, Json] = {}
+        unchanged = self._never_changed()
         changes = sorted(
             self._rows.get("field_changes", ()),
             key=lambda c: (c["changed_at"], c["opportunity_id"], c["seq"]),
@@ -221,7 +222,7 @@ class _Filling:
                 "CreatedDate": stored_time(_utc(at)), "SystemModstamp": stored_time(_utc(at)),
                 "CreatedById": self._id("users", some[0].get("changed_by"), "User") or USER_ID,
             }  # fmt: skip
-            now = state.setdefault(opportunity, {})
+            now = state.setdefault(opportunity, unchanged.get(opportunity, {}))
             now.update({_HISTORY[c["field"]]: self._history_value(c) for c in some if c["field"] in _HISTORY})
             stages = [c["value"] for c in some if c["field"] == "stage"]
             for stage in stages or (
@@ -235,6 +236,18 @@ class _Filling:
                     tracked.append({**row, **said, "Id": full_id("017", len(tracked) + 1)})
         self._insert("OpportunityHistory", rows)
         self._insert("OpportunityFieldHistory", tracked)
+
+    def _never_changed(self) -> dict[str, Json]:
+        """Return the fields that an opportunity has had all along: every row of its history has them."""
+        told = {(c["opportunity_id"], c["field"]) for c in self._rows.get("field_changes", ())}
+        return {
+            r["id"]: {
+                name: self._history_value({"field": column, "value": _plain(r.get(column))})
+                for column, name in _HISTORY.items()
+                if (r["id"], column) not in told and column != "stage"
+            }
+            for r in self._rows["opportunities"]
+        }
 
     def _history_value(self, change: Json) -> object:
         if change["field"] == "forecast_category":
@@ -366,6 +379,10 @@ def _time(moment: datetime | None) -> str | None:
 
 def _day(value: date | datetime | None) -> str | None:
     return (value.date() if isinstance(value, datetime) else value).isoformat() if value else None
+
+
+def _plain(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _number(value: object) -> float | None:
