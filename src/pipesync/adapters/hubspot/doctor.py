@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Literal
 
 from pipesync._paths import shipped
@@ -98,12 +98,11 @@ def _scopes(api: Api, portal: Portal) -> Iterator[Check]:
     yield verdict("crm.objects.deals.read", _refusal(lambda: portal.pipelines))
     yield verdict("crm.objects.owners.read", _refusal(lambda: portal.owners))
     for scope, kind in _PROBES.items():
-        yield verdict(scope, _refusal(lambda kind=kind: api.get(api.paths.objects(kind), limit=1)))
+        yield verdict(scope, _refusal(partial(api.get, api.paths.objects(kind), limit=1)))
     yield verdict("settings.currencies.read", _refusal(lambda: api.get(api.paths.exchange_rates(), limit=1)))
 
 
-def _refusal(ask: object) -> CrmError | None:
-    assert callable(ask)  # noqa: S101 - ours
+def _refusal(ask: Callable[[], object]) -> CrmError | None:
     try:
         ask()
     except (PermissionMissing, RequestRefused) as refused:

@@ -352,13 +352,12 @@ def _each(portal: Portal, kind: str, call: Call, status: int, one: Callable[[Jso
     inputs = _inputs(call)
     traces = [i.get("objectWriteTraceId") for i in inputs]
     traced = all(traces) and len(set(traces)) == len(traces)
-    if call.path.endswith("/create") or portal.switch("partial_failures"):
-        pass
-    else:
-        traced = False
-    results, errors = [], []
+    traced = traced and (call.path.endswith("/create") or bool(portal.switch("partial_failures")))
+    results: list[Json] = []
+    errors: list[Json] = []
     db = portal.records.db
-    db.execute("SAVEPOINT batch")
+    if not db.in_transaction:
+        db.execute("BEGIN")  # or releasing the first savepoint would commit
     for position, given in enumerate(inputs):
         db.execute("SAVEPOINT one")
         try:
@@ -368,32 +367,17 @@ def _each(portal: Portal, kind: str, call: Call, status: int, one: Callable[[Jso
         except Refused as refused:
             db.execute("ROLLBACK TO one")
             if not traced:
-                db.execute("ROLLBACK TO batch")
-                db.execute("RELEASE batch")
-                raise
-            told = refused.answer.body
-            problem: Json = {
-                "status": "error",
-                "category": told.get("category", ""),
-                "message": told["message"],
-            }
-            problem["context"] = {"objectWriteTraceId": [given["objectWriteTraceId"]]}
-            if "errors" in told:
-                problem["errors"] = told["errors"]
-            errors.append(problem)
-        finally:
-            if db.in_transaction:
-                _release(db, "one")
-    db.execute("RELEASE batch")
+                raise  # and whoever serves the request rolls back what the others did
+            errors.append(_problem(refused, given))
+        db.execute("RELEASE one")
     return _batch(portal, 207 if errors else status, results, errors)
 
 
-def _release(db: Any, name: str) -> None:
-    import contextlib
-    import sqlite3
-
-    with contextlib.suppress(sqlite3.OperationalError):
-        db.execute(f"RELEASE {name}")
+def _problem(refused: Refused, given: Json) -> Json:
+    told = refused.answer.body
+    found: Json = {"status": "error", "category": told.get("category", ""), "message": told["message"]}
+    found["context"] = {"objectWriteTraceId": [given["objectWriteTraceId"]]}
+    return found | ({"errors": told["errors"]} if "errors" in told else {})
 
 
 def merge_records(portal: Portal, call: Call) -> Answer:

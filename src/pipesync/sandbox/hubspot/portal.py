@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 
 from pipesync.sandbox.hubspot.answers import error, invalid
 from pipesync.sandbox.hubspot.definitions import ALL_SCOPES, ENGAGEMENTS, TYPE_IDS, definition, properties_of
-from pipesync.sandbox.hubspot.records import Json, Record, Records, Source, iso
+from pipesync.sandbox.hubspot.records import Json, Records, Source, iso
 
 SWITCHES: dict[str, object] = {
     "missing_ids": "silent",
@@ -233,6 +233,3 @@ def value_of_moment(value: str) -> str:
 def custom(name: str, type_: str, *, unique: bool = False) -> Json:
     """Return the definition of a property that is not HubSpot's own."""
     return definition(name, type_, own={"hasUniqueValue": unique, "hubspotDefined": False})
-
-
-__all__ = ["APP", "SWITCHES", "Portal", "Record", "custom"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from pipesync.sandbox.hubspot.records import Json, iso
@@ -114,6 +115,4 @@ def _value(name: str, given: Any, types: Mapping[str, str]) -> Any:
 
 
 def _millis(text: str) -> int:
-    from datetime import datetime
-
     return round(datetime.fromisoformat(text).timestamp() * 1000)
