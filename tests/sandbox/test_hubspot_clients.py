@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import hubspot
 import pytest
 import requests
 import uvicorn
@@ -21,6 +20,7 @@ from hubspot.crm.objects import tasks as task_models
 from hubspot.crm.properties import PropertyCreate, PropertyGroupCreate
 from starlette.applications import Starlette
 
+import hubspot
 from pipesync.sandbox.company import AS_OF, generate
 from pipesync.sandbox.hubspot import Filled, Portal, fill, routes
 
