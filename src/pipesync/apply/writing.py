@@ -9,8 +9,9 @@ from datetime import datetime
 
 from pipesync.adapters.base import Adapter
 from pipesync.apply.recovery import look_up, now, settle_unconfirmed
-from pipesync.config import Write
+from pipesync.config import Guard, Write
 from pipesync.model import Change, ChangeAction, ChangeObject, Outcome, OwnTask, Plan, Run
+from pipesync.plan.guards import guarded
 from pipesync.plan.threads import Written, same, written
 from pipesync.store.ledger import Ledger
 
@@ -47,20 +48,26 @@ def apply(
     *,
     write: Write,
     limit: int | None = None,
+    guard: Guard | None = None,
     refused: Sequence[Outcome] = (),
     run: Run | None = None,
     clock: Callable[[], datetime] = now,
 ) -> Applied:
     """Write what `write` allows, at most `limit` changes, the plan's first; return what became of each change.
 
-    `refused` are changes that were skipped before (by `plan.reconcile`) and belong to the same account; `run` is the
-    caller's, where it has one. A CrmError ends the run and is raised: what it leaves unconfirmed is looked up by
-    the next run. LeaseTaken where another run is writing.
+    `guard` holds back what people are to look at first; None where they did. `refused` are changes that were skipped
+    before (by `plan.reconcile`) and belong to the same account; `run` is the caller's, where it has one. A CrmError
+    ends the run and is raised: what it leaves unconfirmed is looked up by the next run. LeaseTaken where another run
+    is writing.
     """
     with running(ledger, run, plan.connection, "apply", plan.as_of, clock) as (entered, told):
         told.skipped += refused
         settle_unconfirmed(adapter, ledger, plan.connection, clock)
-        newer = {e.key: e.run for e in ledger.journal(plan.connection) if e.seq > plan.journal}
+        journal = ledger.journal(plan.connection)
+        newer = {e.key: e.run for e in journal if e.seq > plan.journal}
+        if guard is not None:
+            plan, waiting = guarded(plan, journal, guard)
+            told.skipped += waiting
         allowed = []
         for change in plan.changes:
             if not (write.enabled and getattr(write, _PERMISSION[change.object])):

@@ -12,6 +12,7 @@ import orjson
 
 from pipesync.config import Config, Write
 from pipesync.model import Change, Plan
+from pipesync.plan.effects import Effect, effects
 from pipesync.plan.files import load, reconcile, save
 from pipesync.plan.forecasts import plan_forecasts
 from pipesync.plan.policy import tripped
@@ -19,7 +20,18 @@ from pipesync.plan.situation import Situation, counts, gather
 from pipesync.plan.tasks import Planned, plan_tasks
 from pipesync.rules import RuleSet
 
-__all__ = ["Situation", "counts", "gather", "load", "make", "reconcile", "save", "tripped"]
+__all__ = [
+    "Effect",
+    "Situation",
+    "counts",
+    "effects",
+    "gather",
+    "load",
+    "make",
+    "reconcile",
+    "save",
+    "tripped",
+]
 
 
 def make(situation: Situation, config: Config, rules: RuleSet) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from pipesync.config import Config
 from pipesync.model import Change, Ending, Finding, OwnTask, Reason, StandingFinding, TaskFate
 from pipesync.plan import keys, policy, texts
-from pipesync.plan.calendars import add_business_days, local_date
+from pipesync.plan.calendars import add_business_days, business_days_between, local_date
 from pipesync.plan.policy import PRIORITIES, Allowance, Item
 from pipesync.plan.situation import Situation
 from pipesync.plan.threads import TEXTS, Episode, Thread, overlaid, same, threads
@@ -37,6 +37,7 @@ def plan_tasks(situation: Situation, config: Config, rules: RuleSet) -> Planned:
         overlaid(facts.tasks, journal, facts.pulled_at), journal, situation.fates, situation.as_of
     )
     wanted, refused = _wanted(situation, config, rules, planned.held_back)
+    _escalate(wanted, lines, situation, config, rules)
     waiting: list[tuple[str, Thread, list[Item]]] = []
     still_open: list[str | None] = []
     for name in sorted({*lines, *wanted}):
@@ -100,9 +101,45 @@ def _wanted(
         consider(finding, is_held=False)
     for standing in situation.held:
         consider(standing, is_held=True)
+    _sort(wanted)
+    return wanted, refused
+
+
+def _sort(wanted: dict[str, list[Item]]) -> None:
     for items in wanted.values():
         items.sort(key=lambda i: (*(-x for x in i.worth), i.rule))
-    return wanted, refused
+
+
+def _escalate(
+    wanted: dict[str, list[Item]],
+    lines: dict[str, Thread],
+    situation: Situation,
+    config: Config,
+    rules: RuleSet,
+) -> None:
+    """Ask the manager as well about what the owner's task has said for as many business days as the rule gives.
+
+    An owner who moved the task's date ahead has put it off: nothing is escalated before that date.
+    """
+    users = situation.facts.users
+    for name, items in list(wanted.items()):
+        current = lines[name].open if name in lines else None
+        if current is None or current.written is None:
+            continue
+        owner = lines[name].owner_id
+        above = policy.manager(users[owner], users) if owner in users else None
+        zone = _zone(owner, situation, config)
+        today = local_date(situation.as_of, zone)
+        put_off = current.is_touched and current.row and current.row.due and current.row.due > today
+        age = business_days_between(
+            local_date(current.written.made_as_of, zone), today, config.calendar.holidays
+        )
+        for item in items:
+            after = rules.rules[item.rule].escalate_after
+            if above and after is not None and age >= after and not put_off and current.lists(item.rule):
+                thread = keys.thread(situation.connection, item.opportunity_id, above)
+                wanted.setdefault(thread, []).append(replace(item, assignee=above))
+    _sort(wanted)
 
 
 def _not_refused(

@@ -26,6 +26,7 @@ class Written:
     owner_id: str | None
     values: dict[str, Any]  # Any: JSON
     rules: tuple[str, ...]
+    made_as_of: datetime
     as_of: datetime
     """Of the last write."""
     ending: JournalEntry | None = None
@@ -109,7 +110,7 @@ def written(entries: Iterable[JournalEntry]) -> dict[str, Written]:
         current = found.get(entry.key)
         if entry.action == "create" or current is None:
             current = found[entry.key] = Written(
-                entry.opportunity_id, entry.owner_id, {}, entry.reason.rules, entry.as_of
+                entry.opportunity_id, entry.owner_id, {}, entry.reason.rules, entry.as_of, entry.as_of
             )
         current.values |= entry.after
         current.as_of = entry.as_of
