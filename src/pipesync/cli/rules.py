@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -36,7 +37,7 @@ def list_(source: Source, form: str) -> None:
         {key: getattr(rule, key) for key in keys[:5]}
         | {
             "source": ruleset.sources[rule.id],
-            "params": {name: str(value) for name, value in rule.params.items()},
+            "params": {name: _value(value) for name, value in rule.params.items()},
         }
         for rule in ruleset
     ]
@@ -95,6 +96,58 @@ def test_(source: Source, only: tuple[str, ...], form: str) -> None:
             )
         click.echo(f"{len(results) - len(failed)} of {len(results)} cases of {len(ruleset)} rules pass")
     click.get_current_context().exit(2 if failed else 0)
+
+
+@rules.command(epilog=example("pipesync rules test", "pipesync rules test hygiene.stale_commit"))
+@click.argument("ids", nargs=-1, metavar="[ID]..")
+@configured
+@formatted("json")
+def test(source: Source, ids: tuple[str, ...], form: str) -> None:
+    """Run the cases that the rules carry; 1 where one fails."""
+    from rich.text import Text
+
+    from pipesync.cli.output import emit, show
+    from pipesync.report.draw import Row, grid
+    from pipesync.rules import load
+    from pipesync.rules.cases import run
+
+    ruleset = load(_configuration(source), strict=True)
+    results = run(ruleset.only(ids) if ids else ruleset)
+    failed = [r for r in results if not r.passed]
+    if form == "json":
+        cases = [
+            {"rule": r.rule, "case": r.case, "expected": r.expected, "got": r.got, "passed": r.passed}
+            for r in results
+        ]
+        emit(form, {"cases": cases, "passed": len(results) - len(failed), "failed": len(failed)})
+    else:
+        if failed:
+            rows: list[Row] = [[Text(str(r.place), "red"), r.case, r.expected, r.got] for r in failed]
+            show(grid(["where", "case", "expected", "got"], rows), "")
+        click.echo(f"{len(results) - len(failed)} cases passed, {len(failed)} failed")
+    click.get_current_context().exit(1 if failed else 0)
+
+
+@rules.command("show", epilog=example("pipesync rules show hygiene.stale_commit"))
+@click.argument("rule_id", metavar="ID")
+@configured
+def show_rule(source: Source, rule_id: str) -> None:
+    """Print a rule's file, and the parameters that hold here."""
+    from pipesync.rules import load
+
+    rule = load(_configuration(source), strict=True)[rule_id]
+    click.echo(rule.document.text.rstrip())
+    if rule.params:
+        click.echo(
+            "\n# in force here: " + ", ".join(f"{name} = {value}" for name, value in rule.params.items())
+        )
+
+
+def _value(value: float | timedelta) -> str:
+    """Write a parameter as a rule file does."""
+    if not isinstance(value, timedelta):
+        return str(value)
+    return f"{value.days}d" if value.seconds == 0 else f"{value.total_seconds() / 3600:g}h"
 
 
 def _configuration(source: Source) -> Config | None:
