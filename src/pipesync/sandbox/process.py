@@ -146,6 +146,13 @@ def _controls(world: World) -> list[Route]:
             world.org.cursors.clear()
         return _answer({})
 
+    async def keep(request: Request) -> Response:
+        """Make what the CRMs hold now what `reset` goes back to."""
+        assert world.pristine  # noqa: S101  # kept before anything is served
+        world.db.backup(world.pristine)
+        world.start_ms = world.clock.ms
+        return _answer({})
+
     async def edit(request: Request) -> Response:
         """Set fields of a record as a person would."""
         given = await request.json()
@@ -179,6 +186,7 @@ def _controls(world: World) -> list[Route]:
         ("POST", "/_sandbox/faults", faults),
         ("POST", "/_sandbox/settings", settings),
         ("POST", "/_sandbox/reset", reset),
+        ("POST", "/_sandbox/keep", keep),
         ("POST", "/_sandbox/edit", edit),
         ("GET", "/_sandbox/dump", dump),
     ]
@@ -203,6 +211,9 @@ def _edit_org(world: World, record: str, fields: Json) -> None:
         }])  # fmt: skip
     if fields.pop("deleted", None):
         world.org.delete(record)
+        return
+    if fields.pop("purged", None):
+        world.org.purge(record)
         return
     sets = ", ".join(f'"{n}" = ?' for n in (*fields, "SystemModstamp"))
     world.db.execute(f'UPDATE "sf_{thing.name}" SET {sets} WHERE "Id" = ?', (*fields.values(), now, record))

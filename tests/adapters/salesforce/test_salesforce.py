@@ -105,6 +105,39 @@ def test_a_locator_that_dies_with_its_session_costs_one_page(
         assert counted(warehouse) == whole
 
 
+@pytest.mark.parametrize("days", [1, 20])
+def test_what_left_the_recycle_bin_is_gone_here_too(
+    connect: Connect, sandbox: Sandbox, pulled: Warehouse, days: int
+) -> None:
+    """No query shows it: within 15 days `getDeleted` tells, later everything is scanned anew."""
+    tables = ("opportunities", "activities", "accounts")
+    gone = {t: pulled.rows(f"SELECT min(id) FROM {t}")[0][0] for t in tables}
+
+    for record in gone.values():
+        sandbox.ask("POST", "edit", {"crm": "salesforce", "id": record, "fields": {"purged": True}})
+    sandbox.ask("POST", "clock", {"advance": days * 86_400})
+    pull(connect(), pulled)
+
+    for table, record in gone.items():
+        assert pulled.rows(f"SELECT count(*) FROM {table} WHERE id = ?", [record]) == [(0,)]
+    assert pulled.rows("SELECT count(*) FROM opportunities") == [(149,)]
+
+
+def test_a_log_of_deletions_that_was_purged_is_not_trusted(
+    connect: Connect, sandbox: Sandbox, pulled: Warehouse
+) -> None:
+    """It says from when on it knows; what is older is scanned anew."""
+    gone = pulled.rows("SELECT min(id) FROM opportunities")[0][0]
+    sandbox.ask("POST", "edit", {"crm": "salesforce", "id": gone, "fields": {"purged": True}})
+    sandbox.ask("POST", "clock", {"advance": 7200})
+    sandbox.ask("POST", "settings", {"salesforce": {"deleted_known_from": "2026-11-16T09:30:00.000+0000"}})
+
+    found = pull(connect(), pulled)
+
+    assert found["opportunities"].pulled == 149
+    assert pulled.rows("SELECT count(*) FROM opportunities WHERE id = ?", [gone]) == [(0,)]
+
+
 def test_one_sign_in_for_an_expired_session_and_never_a_storm(connect: Connect, sandbox: Sandbox) -> None:
     """A session that is refused again after signing in ends the run."""
     order(sandbox, {"kind": "session", "path": "/services/data", "rate": 1.0})

@@ -3,7 +3,8 @@
     WHERE (SystemModstamp = :at AND Id > :id) OR SystemModstamp > :at ORDER BY SystemModstamp, Id
 
 A change becomes visible some time after its SystemModstamp says, hence the look-back; the upper bound is the org's own
-time at the start. Deleted rows come with `queryAll`.
+time at the start. Deleted rows come with `queryAll` while they are in the recycle bin; those that left
+it, or were merged into others, are told by `getDeleted` alone, for 15 days.
 """
 
 from __future__ import annotations
@@ -18,10 +19,14 @@ import orjson
 import pyarrow as pa
 
 from pipesync.adapters.salesforce.api import Api, Json, Restart, Shrink
+from pipesync.errors import PermissionMissing, RequestRefused
 from pipesync.mapping import FieldMapping
 from pipesync.schema import schema
 
 _SMALLEST = 50
+_TOLD_FOR = timedelta(days=14)
+"""How long `getDeleted` is relied on: it knows 15 days, less what a run may take."""
+_UNTOLD = ("INVALID_REPLICATION_DATE", "EXCEEDED_ID_LIMIT")
 _BASE62 = {c: i for i, c in enumerate("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")}
 
 
@@ -56,6 +61,12 @@ class Batch:
     key: Key
     requests: int
     is_last: bool
+    gone: tuple[str, ...] = ()
+    """Ids that vanished without leaving a row."""
+
+    @property
+    def deleted(self) -> tuple[str, ...]:
+        return (*self.gone, *(r["Id"] for r in self.rows if r.get("IsDeleted")))
 
 
 def batches(
@@ -88,6 +99,29 @@ def batches(
         yield Batch(rows, key, api.requests - before, is_last)
         if is_last:
             return
+
+
+def vanished(
+    api: Api, entity: str, cursor: Key, look_back: timedelta, until: datetime
+) -> tuple[str, ...] | None:
+    """Return the ids that were deleted since; None where the org cannot tell that far back: scan it anew.
+
+    A cursor inside a scan (it has an id) is as old as its last row; its scan only needs what went while it ran.
+    """
+    if cursor.at is None:
+        return ()
+    since, told_from = parse_time(cursor.at) - look_back, until - _TOLD_FOR
+    if since < told_from and not cursor.id:
+        return None
+    since = max(since, told_from)
+    span = {"start": f"{since:%Y-%m-%dT%H:%M:00+00:00}", "end": f"{until:%Y-%m-%dT%H:%M:%S+00:00}"}
+    try:
+        told = api.get(f"sobjects/{entity}/deleted/", **span)
+    except (PermissionMissing, RequestRefused) as refused:
+        return None if refused.code in _UNTOLD else ()  # some objects have no such log
+    if parse_time(told["earliestDateAvailable"]) > since and not cursor.id:
+        return None
+    return tuple(r["id"] for r in told["deletedRecords"])
 
 
 def _soql(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -21,6 +22,7 @@ from pipesync.adapters.salesforce.reading import (
     parse_time,
     sequence,
     typed,
+    vanished,
 )
 from pipesync.errors import PermissionMissing
 from pipesync.mapping import segment
@@ -63,7 +65,7 @@ class Streams:
                 f"{told.source} cannot be read", fix="assign the permission set Pipesync_Integration"
             )
         columns = [told.fields[c].field for c in visible] + list(how.pop("extra", ()))
-        start = Key.read(cursor).back(self._options.look_back)
+        start, gone = self._since(told.source, cursor, until)
         is_full = start.at is None
         batch_of = batches(
             self._api,
@@ -76,7 +78,13 @@ class Streams:
             **how,
         )
         for i, batch in enumerate(batch_of):
-            yield batch, is_full and i == 0
+            yield (replace(batch, gone=gone) if i == 0 else batch), is_full and i == 0
+
+    def _since(self, source: str, cursor: Cursor | None, until: datetime) -> tuple[Key, tuple[str, ...]]:
+        """Return where to begin, and what has vanished since; at the beginning where nobody can tell that."""
+        key = Key.read(cursor)
+        gone = vanished(self._api, source, key, self._options.look_back, until)
+        return (key.back(self._options.look_back), gone) if gone is not None else (Key(), ())
 
     # --- Objects that are mirrored as they are ------------------------------------------------------------------
 
@@ -92,7 +100,7 @@ class Streams:
                 table(stream, rows) if rows else schema(stream).empty_table(),
                 _after(batch, until),
                 mode="replace" if is_first else "merge",
-                deleted=tuple(r["Id"] for r in batch.rows if r.get("IsDeleted")),
+                deleted=batch.deleted,
                 requests=batch.requests,
                 last=batch.is_last,
             )
@@ -132,7 +140,7 @@ class Streams:
                 page,
                 _after(batch, until),
                 mode="replace" if is_first else "merge",
-                deleted=tuple(r["Id"] for r in batch.rows if r.get("IsDeleted")),
+                deleted=batch.deleted,
                 requests=batch.requests,
                 last=batch.is_last,
             )
@@ -173,9 +181,12 @@ class Streams:
         sources = [s for s in ("Event", "Task") if self._org.fields(s) is not None]
         if not sources:
             raise PermissionMissing("neither Event nor Task can be read", fix="assign the permission set")
-        is_first = cursor is None
+        since = {s: self._since(s, told.get(s), until) for s in sources}
+        if any(told.get(s) and since[s][0].at is None for s in sources):  # lost sight of one: both anew
+            told, since = {}, dict.fromkeys(sources, (Key(), ()))
+        is_first = not any(told.values())
         for i, source in enumerate(sources):
-            for batch in self._engagements(source, told.get(source), until):
+            for batch in self._engagements(source, *since[source], until):
                 rows = [r for row in batch.rows if (r := self._activity(source, row))]
                 told[source] = _after(batch, until)
                 yield Page(
@@ -183,29 +194,25 @@ class Streams:
                     table("activities", rows) if rows else schema("activities").empty_table(),
                     orjson.dumps(told).decode(),
                     mode="replace" if is_first else "merge",
-                    deleted=tuple(r["Id"] for r in batch.rows if r.get("IsDeleted")),
+                    deleted=batch.deleted,
                     requests=batch.requests,
                     last=batch.is_last and i == len(sources) - 1,
                 )
                 is_first = False
 
-    def _engagements(self, source: str, cursor: Cursor | None, until: datetime) -> Iterator[Batch]:
+    def _engagements(
+        self, source: str, start: Key, gone: tuple[str, ...], until: datetime
+    ) -> Iterator[Batch]:
         mapped = self._org.mapping.streams["activities"].fields
         own = [mapped[c].field for c in ("kind", "direction") if c in mapped]
         times = (
             ["StartDateTime"] if source == "Event" else ["CompletedDateTime", "ActivityDate", "IsClosed", KEY]
         )
         columns = [f for f in ("WhatId", "OwnerId", *own, *times) if self._org.sees(source, f)]
-        start = Key.read(cursor).back(self._options.look_back)
-        yield from batches(
-            self._api,
-            source,
-            columns,
-            start,
-            until,
-            deleted=start.at is not None,
-            size=self._options.page_size,
-        )
+        size = self._options.page_size
+        found = batches(self._api, source, columns, start, until, deleted=start.at is not None, size=size)
+        for i, batch in enumerate(found):
+            yield replace(batch, gone=gone) if i == 0 else batch
 
     def _activity(self, source: str, row: Json) -> Json | None:
         if row.get("IsDeleted") or row.get(KEY) or not str(row.get("WhatId") or "").startswith(OPPORTUNITY):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -178,16 +178,18 @@ def describe(org: Org, request: Request, body: bytes) -> Response:
 
 
 def deleted(org: Org, request: Request, body: bytes) -> Response:
+    """15 days back at most; a longer span is refused, and a purged log says from when on it knows."""
     thing = org.object(request.path_params["name"])
-    start, end = (stored_time(datetime.fromisoformat(request.query_params[n])) for n in ("start", "end"))
-    rows = org.db.execute(
-        f'SELECT "Id", "SystemModstamp" FROM "sf_{thing.name}" '
-        'WHERE "IsDeleted" = 1 AND "SystemModstamp" >= ? AND "SystemModstamp" <= ?',
-        (start, end),
-    )
+    start, end = (datetime.fromisoformat(request.query_params[n]) for n in ("start", "end"))
+    now = datetime.fromisoformat(org.now())
+    if start < now - timedelta(days=15):
+        raise Refused(400, "INVALID_REPLICATION_DATE", "startDate before org replication enabled date")
+    if end <= start:
+        raise Refused(400, "INVALID_REPLICATION_DATE", "endDate must be at least one minute after startDate")
+    known_from = org.setting("deleted_known_from") or stored_time(now - timedelta(days=15))
     return JSONResponse({
-        "deletedRecords": [{"id": i, "deletedDate": at} for i, at in rows],
-        "earliestDateAvailable": stored_time(datetime(2020, 1, 1, tzinfo=UTC)), "latestDateCovered": end,
+        "deletedRecords": org.deleted(thing, stored_time(start), stored_time(end)),
+        "earliestDateAvailable": known_from, "latestDateCovered": stored_time(end),
     })  # fmt: skip
 
 

@@ -74,6 +74,7 @@ class Org:
                              ("Task", "WhatId"), ("OpportunityHistory", "OpportunityId")):  # fmt: skip
             db.execute(f'CREATE INDEX IF NOT EXISTS "sf_{name}_{column}" ON "sf_{name}" ("{column}")')
         db.execute("CREATE TABLE IF NOT EXISTS sf_settings (name TEXT PRIMARY KEY, value TEXT)")
+        db.execute("CREATE TABLE IF NOT EXISTS sf_purged (object TEXT, id TEXT, at TEXT)")
 
     # --- Settings and sessions --------------------------------------------------------------------------------
 
@@ -331,6 +332,22 @@ class Org:
         )
         if not done.rowcount:
             raise Refused(404, "ENTITY_IS_DELETED", "entity is deleted")
+
+    def purge(self, record_id: str) -> None:
+        """Delete a record for good, past the recycle bin: no query finds it any more."""
+        thing = next(o for o in OBJECTS.values() if record_id.startswith(o.prefix))
+        self.db.execute("INSERT INTO sf_purged VALUES (?, ?, ?)", (thing.name, record_id, self.now()))
+        self.db.execute(f'DELETE FROM "sf_{thing.name}" WHERE "Id" = ?', (record_id,))
+
+    def deleted(self, thing: ObjectOf, start: str, end: str) -> list[Json]:
+        """Return what went between two moments, into the recycle bin or past it."""
+        rows = self.db.execute(
+            f'SELECT "Id", "SystemModstamp" AS at FROM "sf_{thing.name}" WHERE "IsDeleted" = 1 '
+            "AND at >= :start AND at <= :end "
+            "UNION ALL SELECT id, at FROM sf_purged WHERE object = :name AND at >= :start AND at <= :end",
+            {"start": start, "end": end, "name": thing.name},
+        )
+        return [{"id": i, "deletedDate": at} for i, at in rows]
 
     def describe(self, thing: ObjectOf) -> Json:
         readonly = self.readonly()
