@@ -101,8 +101,6 @@ class History:
     won: Bools
     amount: Floats
     """As it is now; NaN where blank."""
-    close_day: Ints
-    """As it is now, in ms; NEVER where blank."""
     now: dict[str, npt.NDArray[np.object_]]
     """Current values of the tracked and static fields, None where blank."""
     events: dict[str, Events]
@@ -186,7 +184,6 @@ def load(warehouse: Warehouse, connection: str) -> History:
         closed=closed,
         won=frame["is_won"].fillna(False).to_numpy(bool) & (closed < NEVER),
         amount=amount,
-        close_day=close_day,
         now=now,
         events=events,
         activities=_events(done, position, "at", "kind"),

@@ -115,15 +115,12 @@ class _Teller:
         events = self.history.events.get(name)
         current = self.history.now[name][self.opportunity]
         if events is None:
-            return current if name in STATIC or name == "amount" else self._if_latest(current)
+            # Without a history, a field that changes is known of no past moment.
+            return current if name in STATIC or name == "amount" else blank
         found = events.last(self.opportunity, self.origin)
         blank[found >= 0] = events.value[found[found >= 0]]
         never_changed = (events.last(self.opportunity, np.full_like(self.origin, NEVER)) < 0) & (found < 0)
         return np.where(never_changed, current, blank)
-
-    def _if_latest(self, current: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
-        """Without a history, a field that changes is known only while nothing has happened since: never."""
-        return np.full(len(current), None, dtype=object)
 
     def number(self, name: str) -> Floats:
         return pd.to_numeric(pd.Series(self.value(name)), errors="coerce").to_numpy(float)
@@ -208,6 +205,12 @@ class _Teller:
         found = events.last(opportunity, origin)
         start = np.searchsorted(events.keys, opportunity * NEVER)
         due_in = np.where(found >= 0, due[found] - origin / DAY, np.nan)
+        # A close date that never changed is what it has been all along.
+        never = events.last(opportunity, np.full_like(origin, NEVER)) < 0
+        current = pd.to_datetime(pd.Series(self.history.now["close_date"][opportunity]), errors="coerce")
+        still = (current.to_numpy("datetime64[ms]") - np.datetime64("2000-01-01", "ms")).astype(float) / DAY
+        still[current.isna().to_numpy()] = np.nan
+        due_in = np.where(never, still - origin / DAY, due_in)
         return {
             "due_in": due_in,
             "past_due": np.where(np.isnan(due_in), np.nan, due_in < -1),

@@ -19,7 +19,7 @@ from pipesync.forecast.baselines import run_rate
 from pipesync.forecast.forecasters import Fitted, fit, within
 from pipesync.forecast.history import DAY, NEVER, Bools, Floats, History, Ms
 from pipesync.forecast.landmarks import Landmarks
-from pipesync.forecast.training import Training, start_of_history, training_at
+from pipesync.forecast.training import start_of_history, training_at
 
 WEEK = 7 * DAY
 
@@ -41,7 +41,6 @@ class Issue:
     run_rate: float
     closed: int
     won: int
-    training: Training
 
     @property
     def end(self) -> Ms:
@@ -99,7 +98,6 @@ def issue(
         run_rate=run_rate(history, origin, days, start_of_history(history, origin)),
         closed=training.closed,
         won=training.won,
-        training=training,
     )
 
 
