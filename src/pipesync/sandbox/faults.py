@@ -111,7 +111,9 @@ class Harness:
             return
         due = self._due(scope["method"], scope["path"])
         if "refused" in due:
-            return  # nothing is sent: the server closes the connection
+            await _drain(receive)
+            await _break(send)
+            return
         if "limit" in due or "status" in due:
             fault = due.get("limit") or due["status"]
             await _drain(receive)
@@ -120,6 +122,7 @@ class Harness:
         scope["faults"] = due
         if "lost" in due:
             await self._app(scope, receive, _nowhere)
+            await _break(send)
             return
         if "slow" in due:
             await self._app(scope, receive, _late(send, due["slow"].seconds))
@@ -136,6 +139,12 @@ async def _answer(send: Send, status: int, retry_after: float) -> None:
     headers = [(b"retry-after", f"{retry_after:g}".encode()), (b"content-type", b"text/html")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"<html>try again later</html>"})
+
+
+async def _break(send: Send) -> None:
+    """Promise a body and send none: the server then closes the connection, where silence would become a 500."""
+    headers = [(b"content-length", b"1000"), (b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
 
 
 async def _nowhere(_: Message) -> None:
