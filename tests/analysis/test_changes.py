@@ -157,7 +157,8 @@ def test_near_losses_and_second_chances_are_ranked_by_worth(build: Make) -> None
         closed = NOW - timedelta(days=days)
         rows.append(
             {"id": name, "pipeline": "p", "stage": "Lost", "is_closed": True, "closed_at": closed,
-             "account_id": account, "created_at": closed - timedelta(days=30), "amount": Decimal(amount), "lost_reason": "Budget"}
+             "account_id": account, "created_at": closed - timedelta(days=30), "amount": Decimal(amount),
+             "lost_reason": "Budget"}
         )  # fmt: skip
         changes.append(
             {"id": name, "opportunity_id": name, "field": "stage", "value": stage,
