@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from pipesync.adapters import open_adapter
-from pipesync.analysis.waterfall import Waterfall, between, snapshot, waterfall
+from pipesync.analysis.waterfall import Waterfall, between, waterfall
 from pipesync.config import Calendar, ConnectionConfig
 from pipesync.errors import InputError
+from pipesync.features import stand
 from pipesync.forecast.periods import Period
 from pipesync.pull import pull
 from pipesync.store.warehouse import Warehouse
@@ -112,7 +113,7 @@ def test_a_reopened_opportunity_comes_back(build: Build) -> None:
     warehouse.execute(
         "CREATE TEMP TABLE a AS SELECT 'o' AS id, TRUE AS is_closed, FALSE AS is_won, 100.00 AS amount"
     )
-    snapshot(warehouse, "crm", NOW, Calendar(), "b")
+    stand(warehouse, "crm", NOW, Calendar(), "b")
 
     found = between(warehouse, "a", "b")
 
@@ -162,7 +163,7 @@ def reconciles(warehouse: Warehouse, *, moments: int, pairs: int, seed: int) -> 
         for u in rng.uniform(-0.02, 1.02, moments)
     )
     for i, moment in enumerate(at):
-        snapshot(warehouse, "crm", moment, Calendar(), f"at{i}")
+        stand(warehouse, "crm", moment, Calendar(), f"at{i}")
     scopes: list[dict[str, str]] = [{}]
     for name in ("segment", "owner_id", "pipeline", "source"):
         scopes += [

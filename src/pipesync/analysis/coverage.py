@@ -13,7 +13,7 @@ from statistics import median
 from zoneinfo import ZoneInfo
 
 from pipesync.config import Calendar
-from pipesync.features import Features, compute
+from pipesync.features import Features, stand
 from pipesync.forecast.periods import Period, PeriodKind, period_of
 from pipesync.store.warehouse import Warehouse
 
@@ -75,11 +75,7 @@ def coverage(
     warehouse: Warehouse, features: Features, period: Period, calendar: Calendar, *,
     by: str = "owner_id", periods: int = 4,
 ) -> Coverages:  # fmt: skip
-    """Return coverage of a period in total and by `owner_id` or `team`.
-
-    Past periods are computed as of then, which replaces the session's features; they speak of `features.as_of`
-    again when it returns.
-    """
+    """Return coverage of a period in total and by `owner_id` or `team`."""
     if by not in _SCOPES:
         raise ValueError(f"coverage is by one of {_SCOPES}")
     missing = [f"{n} cannot be read" for n in ("amount", "close_date", by) if n in features.unknown]
@@ -135,16 +131,15 @@ def _past(
         moment = one.starts_at + into
         if known or first is None or one.starts_at < first.replace(tzinfo=zone) or moment >= features.as_of:
             break
-        then = compute(warehouse, features.connection, moment, calendar)
+        then = stand(warehouse, features.connection, moment, calendar, "stood")
         if then.unknown & {"amount", "close_date"}:
             break
         [(open_amount,)] = warehouse.rows(
-            "SELECT coalesce(sum(amount) FILTER (is_open AND close_date >= ? AND close_date < ?), 0)::DOUBLE "
-            "FROM features",
+            "SELECT coalesce(sum(amount) FILTER (NOT is_closed AND close_date >= ? AND close_date < ?), 0)::DOUBLE "
+            "FROM stood",
             [one.start, one.end],
         )
         found.append(PastYield(one, open_amount, _won_between(won, moment, one.ends_at)))
-    compute(warehouse, features.connection, features.as_of, calendar)
     return tuple(reversed(found))
 
 

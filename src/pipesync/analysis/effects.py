@@ -158,8 +158,8 @@ def stability(before: Column, after: Column) -> float:
 
     Each count is raised by half, so that a value that only one side has counts without being infinite.
     """
-    values = np.unique(np.concatenate([before.astype(str), after.astype(str)]))
-    p = np.array([(before.astype(str) == v).sum() for v in values]) + 0.5
-    q = np.array([(after.astype(str) == v).sum() for v in values]) + 0.5
+    values, codes = np.unique(np.concatenate([before, after]), return_inverse=True)
+    p = np.bincount(codes[: len(before)], minlength=len(values)) + 0.5
+    q = np.bincount(codes[len(before) :], minlength=len(values)) + 0.5
     p, q = p / p.sum(), q / q.sum()
     return float(np.sum((q - p) * np.log(q / p)))

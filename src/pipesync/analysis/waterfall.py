@@ -17,7 +17,7 @@ from typing import Literal, get_args
 
 from pipesync.config import Calendar
 from pipesync.errors import InputError, Problem
-from pipesync.features import Features, compute
+from pipesync.features import stand
 from pipesync.forecast.periods import Period
 from pipesync.store.warehouse import Warehouse
 
@@ -104,11 +104,11 @@ def waterfall(
     period: Period | None = None,
     where: Mapping[str, str] | None = None,
 ) -> Waterfall:
-    """Explain the way from one moment's pipeline to a later one's; the session's features speak of `end` then."""
+    """Explain the way from one moment's pipeline to a later one's."""
     if start > end:
         raise InputError(Problem("a waterfall ends before it starts", fix="give the earlier moment first"))
-    before = snapshot(warehouse, connection, start, calendar, "waterfall_start")
-    after = snapshot(warehouse, connection, end, calendar, "waterfall_end")
+    before = stand(warehouse, connection, start, calendar, "waterfall_start")
+    after = stand(warehouse, connection, end, calendar, "waterfall_end")
     found = between(warehouse, "waterfall_start", "waterfall_end", period=period, where=where)
     needed = {"amount", *(("close_date",) if period else ()), *(where or {})}
     missing = tuple(
@@ -120,19 +120,6 @@ def waterfall(
     return Waterfall(found.start, found.end, found.steps, missing)
 
 
-def snapshot(
-    warehouse: Warehouse, connection: str, moment: datetime, calendar: Calendar, name: str
-) -> Features:
-    """Keep how every opportunity stood at a moment as a temporary table."""
-    features = compute(warehouse, connection, moment, calendar)
-    columns = ", ".join(SCOPES)
-    warehouse.execute(
-        f'CREATE OR REPLACE TEMP TABLE "{name}" AS '
-        f"SELECT id, is_closed, is_won, amount, close_date, {columns} FROM features"
-    )
-    return features
-
-
 def between(
     warehouse: Warehouse,
     start: str,
@@ -141,7 +128,7 @@ def between(
     period: Period | None = None,
     where: Mapping[str, str] | None = None,
 ) -> Waterfall:
-    """Compare two snapshots by the names of their tables."""
+    """Compare two tables that `features.stand` made."""
     scope = dict(where or {})
     if wrong := sorted(set(scope) - set(SCOPES)):
         raise InputError(Problem(f"a waterfall has no scope {wrong[0]!r}", fix=f"one of {', '.join(SCOPES)}"))

@@ -24,18 +24,6 @@ FROM standing
 WHERE is_won AND created_at IS NOT NULL
 GROUP BY pipeline;
 
--- One unit in the home currency. Without any rates the company has one currency.
-CREATE OR REPLACE TEMP TABLE rates AS
-SELECT currency, arg_max(rate, valid_from) AS rate
-FROM currency_rates
-WHERE connection = getvariable('connection') AND valid_from <= getvariable('today')
-GROUP BY currency
-UNION ALL BY NAME
-SELECT currency, 1.0 AS rate FROM connections
-WHERE connection = getvariable('connection') AND currency IS NOT NULL
-  AND NOT EXISTS (SELECT 1 FROM currency_rates AS r
-                  WHERE r.connection = getvariable('connection') AND r.currency = connections.currency);
-
 CREATE OR REPLACE TEMP TABLE won_amounts AS
 SELECT o.segment, quantile_cont(o.amount * coalesce(r.rate, 1), 0.95) AS p95
 FROM standing AS o LEFT JOIN rates AS r USING (currency)
