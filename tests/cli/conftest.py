@@ -83,12 +83,12 @@ def work(fresh: Path, _pulled: Path) -> Path:
     return fresh
 
 
-@pytest.fixture
-def pipesync() -> Callable[..., Ran]:
+def run_command(*words: str, stdin: str | None = None) -> Ran:
     """Run a command as the terminal does; an exception that is not an exit is raised."""
+    ran = CliRunner(catch_exceptions=False).invoke(main, words, input=stdin, prog_name="pipesync")
+    return Ran(ran.exit_code, ran.stdout, ran.stderr)
 
-    def run(*words: str, stdin: str | None = None) -> Ran:
-        ran = CliRunner(catch_exceptions=False).invoke(main, words, input=stdin, prog_name="pipesync")
-        return Ran(ran.exit_code, ran.stdout, ran.stderr)
 
-    return run
+@pytest.fixture(scope="session")
+def pipesync() -> Callable[..., Ran]:
+    return run_command

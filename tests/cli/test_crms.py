@@ -1,0 +1,116 @@
+"""Both CRMs in one configuration, spoken to over their protocols: one answer, apart in failure, no secret told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from pipesync.cli.rehearsal import Crm, Folder, World, write_configuration
+from pipesync.sandbox.process import CONSUMER_SECRET, HUBSPOT_TOKEN, running
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Ran
+
+Run = Callable[..., "Ran"]
+CRMS = ("salesforce", "hubspot")
+
+
+class Played(NamedTuple):
+    """Where it was played, and what the first sync of the three connections said."""
+
+    config: Path
+    synced: Ran
+
+    def entry(self, name: str) -> Any:  # Any: JSON
+        return next(e for e in self.synced.document["connections"] if e["connection"] == name)
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory, pipesync: Run) -> Iterator[Played]:
+    """A company of 60 opportunities as a folder, an org and a portal, synced side by side."""
+    work = tmp_path_factory.mktemp("crms")
+    folder = Folder.generated(work, 60, 7)
+    with running(folder.data, "both") as sandbox:
+        worlds: list[World] = [folder, *(Crm(sandbox, name, work) for name in sandbox.crms)]
+        write_configuration(work, worlds)
+        config = work / "pipesync.yaml"
+        yield Played(config, pipesync("sync", "--config", str(config), "--format", "json", "-v"))
+
+
+def test_every_crm_gives_the_same_answer(played: Played) -> None:
+    """Findings, score, plan and forecast through either CRM are those of the folder that filled it."""
+    told = ("findings", "score", "forecast")
+
+    files = played.entry("files")
+    for crm in CRMS:
+        entry = played.entry(crm)
+        assert {k: entry[k] for k in told} == {k: files[k] for k in told}
+        assert entry["plan"]["counts"] == files["plan"]["counts"]
+        assert entry["applied"]["applied"] == files["applied"]["applied"] > 0
+
+
+def test_the_second_sync_has_nothing_to_write(played: Played, pipesync: Run) -> None:
+    """On each CRM the plan is empty once it was applied."""
+    again = pipesync("sync", "--config", str(played.config), "--format", "json")
+
+    assert again.code == 0
+    assert [e["plan"]["changes"] for e in again.document["connections"]] == [0, 0, 0]
+
+
+def test_one_crm_that_refuses_leaves_the_others_whole(played: Played, pipesync: Run) -> None:
+    """With a wrong token HubSpot's sync fails and says so; the other two run, and the exit code is 4."""
+    secret = played.config.with_name("hubspot-secret")
+    before = secret.read_text()
+    secret.write_text("pat-na1-wrong")
+    try:
+        ran = pipesync("sync", "--config", str(played.config), "--format", "json")
+    finally:
+        secret.write_text(before)
+
+    assert ran.code == 4
+    failed = [e["connection"] for e in ran.document["connections"] if "error" in e]
+    assert failed == ["hubspot"]
+    assert "hubspot: " in ran.err
+
+
+def test_a_single_connection_that_refuses_is_the_exit_code(played: Played, pipesync: Run) -> None:
+    """Alone, the CRM's refusal is exit code 3, with the mend."""
+    secret = played.config.with_name("hubspot-secret")
+    before = secret.read_text()
+    secret.write_text("pat-na1-wrong")
+    try:
+        ran = pipesync("pull", "--config", str(played.config), "--connection", "hubspot")
+    finally:
+        secret.write_text(before)
+
+    assert ran.code == 3
+    assert "Traceback" not in ran.err
+
+
+def test_no_secret_is_told_or_kept(played: Played, pipesync: Run) -> None:
+    """Not in what commands print, with -v too, nor in the warehouse, the ledger or the outbox."""
+    config = ("--config", str(played.config))
+    printed = [played.synced, pipesync("doctor", *config, "-v"), pipesync("status", *config, "-v"),
+               pipesync("plan", *config, "--format", "json", "-v")]  # fmt: skip
+    said = "".join(ran.out + ran.err for ran in printed).encode()
+    kept = b"".join(p.read_bytes() for p in played.config.parent.rglob("*")
+                    if p.is_file() and not p.name.endswith("-secret"))  # fmt: skip
+
+    for secret in (HUBSPOT_TOKEN, CONSUMER_SECRET):
+        assert secret.encode() not in said
+        assert secret.encode() not in kept
+
+
+def test_doctor_finds_nothing_wrong(played: Played, pipesync: Run) -> None:
+    """Every check of every connection passes against a whole CRM, for programs as for people."""
+    ran = pipesync("doctor", "--config", str(played.config), "--format", "json")
+
+    checks = [
+        (e["connection"], c["name"], c["status"]) for e in ran.document["connections"] for c in e["checks"]
+    ]
+    assert {name for name, _, _ in checks} == {"files", *CRMS}
+    assert [c for c in checks if c[2] == "failed"] == []
+    assert ran.code == 0
