@@ -2,8 +2,8 @@
 
     python benchmarks/plan.py [--changes 10000]
 
-The bar is 2 seconds for the plan. Applying is measured against the `files` adapter, whose outbox rewrites a file per
-batch; what counts there is the number of batches, which a CRM's adapter turns into requests.
+The bar is 2 seconds for the plan, on one core whatever else the machine does. Applying goes to a CRM in memory, so that
+what is measured is our share: the journal, and the number of batches, which a CRM's adapter turns into requests.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ def main() -> None:
                 journal=ledger.journal("crm"),
                 as_of=AS_OF + timedelta(days=after),
             )
-            started = time.perf_counter()
+            busy = time.process_time()
             made = plan.make(now, config, ruleset)
-            planned, crm.batches, started = time.perf_counter() - started, 0, time.perf_counter()
+            planned, crm.batches, started = time.process_time() - busy, 0, time.perf_counter()
             done = apply(made, crm, ledger, write=config.connections["crm"].write)  # type: ignore[arg-type]  # what is used of it
             took = time.perf_counter() - started
             print(

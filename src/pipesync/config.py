@@ -122,9 +122,22 @@ class Guard(Section):
     """Smaller plans never count as unusual."""
 
 
+def _country(value: str) -> str:
+    import holidays  # here: few calendars need it, and it costs more than the rest of this module
+
+    country, _, region = value.partition("-")
+    known = holidays.list_supported_countries()
+    if country not in known or (region and region not in known[country]):
+        raise ValueError("expected a country such as PL, or with its region DE-BY")
+    return value
+
+
 class Calendar(Section):
     timezone: Zone = "UTC"
+    country: Annotated[str, AfterValidator(_country)] | None = None
+    """Whose public holidays are no business days for people of whom the CRM tells no country: PL, or DE-BY."""
     holidays: tuple[date, ...] = ()
+    """Further days off, of the whole company."""
     fiscal_year_starts: int = Field(default=1, ge=1, le=12)
     """The month."""
 

@@ -119,34 +119,33 @@ def test_findings_without_an_opportunity_make_no_task(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first_seen", "zone", "holidays", "expected"),
+    ("as_of", "first_seen", "user", "calendar", "expected"),
     [
-        ("2026-11-23T09:00Z", "UTC", "", "2026-11-25"),
-        ("2026-11-26T09:00Z", "UTC", "", "2026-11-30"),
-        ("2026-11-26T09:00Z", "UTC", "2026-11-30", "2026-12-01"),
-        ("2026-11-26T23:30Z", "Asia/Tokyo", "", "2026-12-01"),
-        ("2026-11-02T09:00Z", "UTC", "", "2026-11-30"),
+        ("2026-11-23T09:00Z", "2026-11-23T09:00Z", {}, "", "2026-11-25"),
+        ("2026-11-26T09:00Z", "2026-11-26T09:00Z", {}, "", "2026-11-30"),
+        ("2026-11-26T09:00Z", "2026-11-26T09:00Z", {}, "holidays: [2026-11-30]", "2026-12-01"),
+        ("2026-11-26T23:30Z", "2026-11-26T23:30Z", {"timezone": "Asia/Tokyo"}, "", "2026-12-01"),
+        ("2026-11-27T09:00Z", "2026-11-02T09:00Z", {}, "", "2026-11-30"),
+        ("2026-11-10T09:00Z", "2026-11-10T09:00Z", {"locale": "pl_PL"}, "", "2026-11-13"),
+        ("2026-11-10T09:00Z", "2026-11-10T09:00Z", {"locale": "sv_SE"}, "country: PL", "2026-11-12"),
+        ("2026-11-10T09:00Z", "2026-11-10T09:00Z", {"locale": "en"}, "country: PL", "2026-11-13"),
+        ("2026-11-10T09:00Z", "2026-11-10T09:00Z", {"timezone": "nowhere"}, "", "2026-11-12"),
     ],
     ids=[
-        "weekdays",
-        "over the weekend",
-        "over a holiday",
-        "Friday there already",
-        "long ago: the next business day",
+        "weekdays", "over the weekend", "over a holiday of the company", "Friday there already",
+        "long ago: the next business day", "over a holiday of the owner's country", "not of another country",
+        "of the company's country", "a zone that is none",
     ],
-)
+)  # fmt: skip
 def test_due_dates_are_business_days_of_the_owner(
-    bench: Bench, first_seen: str, zone: str, holidays: str, expected: str
+    bench: Bench, as_of: str, first_seen: str, user: dict[str, str], calendar: str, expected: str
 ) -> None:
     """Two business days from when it was first seen, where the owner is, and never a date that has passed."""
-    bench.configure(f"calendar: {{holidays: [{holidays}]}}")
-    bench.user("rep", timezone=zone)
-    seen = datetime.fromisoformat(first_seen.replace("Z", "+00:00"))
+    bench.configure(f"calendar: {{{calendar}}}")
+    bench.user("rep", **user)
+    now, seen = (datetime.fromisoformat(text.replace("Z", "+00:00")) for text in (as_of, first_seen))
 
-    made = bench.plan(
-        bench.finding(first_seen=seen),
-        as_of=max(seen, datetime(2026, 11, 27, 9, tzinfo=UTC)) if seen.day < 20 else seen,
-    )
+    made = bench.plan(bench.finding(first_seen=seen), as_of=now)
 
     assert made.changes[0].after["due"] == expected
 

@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 from pipesync.config import Config
 from pipesync.model import Change, Ending, Finding, OwnTask, Reason, StandingFinding, TaskFate
 from pipesync.plan import keys, policy, texts
-from pipesync.plan.calendars import add_business_days, business_days_between, local_date
+from pipesync.plan.calendars import add_business_days, business_days_between, days_off, local_date
 from pipesync.plan.policy import PRIORITIES, Allowance, Item
 from pipesync.plan.situation import Situation
-from pipesync.plan.threads import TEXTS, Episode, Thread, overlaid, same, threads
+from pipesync.plan.threads import Episode, Thread, overlaid, same, threads
 from pipesync.rules import RuleSet
 
 
@@ -132,7 +132,9 @@ def _escalate(
         today = local_date(situation.as_of, zone)
         put_off = current.is_touched and current.row and current.row.due and current.row.due > today
         age = business_days_between(
-            local_date(current.written.made_as_of, zone), today, config.calendar.holidays
+            local_date(current.written.made_as_of, zone),
+            today,
+            days_off(users.get(owner or ""), config.calendar, today.year),
         )
         for item in items:
             after = rules.rules[item.rule].escalate_after
@@ -179,6 +181,7 @@ def _keep(
     }
     if same(row, values, None):
         return
+    held = _values(row)
     if current.is_touched:
         planned.held_back["edited by people, left alone"] += 1
         return
@@ -190,8 +193,8 @@ def _keep(
             target=row.id,
             opportunity_id=line.opportunity_id,
             owner_id=line.owner_id,
-            before={n: v for n, v in _values(row).items() if v != values[n]},
-            after={n: v for n, v in values.items() if v != _values(row)[n]},
+            before={n: v for n, v in held.items() if v != values[n]},
+            after={n: v for n, v in values.items() if v != held[n]},
             reason=_reason(items),
             connection=situation.connection,
         )
@@ -316,8 +319,9 @@ def _due(items: Sequence[Item], owner: str | None, situation: Situation, config:
     if not items:
         return None
     zone = _zone(owner, situation, config)
-    holidays = config.calendar.holidays
-    soonest = add_business_days(local_date(situation.as_of, zone), 1, holidays)
+    today = local_date(situation.as_of, zone)
+    holidays = days_off(situation.facts.users.get(owner or ""), config.calendar, today.year)
+    soonest = add_business_days(today, 1, holidays)
     dates = (
         add_business_days(local_date(i.first_seen, zone), i.task.due_business_days, holidays) for i in items
     )
@@ -346,4 +350,5 @@ def _row(current: Episode) -> OwnTask:
 
 
 def _values(row: OwnTask) -> dict[str, Any]:  # Any: JSON
-    return row.model_dump(mode="json", include=set(TEXTS))
+    due = row.due.isoformat() if row.due else None
+    return {"subject": row.subject, "body": row.body, "due": due, "priority": row.priority}
