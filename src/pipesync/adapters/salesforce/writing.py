@@ -171,7 +171,10 @@ def _delete(org: Org, changes: Sequence[Change]) -> list[Json]:
 
 def _fields(org: Org, entity: str, change: Change) -> Json:
     found: Json = {}
-    for name, value in change.after.items():
+    given = dict(change.after)
+    if entity == "task" and change.action == "create":
+        given = {"opportunity_id": change.opportunity_id, "owner_id": change.owner_id} | given
+    for name, value in given.items():
         if name == "is_done":
             found["Status"] = "Completed" if value else "Not Started"
         elif name == "owner_id" and entity == "task":
