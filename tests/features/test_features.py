@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipesync.config import Calendar
 from pipesync.errors import InputError
-from pipesync.features import COLUMNS, compute
+from pipesync.features import COLUMNS, compute, stand
 from pipesync.store.warehouse import Warehouse
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)  # a Monday
@@ -245,6 +245,21 @@ def test_nothing_pulled_is_an_error_that_names_the_mend(build: Build) -> None:
     """A connection that was never pulled has no features."""
     with pytest.raises(InputError, match="pipesync pull"):
         compute(build(opportunities=[]), "other", NOW, Calendar())
+
+
+def test_standing_at_another_moment_leaves_the_sessions_features_alone(build: Build) -> None:
+    """The same stage, amount and outcome as `compute` would tell, in a table of its own."""
+    told = [change("amount", "40.00", 40), change("amount", "100.00", 5)]
+    warehouse = build(opportunities=[opportunity(currency="EUR")], stages=STAGES, field_changes=told)
+    compute(warehouse, "crm", NOW, Calendar(timezone="Asia/Tokyo", holidays=(date(2026, 11, 20),)))
+
+    stand(warehouse, "crm", days_ago(10), Calendar(), "then")
+
+    assert warehouse.rows('SELECT id, is_closed, amount FROM "then"') == [("o", False, Decimal("40.00"))]
+    assert warehouse.rows("SELECT amount, age_days FROM features") == [(Decimal("100.00"), 40.0)]
+    assert warehouse.rows(
+        "SELECT getvariable('as_of'), getvariable('zone_offset'), getvariable('holidays')"
+    ) == [(NOW.replace(tzinfo=None), timedelta(hours=9), [date(2026, 11, 20)])]
 
 
 MOMENTS = st.floats(min_value=-20, max_value=60)
