@@ -68,8 +68,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="time and memory of every analysis")
     parser.add_argument("--opportunities", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--memory", help="what DuckDB may use, such as 1GB; beyond it spills to disk")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Warehouse(Path(folder) / "warehouse.duckdb") as warehouse:
+        if options.memory:
+            warehouse.execute(f"SET memory_limit = '{options.memory}'")
         fill(warehouse, options.opportunities, options.seed)
         started = time.perf_counter()
         made = analyses(warehouse)

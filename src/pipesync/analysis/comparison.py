@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from pipesync.analysis.significance import MIN_CASES, MIN_EFFECT, kept, two_shares
+from pipesync.analysis.stages import number_stages
 from pipesync.analysis.survival import kaplan_meier, log_rank, percentile, restricted_mean
 from pipesync.features import Features
 from pipesync.store.warehouse import Warehouse
@@ -21,11 +22,13 @@ MIN_RATIO = 0.2
 """Mean stays have to differ by this share."""
 
 _STAYS = """
-SELECT coalesce(pipeline, '') AS pipeline, stage, {group} AS side,
+SELECT number, {group} AS side,
        date_diff('microsecond', entered_at, least(coalesce(left_at, {until}), {until})) / 86400e6 AS days,
        coalesce(left_at <= {until}, FALSE) AS ended,
        coalesce(exit IN ('advance', 'won') AND left_at <= {until}, FALSE) AS advanced
-FROM stage_visits WHERE {among}
+FROM stage_visits AS v
+JOIN stage_numbers AS s ON s.stage = v.stage AND s.pipeline = coalesce(v.pipeline, '')
+WHERE {among} ORDER BY days
 """
 
 
@@ -75,17 +78,20 @@ def between_segments(warehouse: Warehouse, features: Features, days: int = 365) 
 
 
 def _differences(warehouse: Warehouse, stays: str, sides: tuple[str, str] | None) -> tuple[Difference, ...]:
-    table = warehouse.frame(stays)
+    stages = number_stages(warehouse)
+    table = warehouse.arrow(stays)
+    coded = table.column("side").combine_chunks().dictionary_encode()
+    code, names_of = coded.indices.to_numpy(), coded.dictionary.to_pylist()
+    number = table.column("number").to_numpy()
     tested: list[Difference] = []
-    for (pipeline, stage), part in table.groupby(["pipeline", "stage"], sort=True):
-        side = part["side"].to_numpy(str)
-        days, ended = part["days"].to_numpy(float), part["ended"].to_numpy(bool)
-        advanced = part["advanced"].to_numpy(bool)
-        for one in [sides[0]] if sides else sorted(set(side.tolist())):
-            own = side == one
+    for i, names in enumerate(stages):
+        here = number == i
+        side = code[here]
+        days, ended, advanced = (table.column(n).to_numpy()[here] for n in ("days", "ended", "advanced"))
+        for one in [sides[0]] if sides else sorted(names_of):
+            own = side == names_of.index(one) if one in names_of else np.zeros(len(side), dtype=bool)
             if min(int((ended & own).sum()), int((ended & ~own).sum())) < MIN_CASES:
                 continue
-            names = (str(pipeline), str(stage))
             against = sides[1] if sides else "the others"
             tested += _both(names, one, against, days, ended, advanced, own)
     real = kept([d.p_value for d in tested])

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
 
 from pipesync.analysis.significance import MIN_CASES, kept, two_shares
+from pipesync.analysis.stages import number_stages
 from pipesync.analysis.survival import kaplan_meier, log_rank, percentile
 from pipesync.errors import InputError, Problem
 from pipesync.features import Features
@@ -25,14 +26,20 @@ from pipesync.store.warehouse import Warehouse
 MIX_LIMIT = 0.25
 """Population stability index from which a mix is another one (a usual mark in credit scoring)."""
 
+_MIX = {"segment": "segments", "source": "sources", "owner": "owners", "size": "sizes"}
 _STAYS = """
-SELECT coalesce(v.pipeline, '') AS pipeline, v.stage,
-       date_diff('microsecond', ?::TIMESTAMP, entered_at) / 86400e6 AS began,
+WITH sized AS (
+    SELECT id, source, owner_id, ntile(4) OVER (ORDER BY amount NULLS FIRST, id)::VARCHAR AS size FROM features
+)
+SELECT number, date_diff('microsecond', $changed_at::TIMESTAMP, entered_at) / 86400e6 AS began,
        date_diff('microsecond', entered_at, coalesce(left_at, getvariable('as_of'))) / 86400e6 AS days,
        left_at IS NOT NULL AS ended, coalesce(exit IN ('advance', 'won'), FALSE) AS advanced,
-       coalesce(v.segment, '') AS segment, coalesce(f.source, '') AS source, coalesce(f.owner_id, '') AS owner,
-       ntile(4) OVER (ORDER BY f.amount NULLS FIRST, f.id) AS size
-FROM stage_visits AS v JOIN features AS f ON f.id = v.opportunity_id
+       coalesce(v.segment, '') AS segment, coalesce(f.source, '') AS source, coalesce(f.owner_id, '') AS owner, f.size
+FROM stage_visits AS v
+JOIN stage_numbers AS s ON s.stage = v.stage AND s.pipeline = coalesce(v.pipeline, '')
+JOIN sized AS f ON f.id = v.opportunity_id
+WHERE began >= -$span::DOUBLE AND began < $span::DOUBLE
+ORDER BY days
 """
 
 
@@ -73,18 +80,24 @@ def effect(
         raise InputError(
             Problem("the change lies after the moment that is looked at", fix="give an earlier date")
         )
-    table = warehouse.frame(_STAYS, [changed_at.astimezone(UTC).replace(tzinfo=None)])
     since = (features.as_of - changed_at) / timedelta(days=1)
     span = min(float(days), since)
-    near = table[(table["began"] >= -span) & (table["began"] < span)]
+    stages = number_stages(warehouse)
+    near = warehouse.arrow(
+        _STAYS, {"changed_at": changed_at.astimezone(UTC).replace(tzinfo=None), "span": span}
+    )
+    columns = {name: near.column(name).to_numpy() for name in near.schema.names if name not in _MIX}
+    for name in _MIX:
+        columns[name] = near.column(name).combine_chunks().dictionary_encode().indices.to_numpy()
     found = []
-    for (pipeline, stage), part in near.groupby(["pipeline", "stage"], sort=True):
-        after = part["began"].to_numpy(float) >= 0
+    for i, (pipeline, stage) in enumerate(stages):
+        here = columns["number"] == i
+        part = {name: values[here] for name, values in columns.items()}
+        after = part["began"] >= 0
         if min(int(after.sum()), int((~after).sum())) >= MIN_CASES:
-            columns = {name: part[name].to_numpy() for name in part.columns}
-            found.append(_effect(str(pipeline), str(stage), columns, after, span, since))
+            found.append(_effect(pipeline, stage, part, after, span, since))
     real = kept([min(2 * min(e.p_advance, e.p_time), 1.0) for e in found])
-    return tuple(Effect(**{**e.__dict__, "is_real": is_real}) for e, is_real in zip(found, real, strict=True))
+    return tuple(replace(e, is_real=is_real) for e, is_real in zip(found, real, strict=True))
 
 
 Column = npt.NDArray[np.generic]

@@ -13,6 +13,7 @@ from datetime import date, timedelta
 import numpy as np
 import numpy.typing as npt
 
+from pipesync.analysis.stages import number_stages
 from pipesync.analysis.survival import incidence, kaplan_meier, percentile
 from pipesync.features import Features
 from pipesync.store.warehouse import Warehouse
@@ -27,12 +28,12 @@ MIN_GONE, MIN_WAITING = 20, 5
 _EXITS = ("advance", "backward", "won", "lost")
 
 _STAYS = """
-SELECT coalesce(pipeline, '') AS pipeline, stage, stage_order AS place,
-       date_diff('microsecond', entered_at, getvariable('as_of')) / 86400e6 AS entered,
-       coalesce(date_diff('microsecond', left_at, getvariable('as_of')) / 86400e6, -1) AS left_,
+SELECT number, date_diff('microsecond', entered_at, getvariable('as_of')) / 86400e6 AS entered,
+       coalesce(date_diff('microsecond', left_at, getvariable('as_of')) / 86400e6, -1) AS gone,
        CASE exit WHEN 'advance' THEN 1 WHEN 'backward' THEN 2 WHEN 'won' THEN 3 WHEN 'lost' THEN 4
-            ELSE CASE WHEN left_at IS NULL THEN 0 ELSE 5 END END AS way
-FROM stage_visits ORDER BY pipeline, place NULLS LAST, stage
+            ELSE CASE WHEN left_at IS NULL THEN 0 ELSE 5 END END::BIGINT AS way
+FROM stage_visits AS v
+JOIN stage_numbers AS s ON s.stage = v.stage AND s.pipeline = coalesce(v.pipeline, '')
 """
 
 
@@ -75,13 +76,13 @@ class Flow:
 
 def flows(warehouse: Warehouse, features: Features) -> tuple[Flow, ...]:
     """Return one entry per pipeline and stage that was ever visited, in the order of the pipeline."""
-    stays = warehouse.frame(_STAYS)
+    stages = number_stages(warehouse)
+    stays = warehouse.arrow(_STAYS)
+    number, entered, gone, way = (stays.column(n).to_numpy() for n in ("number", "entered", "gone", "way"))
     found = []
-    for (pipeline, stage), part in stays.groupby(["pipeline", "stage"], sort=False):
-        entered = part["entered"].to_numpy(float)
-        left = part["left_"].to_numpy(float)
-        way = part["way"].to_numpy(np.int64)
-        found.append(_flow(str(pipeline), str(stage), entered, left, way, features))
+    for i, (pipeline, stage) in enumerate(stages):
+        here = number == i
+        found.append(_flow(pipeline, stage, entered[here], gone[here], way[here], features))
     return tuple(found)
 
 

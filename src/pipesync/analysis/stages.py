@@ -13,7 +13,15 @@ import numpy as np
 import pandas as pd
 
 from pipesync.analysis.significance import wilson
-from pipesync.analysis.survival import kaplan_meier, log_rank, percentile, restricted_mean
+from pipesync.analysis.survival import (
+    Bools,
+    Floats,
+    Ints,
+    kaplan_meier,
+    log_rank,
+    percentile,
+    restricted_mean,
+)
 from pipesync.config import Calendar
 from pipesync.store.warehouse import Warehouse
 
@@ -48,12 +56,29 @@ SELECT coalesce(pipeline, '') AS pipeline, stage, week, sum(arrived) AS arrived,
     FROM stage_visits WHERE left_at IS NOT NULL
 ) WHERE week < 26 GROUP BY ALL
 """
-_DWELL = """
+_NUMBERED = """
+CREATE OR REPLACE TEMP TABLE stage_numbers AS
 SELECT coalesce(pipeline, '') AS pipeline, stage,
-       date_diff('microsecond', entered_at, coalesce(left_at, getvariable('as_of'))) / 86400e6 AS days,
-       left_at IS NOT NULL AS ended
-FROM stage_visits
+       row_number() OVER (ORDER BY coalesce(pipeline, ''), any_value(stage_order) NULLS LAST, stage) - 1 AS number
+FROM stage_visits GROUP BY coalesce(pipeline, ''), stage
 """
+# In the order of their length, so that no curve has to sort millions again.
+_DWELL = """
+SELECT number, date_diff('microsecond', entered_at, coalesce(left_at, getvariable('as_of'))) / 86400e6 AS days,
+       left_at IS NOT NULL AS ended
+FROM stage_visits AS v
+JOIN stage_numbers AS s ON s.stage = v.stage AND s.pipeline = coalesce(v.pipeline, '')
+ORDER BY days
+"""
+
+
+def number_stages(warehouse: Warehouse) -> list[tuple[str, str]]:
+    """Return (pipeline, stage) of everything visited, in order, and leave their numbers as table `stage_numbers`.
+
+    Millions of visits come out of the warehouse several times faster with a number than with two names.
+    """
+    warehouse.execute(_NUMBERED)
+    return warehouse.rows("SELECT pipeline, stage FROM stage_numbers ORDER BY number")
 
 
 def analyse(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Calendar) -> pd.DataFrame:
@@ -68,28 +93,24 @@ def analyse(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Ca
     (log-rank against the pipeline's other stages), held_amount and time_rank (see `bottlenecks`).
     """
     table = warehouse.frame(_PASSED)
-    dwell = warehouse.frame(_DWELL)
-    groups = dict(iter(dwell.groupby(["pipeline", "stage"], sort=False)))
-    curves = {k: kaplan_meier(_floats(g["days"]), g["ended"].to_numpy(bool)) for k, g in groups.items()}
-    keys = list(zip(table["pipeline"], table["stage"], strict=True))
+    keys = number_stages(warehouse)
+    dwell = warehouse.arrow(_DWELL)
+    number, days, ended = (dwell.column(n).to_numpy() for n in ("number", "days", "ended"))
+    curves = {k: kaplan_meier(days[number == i], ended[number == i]) for i, k in enumerate(keys)}
     for name, share in (("median_days", 0.5), ("p75_days", 0.75), ("p90_days", 0.9)):
         table[name] = [percentile(curves[k], share) for k in keys]
     table["mean_days"] = [restricted_mean(curves[k]) for k in keys]
-    ended = table["ended"].to_numpy(float)
+    left = table["ended"].to_numpy(float)
     with np.errstate(divide="ignore", invalid="ignore"):
-        table["advance"] = table["advanced"].to_numpy(float) / ended
-        table["backward"] = table["went_back"].to_numpy(float) / ended
+        table["advance"] = table["advanced"].to_numpy(float) / left
+        table["backward"] = table["went_back"].to_numpy(float) / left
         table["win_rate"] = table["decided_won"].to_numpy(float) / table["decided"].to_numpy(float)
     bounds = [wilson(a, n) for a, n in zip(table["advanced"], table["ended"], strict=True)]
     table["advance_low"] = [low for low, _ in bounds]
     table["advance_high"] = [high for _, high in bounds]
     _add_flow(table, warehouse.frame(_WEEKS), keys)
-    _add_benchmark(table, dwell)
+    _add_benchmark(table, number, days, ended)
     return table.drop(columns=["decided", "decided_won"])
-
-
-def _floats(values: pd.Series[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.asarray(values, dtype=np.float64)
 
 
 def _add_flow(table: pd.DataFrame, weeks: pd.DataFrame, keys: list[tuple[str, str]]) -> None:
@@ -112,18 +133,17 @@ def _add_flow(table: pd.DataFrame, weeks: pd.DataFrame, keys: list[tuple[str, st
     table["growing_weeks"] = [growing(k) for k in keys]
 
 
-def _add_benchmark(table: pd.DataFrame, dwell: pd.DataFrame) -> None:
+def _add_benchmark(table: pd.DataFrame, number: Ints, days: Floats, ended: Bools) -> None:
     medians = table["median_days"].fillna(table["mean_days"]).to_numpy(float)
     visits = table["visits"].to_numpy(float)
     same = table["pipeline"].to_numpy()
     benchmark, p_values = [], []
-    parts = dict(iter(dwell.groupby("pipeline", sort=False)))
-    for i, (pipeline, stage) in enumerate(zip(table["pipeline"], table["stage"], strict=True)):
-        others = np.flatnonzero((same == pipeline) & (np.arange(len(table)) != i))
+    for i, pipeline in enumerate(table["pipeline"]):
+        here = same == pipeline
+        others = np.flatnonzero(here & (np.arange(len(table)) != i))
         benchmark.append(_weighted_median(medians[others], visits[others]))
-        part = parts[pipeline]
-        days, ended = _floats(part["days"]), part["ended"].to_numpy(bool)
-        p, surplus = log_rank(days, ended, (part["stage"] == stage).to_numpy(bool))
+        inside = here[number]
+        p, surplus = log_rank(days[inside], ended[inside], number[inside] == i)
         p_values.append(p if surplus < 0 else 1.0)
     table["benchmark_days"] = benchmark
     table["excess_days"] = np.maximum(medians - np.nan_to_num(np.array(benchmark), nan=math.inf), 0.0)
@@ -134,8 +154,7 @@ def _add_benchmark(table: pd.DataFrame, dwell: pd.DataFrame) -> None:
     table["time_rank"] = table["held_amount"].rank(method="first", ascending=False).astype(int)
 
 
-def _weighted_median(values: np.ndarray[tuple[int], np.dtype[np.float64]],
-                     weights: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:  # fmt: skip
+def _weighted_median(values: Floats, weights: Floats) -> float:
     if not len(values):
         return math.nan
     order = np.argsort(values, kind="stable")

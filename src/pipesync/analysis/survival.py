@@ -36,12 +36,18 @@ def kaplan_meier(days: Floats, ended: Bools) -> Curve:
         return Curve(empty, empty, empty.astype(np.int64), empty.astype(np.int64), 0.0)
     order = np.argsort(days, kind="stable")
     days, ended = days[order], ended[order]
-    times, first = np.unique(days, return_index=True)
+    first = _firsts(days)
+    times = days[first]
     events = np.add.reduceat(ended.astype(np.int64), first)
     at_risk = len(days) - first
     survival = np.cumprod(1.0 - events / at_risk, dtype=np.float64)
     kept = events > 0
     return Curve(times[kept], survival[kept], at_risk[kept], events[kept], float(days[-1]))
+
+
+def _firsts(ordered: Floats) -> Ints:
+    """Return where each distinct value of an ordered array begins."""
+    return np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
 
 
 def percentile(curve: Curve, share: float) -> float:
@@ -69,7 +75,8 @@ def incidence(days: Floats, kinds: Ints, kind: int) -> tuple[Floats, Floats]:
         return np.empty(0), np.empty(0)
     order = np.argsort(days, kind="stable")
     days, kinds = days[order], kinds[order]
-    times, first = np.unique(days, return_index=True)
+    first = _firsts(days)
+    times = days[first]
     at_risk = len(days) - first
     ended = np.add.reduceat((kinds > 0).astype(np.int64), first)
     own = np.add.reduceat((kinds == kind).astype(np.int64), first)
@@ -89,7 +96,7 @@ def log_rank(days: Floats, ended: Bools, group: Bools) -> tuple[float, float]:
         return 1.0, 0.0
     order = np.argsort(days, kind="stable")
     days, ended, group = days[order], ended[order], group[order]
-    _, first = np.unique(days, return_index=True)
+    first = _firsts(days)
     events = np.add.reduceat(ended.astype(np.float64), first)
     own = np.add.reduceat((ended & group).astype(np.float64), first)
     at_risk = (len(days) - first).astype(np.float64)
