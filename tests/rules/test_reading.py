@@ -45,6 +45,11 @@ MISTAKES = [
     ("{gte: $days}", "{gt: {field: stage_dwell_p90, time: 2}}", 10, "did you mean 'times'"),
     ("within_next: 7d", "within_next: 7 moons", 11, "'7 moons' is not a duration"),
     ("[early, late]", "[early, lat]", 12, "did you mean 'late'"),
+    ("[early, late]", "[early, $days]", 12, "in takes plain values"),
+    ("{gte: $days}", "{between: [$days, 20]}", 10, "between takes plain values"),
+    ("within_next: 7d", "within_next: $days", 11, "$days is a number, expected a duration"),
+    ("default: 10, min: 1, max: 90, unit: days", "default: 7d", 10, "$days is a duration, expected a number"),
+    ("phase: {in: [early, late]}", "name: {matches: '^(?=x)x'}", 12, "is not a pattern"),
     ("[early, late]", "[]", 12, "in takes a list of values"),
     ("  all:\n", "  al:\n", 9, "did you mean 'all'"),
     ("default: 10", "default: 100", 7, "days: 100 is outside of 1 to 90"),
@@ -137,10 +142,15 @@ def test_a_site_switches_off_regrades_and_tunes(tmp_path: Path) -> None:
         ("rules: {hygiene.no_activity: {params: {idle_day: 9}}}", "did you mean 'idle_days'"),
         ("extends: ['pipesync:recomended']", "did you mean 'pipesync:recommended'"),
         ("rule_folders: [nowhere]", "no such folder of rules"),
+        ("rule_folders: [own]", "supersedes 'hygiene.no_activty'"),
     ],
 )
 def test_a_sites_mistakes_are_said(tmp_path: Path, text: str, said: str) -> None:
     """With the nearest name, or the limits."""
+    (tmp_path / "own" / "hygiene").mkdir(parents=True)
+    own = GOOD.replace("task:", "supersedes: [hygiene.no_activty]\ntask:")
+    (tmp_path / "own" / "hygiene" / "example.yaml").write_text(own)
+
     with pytest.raises(InputError, match=said.replace("(", r"\(")):
         load(site(tmp_path, text), strict=True)
 

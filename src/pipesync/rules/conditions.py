@@ -15,6 +15,7 @@ from decimal import Decimal
 
 from pipesync.errors import Problem
 from pipesync.features.columns import Column, Kind
+from pipesync.store.warehouse import is_pattern
 from pipesync.yamlsource import Document, nearest
 
 Scalar = str | int | float | bool | Decimal | date
@@ -191,7 +192,17 @@ class Reader:
                 wanted = "a list of two values, [low, high]" if operator == "between" else "a list of values"
                 self.complain(at, f"{operator} takes {wanted}")
                 return None
-            found = [self._scalar(name, kind, v, self._item(at, i)) for i, v in enumerate(value)]
+            found = []
+            for i, item in enumerate(value):
+                if isinstance(item, Mapping) or (isinstance(item, str) and item.startswith("$")):
+                    self._spare(item)
+                    self.complain(
+                        self._item(at, i),
+                        f"{operator} takes plain values",
+                        "compare with gte and lte instead",
+                    )
+                    continue
+                found.append(self._scalar(name, kind, item, self._item(at, i)))
             return tuple(v for v in found if v is not None and not isinstance(v, Parameter | Field))
         if operator == "matches":
             return self._pattern(value, at)
@@ -204,7 +215,7 @@ class Reader:
         self, name: str, kind: Kind, value: object, at: tuple[str | int, ...]
     ) -> Scalar | Parameter | Field | None:
         if isinstance(value, str) and value.startswith("$"):
-            return self._parameter(value[1:], at)
+            return self._parameter(value[1:], at, "number" if kind in NUMERIC else None)
         if isinstance(value, Mapping):
             return self._other(kind, value, at)
         found = self._typed(kind, value, at)
@@ -214,13 +225,21 @@ class Reader:
             return None
         return found
 
-    def _parameter(self, name: str, at: tuple[str | int, ...]) -> Parameter | None:
+    def _parameter(self, name: str, at: tuple[str | int, ...], wanted: str | None) -> Parameter | None:
+        """Return the parameter where it is of the kind that is compared with: `number`, `duration`, or none at all."""
         if name not in self.parameters:
             self.complain(
                 at, f"no parameter {name!r}", nearest(name, self.parameters) or "add it under `params`"
             )
             return None
         self.used.add(name)
+        given = self.parameters[name]
+        default = given.get("default") if isinstance(given, Mapping) else getattr(given, "default", None)
+        kind = "duration" if duration(default) is not None else "number"
+        if kind != wanted:
+            expected = f"a {wanted}" if wanted else "a plain value"
+            self.complain(at, f"${name} is a {kind}, expected {expected}")
+            return None
         return Parameter(name)
 
     def _other(self, kind: Kind, value: Mapping[str, object], at: tuple[str | int, ...]) -> Field | None:
@@ -274,19 +293,16 @@ class Reader:
 
     def _duration(self, value: object, at: tuple[str | int, ...]) -> Operand | None:
         if isinstance(value, str) and value.startswith("$"):
-            return self._parameter(value[1:], at)
+            return self._parameter(value[1:], at, "duration")
         found = duration(value)
         if found is None:
             self.complain(at, f"{value!r} is not a duration", "write 7d, 12h or 2w")
         return found
 
     def _pattern(self, value: object, at: tuple[str | int, ...]) -> str | None:
-        """DuckDB matches with RE2, which takes linear time whatever the pattern is."""
-        try:
-            if isinstance(value, str):
-                return re.compile(value).pattern
-        except re.error:
-            pass
+        """RE2 does the matching, which takes linear time whatever the pattern is, and knows no look-around."""
+        if isinstance(value, str) and is_pattern(value):
+            return value
         self.complain(at, f"{value!r} is not a pattern", "write a regular expression, such as ^(test|demo)")
         return None
 

@@ -105,6 +105,12 @@ def load(config: Config | None = None, *, strict: bool = False) -> RuleSet:
             chosen[rule] = (available[rule], home, "rules")
         settings.setdefault(rule, []).append(setting)
     loaded = _read_all(chosen, settings, problems)
+    for one in loaded.values():
+        for i, other in enumerate(one.supersedes):
+            if other not in loaded and other not in available:
+                said = f"supersedes {other!r}, which is no rule"
+                fix = nearest(other, available)
+                problems.append(one.document.problem(("supersedes", i), said, fix=fix))
     if problems and strict:
         raise InputError(*problems)
     return RuleSet(loaded, tuple(problems), {r: chosen[r][2] for r in loaded})

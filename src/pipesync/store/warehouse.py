@@ -389,6 +389,15 @@ def published(path: Path) -> Path:
     return path.with_name(path.stem + ".published" + path.suffix)
 
 
+def is_pattern(text: str) -> bool:
+    """Whether DuckDB can match texts with this regular expression."""
+    try:
+        duckdb.execute("SELECT regexp_matches('', ?)", [text]).fetchall()
+    except duckdb.Error:
+        return False
+    return True
+
+
 def _duck(kind: pa.DataType) -> str:
     from pipesync.store.tables import _KINDS
 
