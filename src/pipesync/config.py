@@ -23,7 +23,7 @@ DEFAULT_FILE = Path("pipesync.yaml")
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def _duration(value: object) -> object:

@@ -13,7 +13,7 @@ import pytest
 
 from pipesync._paths import shipped
 from pipesync.cli import main
-from pipesync.cli.generated import walk
+from pipesync.cli.pages import walk
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Ran

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipesync.cli import main
-from pipesync.cli.generated import walk
+from pipesync.cli.pages import walk
 
 COMMANDS = {" ".join(name[1:]): command for name, command in walk(main, ("pipesync",)) if len(name) > 1}
 HEAVY = ("pandas", "numpy", "duckdb", "pyarrow", "sklearn", "scipy", "sqlglot", "sqlalchemy", "alembic", "requests",
