@@ -119,7 +119,7 @@ def _view(done: Rehearsal) -> list[RenderableType]:
         views.bottlenecks(done.bottlenecks, done.forecast.total.currency),
         "",
         views.heading("Forecast", str(done.forecast.period)),
-        views.forecast(done.forecast),
+        views.forecast(done.forecast, done.owners),
         "",
         views.heading("Plan"),
         views.plan(done.first, 6),

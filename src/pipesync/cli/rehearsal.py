@@ -137,6 +137,8 @@ class Rehearsal:
     """What happened, step by step."""
 
     world: World
+    owners: Mapping[str, str]
+    """Names by id."""
     as_of: datetime
     pulled: Mapping[str, Pulled]
     evaluation: Evaluation
@@ -212,10 +214,24 @@ def rehearse(config: Config, world: World) -> Rehearsal:
     assert first.applied  # noqa: S101  # this configuration enforces
     prepared = first.prepared
     return Rehearsal(
-        world, first.as_of, first.pulled, prepared.examined.evaluation, first.bottlenecks, prepared.forecast,
-        prepared.plan, first.applied, second, later, by_time, tuple(unexplained), mended, how, third.prepared.plan,
-        (before, after),
-    )  # fmt: skip
+        world=world,
+        owners=_owners(config, name),
+        as_of=first.as_of,
+        pulled=first.pulled,
+        evaluation=prepared.examined.evaluation,
+        bottlenecks=first.bottlenecks,
+        forecast=prepared.forecast,
+        first=prepared.plan,
+        applied=first.applied,
+        second=second,
+        later=later,
+        by_time=by_time,
+        unexplained=tuple(unexplained),
+        mended=mended,
+        how=how,
+        third=third.prepared.plan,
+        tasks=(before, after),
+    )
 
 
 def _cycle(config: Config, name: str) -> sync.Cycle:
@@ -223,6 +239,11 @@ def _cycle(config: Config, name: str) -> sync.Cycle:
     if isinstance(done, Exception):
         raise done
     return done
+
+
+def _owners(config: Config, name: str) -> dict[str, str]:
+    with reading_from(Source(config.folder / "pipesync.yaml", (name,))) as opened:
+        return opened.owners(name)
 
 
 def _plan(config: Config, name: str, as_of: datetime | None = None) -> tuple[Plan, int]:
