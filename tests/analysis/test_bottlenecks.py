@@ -146,6 +146,34 @@ def test_where_nothing_is_wrong_nothing_is_named(process: Build) -> None:
     assert sum(map(bool, named(process, range(10, 14)))) <= 1
 
 
+def test_the_start_of_history_is_no_drop_in_conversion(build: Build) -> None:
+    """Where quick stays go on and slow ones are lost, the first to end went on, and nothing has changed since."""
+    rows, changes = [], []
+    for i in range(480):
+        created = NOW - timedelta(days=120 - i / 4)
+        is_quick = i % 2 == 0
+        left = created + timedelta(days=2 if is_quick else 25)
+        is_over = left <= NOW
+        stage = "A" if not is_over else "B" if is_quick else "Lost"
+        row = {"id": str(i), "pipeline": "p", "stage": stage, "created_at": created, "amount": Decimal(10)}
+        moves = [("A", created), *([(stage, left)] if is_over else [])]
+        changes += [
+            {"id": f"{i}{s}", "opportunity_id": str(i), "field": "stage", "value": s, "changed_at": at}
+            for s, at in moves
+        ]
+        rows.append(row | ({"is_closed": True, "closed_at": left} if stage == "Lost" else {}))
+    table = [
+        {"id": s, "name": s, "pipeline": "p", "order": k, "phase": phase}
+        for k, (s, phase) in enumerate([("A", "early"), ("B", "late"), ("Lost", "lost")])
+    ]
+    warehouse = build(opportunities=rows, stages=table, field_changes=changes)
+    compute(warehouse, "crm", NOW, Calendar())
+
+    found = bottlenecks.find(warehouse, "crm", NOW, Calendar())
+
+    assert not [b for b in found.ranked if b.kind == "conversion"]
+
+
 @pytest.mark.campaign
 def test_bottlenecks_are_found_and_chance_is_not_over_many_companies(process: Build) -> None:
     """At least nine in ten of 200 companies, and at most one in ten where there is nothing."""

@@ -6,7 +6,7 @@ time        exits per day x (median dwell - benchmark) x mean amount x win rate:
             that wait in the stage beyond what the pipeline's other stages take (benchmark: their median).
 rework      returns per day x median days that a return costs (the stage it goes back to) x mean amount x win rate.
 conversion  (rate before - rate now) x mean amount x entries of the last 13 weeks x what an advance is worth: the win
-            rate from here over the advance rate. Before: the 39 weeks until then.
+            rate from here over the advance rate. Before: the 39 weeks until then, without the start of history.
 queue       (arrivals - exits) of the last 8 weeks x mean amount x win rate, where the queue grew for 4 weeks in a row.
 
 Only what is unlikely to be chance is named: at least 20 visits; time by log-rank against the other stages, conversion
@@ -43,12 +43,19 @@ SELECT coalesce(pipeline, '') AS pipeline, stage, next_stage, count(*) AS n,
        least(364, max(date_diff('day', entered_at, getvariable('as_of')))) AS days
 FROM stage_visits WHERE exit = 'backward' GROUP BY ALL
 """
+# Soon after history begins only quick stays can have ended, and those advance more often than slow ones; so the first
+# P90 of a stage's stays is left out.
 _RECENT = """
-SELECT coalesce(pipeline, '') AS pipeline, stage,
+WITH begun AS (SELECT pipeline, min(entered_at) AS first FROM stage_visits GROUP BY pipeline)
+SELECT coalesce(v.pipeline, '') AS pipeline, v.stage,
        left_at > getvariable('as_of') - INTERVAL 91 DAY AS is_recent,
        count(*) AS ended, count(*) FILTER (exit IN ('advance', 'won')) AS advanced
-FROM stage_visits
-WHERE left_at > getvariable('as_of') - INTERVAL 364 DAY GROUP BY ALL
+FROM stage_visits AS v
+JOIN begun AS b ON b.pipeline IS NOT DISTINCT FROM v.pipeline
+JOIN usual_stays AS u ON u.pipeline = coalesce(v.pipeline, '') AND u.stage = v.stage
+WHERE left_at > getvariable('as_of') - INTERVAL 364 DAY
+  AND left_at > b.first + to_seconds((u.p90_days * 86400)::BIGINT)
+GROUP BY ALL
 """
 
 
@@ -65,6 +72,7 @@ def find(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Calen
     table = stage_table.analyse(warehouse, connection, as_of, calendar)
     currency = next((c.currency for c in warehouse.connections() if c.connection == connection), None)
     one = table["pipeline"].nunique() < 2
+    warehouse.register("usual_stays", table.loc[table["p90_days"].notna(), ["pipeline", "stage", "p90_days"]])
     tested = [*_time(table), *_conversion(table, warehouse.frame(_RECENT)), *_queues(table)]
     real = kept([f.p_value for f in tested])
     found = [f for f, is_real in zip(tested, real, strict=True) if is_real and f.matters]
