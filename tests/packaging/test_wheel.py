@@ -8,9 +8,12 @@ import subprocess
 import sys
 import venv
 import zipfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,9 +80,34 @@ def test_an_installed_wheel_runs_the_demo(wheel: Path, tmp_path: Path) -> None:
     subprocess.run(install, check=True)
 
     ran = subprocess.run(
-        [str(python), "-m", "pipesync.cli", "demo", "--opportunities", "300"],
+        [str(python), "-m", "pipesync.cli", "demo", "--crm", "files", "--opportunities", "150"],
         cwd=tmp_path, env=os.environ | {"HOME": str(tmp_path)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
     assert ran.returncode == 0, ran.stderr
     assert "second plan: 0 changes" in ran.stdout
+
+
+def test_the_exact_versions_agree_with_one_another() -> None:
+    """What constraints.txt pins can be installed together: a fresh machine gets what was tested."""
+    pinned = dict(
+        line.strip().split("==")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    )
+
+    broken = [
+        f"{name} wants {requirement}, pinned is {pinned[wanted]}"
+        for name in pinned
+        if (found := next(iter(metadata.distributions(name=name)), None))
+        for requirement in map(Requirement, found.requires or ())
+        if not (requirement.marker and not requirement.marker.evaluate({"extra": ""}))
+        and (
+            wanted := next(
+                (p for p in pinned if canonicalize_name(p) == canonicalize_name(requirement.name)), ""
+            )
+        )
+        and not requirement.specifier.contains(pinned[wanted], prereleases=True)
+    ]
+
+    assert broken == []
