@@ -150,10 +150,10 @@ def test_reading_commands_need_no_configuration(company: Path, tmp_path: Path, p
 
     ran = [
         pipesync(command, "--data", str(company), "--format", "json")
-        for command in ("check", "bottlenecks", "forecast", "plan")
+        for command in ("check", "bottlenecks", "plan")
     ]
 
-    assert [r.code for r in ran] == [0, 0, 0, 0]
+    assert [r.code for r in ran] == [0, 0, 0]
     assert all(r.entry["as_of"] == "2026-11-16T08:00:00Z" for r in ran)
     assert sorted(company.iterdir()) == before
     assert list(tmp_path.iterdir()) == []
@@ -233,10 +233,10 @@ def test_two_connections_side_by_side_do_what_each_does_alone(
 
 def test_the_demo_shows_the_whole_cycle(pipesync: Run) -> None:
     """Changes first, none second, none unexplained a day later, and one task less after one was mended."""
-    shown = pipesync("demo", "--crm", "files", "--opportunities", "150", "--format", "json").entry
+    shown = pipesync("demo", "--crm", "files", "--opportunities", "80", "--format", "json").entry
 
-    assert shown["pulled"]["opportunities"] == 150
-    assert shown["first_plan"]["changes"] == shown["applied"]["applied"] > 10
+    assert shown["pulled"]["opportunities"] == 80
+    assert shown["first_plan"]["changes"] == shown["applied"]["applied"] > 5
     assert shown["second_plan"]["changes"] == 0
     assert shown["next_day_plan"]["unexplained"] == []
     assert shown["mended"]["changes"].get("task.delete") == 1

@@ -53,11 +53,11 @@ def test_a_topic_is_told_by_what_it_knows(work: Path, pipesync: Run) -> None:
 
 def test_a_backtest_names_origins_methods_and_metrics(work: Path, pipesync: Run) -> None:
     """Each origin has its interval and what came; each method its metrics."""
-    asked = ("forecast", "backtest", "--origins", "2026-07-01,2026-09-01", "--horizon", "4w")
+    asked = ("forecast", "backtest", "--origins", "2026-09-01", "--horizon", "4w")
 
     entry = pipesync(*asked, "--format", "json").entry
 
-    assert [o["origin"][:10] for o in entry["origins"]] == ["2026-07-01", "2026-09-01"]
+    assert [o["origin"][:10] for o in entry["origins"]] == ["2026-09-01"]
     assert {"actual", "p10", "p50", "p90"} <= set(entry["origins"][0])
     assert {"model", "stage", "stage_age", "run_rate"} <= set(entry["metrics"])
     assert {"auc", "brier", "ece", "wape", "bias", "pinball", "coverage_80"} <= set(entry["metrics"]["model"])

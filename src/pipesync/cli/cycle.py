@@ -37,7 +37,7 @@ def pull(source: Source, full: bool, form: str) -> None:
     finish(names, gather(found, render), form)
 
 
-@click.command(epilog=example("pipesync plan --data exports"))
+@click.command(epilog=example("pipesync plan"))
 @reading
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Keep the plan, for `pipesync apply FILE`."

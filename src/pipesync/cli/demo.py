@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipesync.cli.rehearsal import Rehearsal, World
 
 
-@click.command(epilog=example("pipesync demo --crm files --opportunities 150"))
+@click.command(epilog=example("pipesync demo --crm files --opportunities 80"))
 @click.option(
     "--data", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Show it on a copy of this folder."
 )  # fmt: skip

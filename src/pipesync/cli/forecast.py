@@ -9,7 +9,7 @@ import click
 from pipesync.cli.options import Source, example, formatted, reading
 
 
-@click.group(invoke_without_command=True, epilog=example("pipesync forecast --data exports --period 2026-Q4"))
+@click.group(invoke_without_command=True, epilog=example("pipesync forecast --period 2026-Q4"))
 @reading
 @click.option(
     "--period", metavar="P", help="2026-Q4, 2026-11 or 2026-11-01..2026-12-01 (default: the current one)."
@@ -41,9 +41,7 @@ def forecast(ctx: click.Context, source: Source, period: str | None, form: str) 
         finish(opened.connections, results, form, csv=("opportunities", ("connection", *columns)))
 
 
-@forecast.command(
-    epilog=example("pipesync forecast backtest --data exports --origins 2026-07-01,2026-09-01 --horizon 28d")
-)
+@forecast.command(epilog=example("pipesync forecast backtest --origins 2026-09-01 --horizon 28d"))
 @reading
 @click.option(
     "--origins", metavar="D,D..", help="Days to forecast from (default: every week the history allows)."

@@ -204,10 +204,9 @@ class Warehouse:
     def _insert(self, table: str, records: Sequence[Record]) -> None:
         if not records:
             return
-        marks = ", ".join("?" for _ in type(records[0]).model_fields)
-        self._db.executemany(
-            f'INSERT INTO "{table}" VALUES ({marks})', [[_naive(v) for _, v in record] for record in records]
-        )
+        row = "(" + ", ".join("?" for _ in type(records[0]).model_fields) + ")"
+        values = [_naive(v) for record in records for _, v in record]
+        self._db.execute(f'INSERT INTO "{table}" VALUES {", ".join([row] * len(records))}', values)
 
     def merge(
         self,
