@@ -1,7 +1,7 @@
 """The cycle: the one module that knows the order of the steps and hands tables from one to the next.
 
 Each step is a function of its own, so that a command that needs three of them runs three. `examine`, `foretell`
-and `make_plan` only read; `cycle` enters what it found into the ledger and writes what the connection allows.
+and `prepare` only read; `cycle` enters what it found into the ledger and writes what the connection allows.
 """
 
 from __future__ import annotations
