@@ -10,14 +10,23 @@ import os
 import re
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from pipesync.errors import InputError, Place, Problem
 from pipesync.model import Severity
-from pipesync.yamlsource import Document, parse, read, validate
+from pipesync.yamlsource import Document, nearest, parse, read, validate
 
 DEFAULT_FILE = Path("pipesync.yaml")
 
@@ -229,6 +238,27 @@ def from_document(document: Document, folder: Path) -> Config:
     if isinstance(document.data, dict) and "folder" in document.data:
         raise InputError(document.problem(("folder",), "unknown key 'folder'", key=True))
     return validate(Config, document).model_copy(update={"folder": folder})
+
+
+S = TypeVar("S", bound=Section)
+
+
+def options_as(model: type[S], name: str, config: ConnectionConfig) -> S:
+    """Return a connection's own options as its adapter's model; InputError with every problem and the nearest name."""
+    try:
+        return model.model_validate(config.options)
+    except ValidationError as error:
+        problems = []
+        for e in error.errors(include_url=False):
+            key = ".".join(map(str, e["loc"]))
+            if e["type"] == "extra_forbidden":
+                said, fix = f"unknown key {key!r}", nearest(key, model.model_fields)
+            elif e["type"] == "missing":
+                said, fix = f"key {key!r} is missing", f"add `{key}:`"
+            else:
+                said, fix = f"{key}: {e['msg'].removeprefix('Value error, ')}", ""
+            problems.append(Problem(f"connection {name!r}: {said}", fix=fix))
+        raise InputError(*problems) from None
 
 
 def secret(options: dict[str, Any], name: str, *, connection: str) -> SecretStr:

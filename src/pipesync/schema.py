@@ -54,6 +54,12 @@ def schema(stream: str) -> pa.Schema:
     return pa.schema([(n, arrow) for n, (_, arrow) in kinds(record).items() if n != "connection"])
 
 
+def ddl(name: str, record: type[Record]) -> str:
+    """Return the statement that creates a table of these records, where it is not there yet."""
+    columns = ", ".join(f'"{column}" {kind}' for column, (kind, _) in kinds(record).items())
+    return f'CREATE TABLE IF NOT EXISTS "{name}" ({columns})'
+
+
 def table(stream: str, rows: list[dict[str, Any]]) -> pa.Table:
     """Build a page's rows from plain values. Aware times become naive UTC; columns nobody gives are left out."""
     wanted = schema(stream)

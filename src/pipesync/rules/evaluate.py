@@ -21,7 +21,7 @@ from pipesync.rules.compile import Compiler, column
 from pipesync.rules.conditions import All, AnyOf, Condition, Field, Leaf, Not, Parameter
 from pipesync.rules.format import Rule
 from pipesync.rules.levels import LEVELS
-from pipesync.rules.messages import is_blank, render, show
+from pipesync.rules.messages import is_blank, render, show, usual_filter
 from pipesync.store.warehouse import Warehouse
 
 WEIGHTS: Mapping[Severity, int] = {"info": 0, "low": 1, "medium": 3, "high": 6, "critical": 10}
@@ -230,15 +230,7 @@ def _evidence(
     if isinstance(condition, All | AnyOf):
         return [e for part in condition.parts for e in _evidence(part, rule, row, currency)]
     value = row.get(condition.field)
-    kinds = {
-        "money": "money",
-        "date": "date",
-        "moment": "date",
-        "number": "number",
-        "integer": "number",
-        "days": "number",
-    }
-    shown = None if is_blank(value) else show(value, kinds.get(condition.kind, "text"), currency)
+    shown = None if is_blank(value) else show(value, usual_filter(condition.kind), currency)
     return [
         Evidence.model_construct(
             connection="", field=condition.field, value=shown, test=_in_words(condition, rule)

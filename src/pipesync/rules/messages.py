@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from pipesync.features.columns import Column
+from pipesync.features.columns import Column, Kind
 from pipesync.yamlsource import nearest
 
 _SLOT = re.compile(r"\{(?P<field>[^{}:|]*)(?::(?P<filter>[^{}|]*))?(?:\|(?P<blank>[^{}]*))?\}")
+_COUNTED = ("number", "integer", "days")
 FILTERS = ("text", "money", "date", "number", "percent")
 
 
@@ -50,7 +51,7 @@ def parse_template(text: str, columns: Mapping[str, Column]) -> tuple[Template, 
         if kind and kind not in FILTERS:
             wrong.append((f"unknown filter {kind!r} in the text", nearest(kind, FILTERS)))
             continue
-        parts.append(Slot(name, kind or _usual(column), found["blank"] or "–"))
+        parts.append(Slot(name, kind or usual_filter(column.kind if column else None), found["blank"] or "–"))
     parts.append(text[end:])
     rest = "".join(p for p in parts if isinstance(p, str))
     if "{" in rest or "}" in rest:
@@ -58,16 +59,10 @@ def parse_template(text: str, columns: Mapping[str, Column]) -> tuple[Template, 
     return Template(tuple(p for p in parts if p != "")), wrong
 
 
-def _usual(column: Column | None) -> str:
-    kinds = {
-        "money": "money",
-        "date": "date",
-        "moment": "date",
-        "number": "number",
-        "integer": "number",
-        "days": "number",
-    }
-    return kinds.get(column.kind, "text") if column else "text"
+def usual_filter(kind: Kind | None) -> str:
+    """Return how a value of this kind is shown where nothing else is said."""
+    shown = {"money": "money", "date": "date", "moment": "date"} | dict.fromkeys(_COUNTED, "number")
+    return shown.get(kind or "", "text")
 
 
 def render(template: Template, row: Mapping[str, Any], currency: str | None = None) -> str:

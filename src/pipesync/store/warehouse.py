@@ -22,7 +22,7 @@ import duckdb
 
 from pipesync.errors import StoreError
 from pipesync.model import TABLES, ColumnState, Connection, Record
-from pipesync.store.tables import ddl, schema
+from pipesync.schema import KINDS, ddl, schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -398,9 +398,7 @@ def is_pattern(text: str) -> bool:
 
 
 def _duck(kind: pa.DataType) -> str:
-    from pipesync.store.tables import _KINDS
-
-    return next(duck for duck, arrow in _KINDS.values() if arrow == kind)
+    return next(duck for duck, arrow in KINDS.values() if arrow == kind)
 
 
 def _naive(value: Any) -> Any:

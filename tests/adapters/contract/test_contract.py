@@ -88,10 +88,13 @@ class Crm:
 
     def __init__(self, tmp: Path, sandbox: Sandbox, crm: str) -> None:
         self._tmp, self._sandbox, self._crm = tmp, sandbox, crm
+        self._secret = ""
 
     def open(self) -> Adapter:
         keys = self._sandbox.settings(self._crm, self._tmp)
         keys.pop("adapter")
+        if self._secret:
+            (self._tmp / f"{self._crm}-secret").write_text(self._secret)
         mapping = Path(keys.pop("mapping"))
         config = ConnectionConfig(adapter=self._crm, mapping=mapping, options=keys, write=WRITE)  # type: ignore[arg-type]  # a literal
         return open_adapter("crm", config, self._tmp)
@@ -116,16 +119,7 @@ class Crm:
         self._sandbox.ask("POST", "faults", {"faults": plan})
 
     def break_credentials(self) -> None:
-        for secret in self._tmp.glob(f"{self._crm}-secret"):
-            secret.write_text("planted-secret-that-is-wrong")
-        settings = self._sandbox.settings
-
-        def wrong(crm: str, folder: Path) -> Any:
-            keys = settings(crm, folder)
-            (folder / f"{crm}-secret").write_text("planted-secret-that-is-wrong")
-            return keys
-
-        self._sandbox = _With(self._sandbox, wrong)
+        self._secret = "planted-secret-that-is-wrong"
 
     def hide(self) -> str:
         if self._crm == "salesforce":
@@ -138,17 +132,6 @@ class Crm:
         ]
         self._sandbox.ask("POST", "settings", {"tokens": {"sandbox-token": kept}})
         return "line_items.id"
-
-
-class _With(Sandbox):
-    """A sandbox whose settings are not what they should be."""
-
-    def __init__(self, real: Sandbox, settings: Callable[[str, Path], Any]) -> None:
-        super().__init__(real.url, real.told)
-        object.__setattr__(self, "_settings", settings)
-
-    def settings(self, crm: str, folder: Path) -> Any:
-        return self._settings(crm, folder)  # type: ignore[attr-defined]  # set above, past the frozen fields
 
 
 @pytest.fixture(params=["files", "salesforce", "hubspot"])

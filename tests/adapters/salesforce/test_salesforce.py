@@ -15,7 +15,7 @@ from pipesync.adapters.base import Adapter
 from pipesync.adapters.salesforce import api as api_module
 from pipesync.adapters.salesforce.refusals import action_of
 from pipesync.config import ConnectionConfig, Write
-from pipesync.errors import BudgetSpent, CrmError, InputError, SignInRefused
+from pipesync.errors import CrmError, InputError, SignInRefused
 from pipesync.model import Change, Reason
 from pipesync.pull import pull
 from pipesync.sandbox.process import Sandbox
@@ -367,9 +367,8 @@ def test_every_refusal_has_its_answer(status: int, code: str, message: str, acti
     assert action_of(status, code, message) == action
 
 
-def test_the_daily_limit_of_the_org_stops_the_run(connect: Connect, sandbox: Sandbox) -> None:
-    """BudgetSpent is a kind of CrmError that commands tell from a failure."""
-    assert issubclass(BudgetSpent, CrmError)
+def test_an_org_that_stays_down_ends_the_run_with_its_status(connect: Connect, sandbox: Sandbox) -> None:
+    """After the retries, not for ever."""
     order(sandbox, {"kind": "status", "status": 503, "path": "/query", "rate": 1.0})
 
     with Warehouse() as warehouse, pytest.raises(CrmError, match="503"):

@@ -6,19 +6,16 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from pipesync._paths import shipped
 from pipesync.adapters.base import Check, Cursor, Page
 from pipesync.adapters.files.dataset import Dataset, open_dataset
 from pipesync.adapters.files.outbox import Outbox
 from pipesync.adapters.files.streams import build, sources_of, tracked_fields
-from pipesync.config import ConnectionConfig, Section
+from pipesync.config import ConnectionConfig, Section, options_as
 from pipesync.errors import InputError, Place, Problem
 from pipesync.mapping import HISTORY_SOURCES, load
 from pipesync.model import TABLES, Change, ColumnState, Connection, HistoryKind, Outcome, OwnForecast, OwnTask
 from pipesync.schema import schema, table
-from pipesync.yamlsource import nearest
 
 _READING = "1"
 """Of this code: a change in how files are read makes every stored cursor old."""
@@ -34,7 +31,7 @@ class Options(Section):
 
 def open_connection(name: str, config: ConnectionConfig, folder: Path) -> FilesAdapter:
     """Open a dataset; paths start at `folder`. InputError for unknown options, or data that lacks what is needed."""
-    options = _options(name, config)
+    options = options_as(Options, name, config)
     data = folder / options.data
     if not data.is_dir():
         raise InputError(
@@ -49,27 +46,6 @@ def open_connection(name: str, config: ConnectionConfig, folder: Path) -> FilesA
     path = chosen or shipped("adapters") / "files" / "mapping.yaml"
     dataset = open_dataset(data, load(path, base="pipesync:files" if chosen else None))
     return FilesAdapter(name, dataset, Outbox(folder / options.outbox), path)
-
-
-def _options(name: str, config: ConnectionConfig) -> Options:
-    try:
-        return Options.model_validate(config.options)
-    except ValidationError as error:
-        problems = []
-        for e in error.errors(include_url=False):
-            key = ".".join(map(str, e["loc"]))
-            if e["type"] == "extra_forbidden":
-                problems.append(
-                    Problem(
-                        f"connection {name!r}: unknown key {key!r}", fix=nearest(key, Options.model_fields)
-                    )
-                )
-            elif e["type"] == "missing":
-                fix = f"add `{key}: FOLDER`, the folder of exports"
-                problems.append(Problem(f"connection {name!r}: key {key!r} is missing", fix=fix))
-            else:
-                problems.append(Problem(f"connection {name!r}: {key}: {e['msg']}"))
-        raise InputError(*problems) from None
 
 
 class FilesAdapter:

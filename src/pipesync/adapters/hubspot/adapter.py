@@ -11,13 +11,13 @@ from pipesync.adapters.base import Check, Cursor, Page
 from pipesync.adapters.hubspot.api import Api
 from pipesync.adapters.hubspot.doctor import checks
 from pipesync.adapters.hubspot.install import Installed, install
-from pipesync.adapters.hubspot.options import Options, options_of
+from pipesync.adapters.hubspot.options import Options
 from pipesync.adapters.hubspot.others import pull_activities, pull_objects, pull_reference
 from pipesync.adapters.hubspot.own import KEY, Own
 from pipesync.adapters.hubspot.portal import Portal
 from pipesync.adapters.hubspot.streams import DealStreams
 from pipesync.adapters.hubspot.writing import write
-from pipesync.config import ConnectionConfig, Write
+from pipesync.config import ConnectionConfig, Write, options_as
 from pipesync.mapping import Mapping, load
 from pipesync.model import TABLES, Change, ColumnState, Connection, HistoryKind, Outcome, OwnForecast, OwnTask
 from pipesync.schema import schema, table
@@ -31,7 +31,7 @@ _OBJECTS = ("accounts", "products", "line_items", "leads")
 
 def open_connection(name: str, config: ConnectionConfig, folder: Path) -> HubspotAdapter:
     """Open a portal; nothing is asked of it yet. InputError for options, mapping or secrets that cannot be used."""
-    options = options_of(name, config)
+    options = options_as(Options, name, config)
     path = folder / config.mapping if config.mapping else shipped("adapters") / "hubspot" / "mapping.yaml"
     mapping = load(path, base="pipesync:hubspot")
     raw = {

@@ -6,11 +6,9 @@ from datetime import timedelta
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field
 
-from pipesync.config import ConnectionConfig, Duration, Section
-from pipesync.errors import InputError, Problem
-from pipesync.yamlsource import nearest
+from pipesync.config import Duration, Section
 
 ApiVersion = Literal["2026-09", "2026-03", "v3"]
 Engagement = Literal["calls", "emails", "meetings", "tasks", "notes"]
@@ -57,23 +55,6 @@ class Options(Section):
     @property
     def is_oauth(self) -> bool:
         return self.client_id is not None
-
-
-def options_of(name: str, config: ConnectionConfig) -> Options:
-    """Validate a connection's options; InputError with all problems and the nearest known names."""
-    problems = []
-    try:
-        options = Options.model_validate(config.options)
-    except ValidationError as error:
-        for e in error.errors(include_url=False):
-            key = ".".join(map(str, e["loc"]))
-            if e["type"] == "extra_forbidden":
-                said, fix = f"unknown key {key!r}", nearest(key, Options.model_fields)
-            else:
-                said, fix = f"{key}: {e['msg']}", ""
-            problems.append(Problem(f"connection {name!r}: {said}", fix=fix))
-        raise InputError(*problems) from None
-    return options
 
 
 class Paths:

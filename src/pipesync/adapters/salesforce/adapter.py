@@ -10,11 +10,11 @@ from pipesync._paths import shipped
 from pipesync.adapters.base import Check, Cursor, Page
 from pipesync.adapters.salesforce.api import Api
 from pipesync.adapters.salesforce.doctor import checks
-from pipesync.adapters.salesforce.options import Options, options_of
+from pipesync.adapters.salesforce.options import Options
 from pipesync.adapters.salesforce.org import Org
 from pipesync.adapters.salesforce.streams import TRACKED, Streams
 from pipesync.adapters.salesforce.writing import read_forecasts, read_tasks, write
-from pipesync.config import ConnectionConfig, Write
+from pipesync.config import ConnectionConfig, Write, options_as
 from pipesync.mapping import Mapping, load
 from pipesync.model import TABLES, Change, ColumnState, Connection, HistoryKind, Outcome, OwnForecast, OwnTask
 from pipesync.schema import schema, table
@@ -25,7 +25,7 @@ _MADE = ("pipelines", "stages", "field_changes")
 
 def open_connection(name: str, config: ConnectionConfig, folder: Path) -> SalesforceAdapter:
     """Open an org; nothing is asked of it yet. InputError for options, mapping or secrets that cannot be used."""
-    options = options_of(name, config)
+    options = options_as(Options, name, config)
     path = folder / config.mapping if config.mapping else shipped("adapters") / "salesforce" / "mapping.yaml"
     mapping = load(path, base="pipesync:salesforce")
     raw = {k: str(folder / v) if k.endswith("_file") and v else v for k, v in config.options.items()}

@@ -6,11 +6,9 @@ from datetime import timedelta
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field
 
-from pipesync.config import ConnectionConfig, Duration, Section
-from pipesync.errors import InputError, Problem
-from pipesync.yamlsource import nearest
+from pipesync.config import Duration, Section
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -57,25 +55,3 @@ class Options(Section):
     timeout: float = Field(default=60, gt=0)
     """Seconds without an answer after which a request counts as lost."""
     page_size: int = Field(default=2000, ge=1, le=2000)
-
-
-def options_of(name: str, config: ConnectionConfig) -> Options:
-    """Validate a connection's options; InputError with all problems and the nearest known names."""
-    try:
-        return Options.model_validate(config.options)
-    except ValidationError as error:
-        problems = []
-        for e in error.errors(include_url=False):
-            key = ".".join(map(str, e["loc"]))
-            if e["type"] == "extra_forbidden":
-                problems.append(
-                    Problem(
-                        f"connection {name!r}: unknown key {key!r}", fix=nearest(key, Options.model_fields)
-                    )
-                )
-            elif e["type"] == "missing":
-                problems.append(Problem(f"connection {name!r}: key {key!r} is missing", fix=f"add `{key}:`"))
-            else:
-                said = e["msg"].removeprefix("Value error, ")
-                problems.append(Problem(f"connection {name!r}: {key}: {said}"))
-        raise InputError(*problems) from None
