@@ -8,17 +8,18 @@ S(k) = prod(1 - h_w - h_l) and the cumulative incidence of winning, sum S(k-1) h
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from pipesync.forecast import logistic
 from pipesync.forecast.design import Design, design
 from pipesync.forecast.history import DAY, Floats, Ints
 from pipesync.forecast.landmarks import Landmarks
+from pipesync.forecast.logistic import Exposed
 from pipesync.forecast.training import Training
 
 _PENALTY = 0.1
-"""scikit-learn's C: the cautious end of what the notes (3.1) name, which small companies need."""
+"""C of scikit-learn: the cautious end of what the notes (3.1) name, which small companies need."""
 _MOST_BINS = 26
 _MOST_EXPOSURES = 150_000
 _BLOCK = 4096
@@ -79,53 +80,26 @@ class Hazard:
     penalty: float = _PENALTY
 
     def fit(self, training: Training) -> FittedHazard:
-        import warnings
-
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.linear_model import LogisticRegression
-
         bins = bins_of(training)
         plan = design(training.rows, training.weight)
         seen = exposures(training, bins)
         fixed, moving = plan.matrix(training.rows), _moving(training.rows)
         basis = bins.basis()
         classes = np.unique(seen.label)
-        size = fixed.shape[1] + basis.shape[1] * moving.shape[1]
-        weights, intercept = np.zeros((3, size)), np.log([1.0, 0.01, 0.01])
+        # A class that training never saw stays next to impossible.
+        weights = np.zeros((3, fixed.shape[1] + basis.shape[1] * moving.shape[1]))
+        intercept = np.full(3, -12.0)
         if len(classes) > 1:
-            model = LogisticRegression(C=self.penalty, solver="newton-cholesky", max_iter=50)
-            with warnings.catch_warnings():
-                # Near the optimum another step moves no probability by a thousandth.
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                model.fit(
-                    _expanded(fixed, moving, basis, seen.row, seen.bin),
-                    seen.label,
-                    sample_weight=training.weight[seen.row],
-                )
-            weights, intercept = _all_classes(model)
+            cells = Exposed(fixed, moving, basis, seen.row, seen.bin, seen.label, training.weight)
+            weights[classes], intercept[classes] = logistic.fit(cells, self.penalty)
+        else:
+            intercept = np.log([1.0, 0.01, 0.01])
         return FittedHazard(bins, plan, weights, intercept)
-
-
-def _all_classes(model: Any) -> tuple[Floats, Floats]:  # Any: scikit-learn has no types
-    """Return weights of none, won and lost, also where training never saw one of them."""
-    weights, intercept = np.zeros((3, model.coef_.shape[1])), np.full(3, -12.0)
-    if len(model.classes_) == 2:  # scikit-learn gives the second class against the first
-        first, second = (int(c) for c in model.classes_)
-        intercept[first] = 0.0
-        weights[second], intercept[second] = model.coef_[0], model.intercept_[0]
-    else:
-        weights, intercept = model.coef_, model.intercept_
-    return weights, intercept
 
 
 def _moving(rows: Landmarks) -> Floats:
     """Return what changes its effect with the bin: a constant, and the time in the stage."""
     return np.column_stack([np.ones(len(rows)), np.log1p(rows.frame["stage_days"].to_numpy(float)) - 2.0])
-
-
-def _expanded(fixed: Floats, moving: Floats, basis: Floats, row: Ints, k: Ints) -> Floats:
-    parts = [moving[row] * basis[k, j][:, None] for j in range(basis.shape[1])]
-    return np.concatenate([fixed[row], *parts], axis=1)
 
 
 @dataclass(frozen=True)
