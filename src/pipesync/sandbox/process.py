@@ -144,6 +144,13 @@ def _controls(world: World) -> list[Route]:
             world.portal.records.lag = 0
         if world.org:
             world.org.cursors.clear()
+            world.org.jobs.clear()
+        return _answer({})
+
+    async def lose_jobs(request: Request) -> Response:
+        """Lose the org's Bulk jobs, as after their seven days."""
+        assert world.org  # noqa: S101  # asked of a sandbox that has one
+        world.org.jobs.clear()
         return _answer({})
 
     async def keep(request: Request) -> Response:
@@ -186,6 +193,7 @@ def _controls(world: World) -> list[Route]:
         ("POST", "/_sandbox/faults", faults),
         ("POST", "/_sandbox/settings", settings),
         ("POST", "/_sandbox/reset", reset),
+        ("POST", "/_sandbox/forget-jobs", lose_jobs),
         ("POST", "/_sandbox/keep", keep),
         ("POST", "/_sandbox/edit", edit),
         ("GET", "/_sandbox/dump", dump),

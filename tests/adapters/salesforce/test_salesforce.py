@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from tests.adapters.salesforce.conftest import Connect, order
 
-from pipesync.adapters import open_adapter
-from pipesync.adapters.base import Adapter
-from pipesync.adapters.salesforce import api as api_module
 from pipesync.adapters.salesforce.refusals import action_of
-from pipesync.config import ConnectionConfig, Write
 from pipesync.errors import CrmError, InputError, SignInRefused
 from pipesync.model import Change, Reason
 from pipesync.pull import pull
 from pipesync.sandbox.process import Sandbox
 from pipesync.store.warehouse import Warehouse
-
-WRITE = Write(enabled=True, tasks=True, forecasts=True)
-Connect = Callable[..., Adapter]
-
-
-@pytest.fixture
-def connect(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Connect:
-    """Open the org; options given replace those of the sandbox, None takes one away."""
-    monkeypatch.setattr(api_module, "_backoff", lambda _: 0.0)
-
-    def opened(write: Write = WRITE, **options: Any) -> Adapter:
-        keys = sandbox.settings("salesforce", tmp_path)
-        keys.pop("adapter")
-        mapping = Path(keys.pop("mapping"))
-        given = {k: v for k, v in {**keys, **options}.items() if v is not None}
-        config = ConnectionConfig(adapter="salesforce", mapping=mapping, options=given, write=write)
-        return open_adapter("crm", config, tmp_path)
-
-    return opened
-
-
-def order(sandbox: Sandbox, *faults: dict[str, Any]) -> None:
-    sandbox.ask("POST", "faults", {"faults": list(faults)})
 
 
 def counted(warehouse: Warehouse) -> dict[str, int]:
@@ -228,13 +201,6 @@ def tasks(warehouse: Warehouse, n: int) -> list[Change]:
         )
         for i, (o, u) in ((i, rows[i % len(rows)]) for i in range(n))
     ]  # fmt: skip
-
-
-@pytest.fixture
-def pulled(connect: Connect) -> Warehouse:
-    warehouse = Warehouse()
-    pull(connect(), warehouse)
-    return warehouse
 
 
 def test_locked_rows_and_partial_failures_are_tried_again(

@@ -1,4 +1,4 @@
-"""Salesforce: REST through simple-salesforce, keyset pages, writes by external id."""
+"""Salesforce: keyset pages and Bulk jobs through simple-salesforce, writes by external id."""
 
 from pipesync.adapters.salesforce.adapter import open_connection
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
 import jwt
@@ -23,6 +23,7 @@ from requests.adapters import HTTPAdapter
 from simple_salesforce.api import Salesforce
 from simple_salesforce.exceptions import SalesforceAuthenticationFailed, SalesforceError
 from simple_salesforce.login import SalesforceLogin
+from simple_salesforce.util import exception_handler
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -192,10 +193,40 @@ class Api:
         found: Json = self.get(path, q=soql)
         return found
 
+    def pages(self, soql: str) -> Iterator[list[Json]]:
+        """Yield the rows of a query that is small enough to be asked again as a whole, page by page."""
+        found = self.query(soql)
+        yield found["records"]
+        while not found["done"]:
+            found = self.more(found["nextRecordsUrl"])
+            yield found["records"]
+
     def more(self, url: str) -> Json:
         """Follow `nextRecordsUrl`, which is an address from the org's root."""
         found: Json = self._retried(lambda c: c.query_more(url, identifier_is_url=True))
         return found
+
+    def count(self, entity: str, where: str) -> int:
+        """Return how many records there are: one request, whatever the answer."""
+        return int(self.query(f"SELECT COUNT() FROM {entity} WHERE {where}")["totalSize"])
+
+    def download(self, path: str, into: IO[bytes], **query: str) -> Mapping[str, str]:
+        """Write an answer that is not JSON to a file, without holding it; return its headers."""
+
+        def ask(client: Salesforce) -> Mapping[str, str]:
+            into.seek(0)
+            into.truncate()
+            headers = {**client.headers, "Accept": "text/csv"}
+            with self._session.get(
+                client.base_url + path, params=query, headers=headers, stream=True
+            ) as answer:
+                if answer.status_code >= 300:
+                    exception_handler(answer, name=path)
+                for chunk in answer.iter_content(1 << 16):
+                    into.write(chunk)
+                return answer.headers
+
+        return self._retried(ask)
 
     def send(self, method: str, path: str, body: Json | None = None, **query: str) -> Any:
         """Write. Everything we write is keyed, so that a repeat does no more than the first did."""

@@ -1,108 +1,239 @@
-"""Pages by keyset: every query says where it begins, so that a lost locator or session costs one page.
+"""An object's rows after a cursor: by REST with keyset pages, by a Bulk job where they are many.
 
     WHERE (SystemModstamp = :at AND Id > :id) OR SystemModstamp > :at ORDER BY SystemModstamp, Id
 
-A change becomes visible some time after its SystemModstamp says, hence the look-back; the upper bound is the org's own
-time at the start. Deleted rows come with `queryAll` while they are in the recycle bin; those that left
-it, or were merged into others, are told by `getDeleted` alone, for 15 days.
+Every keyset query says where it begins, so that a lost locator or session costs one page; of a Bulk job the locator is
+such a place itself. A change becomes visible some time after its SystemModstamp says, hence the look-back; the upper
+bound is the org's own time at the start. Deleted rows come with `queryAll` while they are in the recycle bin; those
+that left it, or were merged into others, are told by `getDeleted` alone, for 15 days.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 import orjson
 import pyarrow as pa
 
+from pipesync.adapters.base import Cursor
+from pipesync.adapters.salesforce import bulk
 from pipesync.adapters.salesforce.api import Api, Json, Restart, Shrink
-from pipesync.errors import PermissionMissing, RequestRefused
-from pipesync.mapping import FieldMapping
-from pipesync.schema import schema
+from pipesync.adapters.salesforce.options import Options
+from pipesync.adapters.salesforce.values import column, is_true, parse_time, raw_table
+from pipesync.errors import PermissionMissing, RequestRefused, RetryLater
 
 _SMALLEST = 50
 _TOLD_FOR = timedelta(days=14)
 """How long `getDeleted` is relied on: it knows 15 days, less what a run may take."""
 _UNTOLD = ("INVALID_REPLICATION_DATE", "EXCEEDED_ID_LIMIT")
-_BASE62 = {c: i for i, c in enumerate("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")}
+_PAGES_BEFORE_COUNTING = 5
+"""An increment of more pages than this may be large: the rest of it is counted."""
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class Key:
-    """The last row that was read: its time and id. No id: everything from the time on."""
+class Place:
+    """Where a scan goes on: after the row (`at`, `id`), or in the result of a Bulk job, which knows all up to `at`.
+
+    No id and no job: everything from `at` on; not even that: from the beginning.
+    """
 
     at: str | None = None
     id: str = ""
+    job: str = ""
+    locator: str = ""
 
-    def text(self) -> str:
-        return orjson.dumps({"at": self.at, "id": self.id}).decode()
+    def text(self) -> Cursor:
+        told = {"at": self.at, "id": self.id} | (
+            {"job": self.job, "locator": self.locator} if self.job else {}
+        )
+        return orjson.dumps(told).decode()
 
     @classmethod
-    def read(cls, cursor: str | None) -> Key:
-        if cursor is None:
-            return cls()
-        told = orjson.loads(cursor)
-        return cls(told["at"], told["id"])
+    def read(cls, cursor: Cursor | None) -> Place:
+        return cls() if cursor is None else cls(**orjson.loads(cursor))
 
-    def back(self, span: timedelta) -> Key:
-        if self.at is None:
+    def back(self, span: timedelta) -> Place:
+        """Return where an increment begins; a job goes on where it stopped."""
+        if self.at is None or self.job:
             return self
-        return Key(soql_time(parse_time(self.at) - span))
+        return Place(soql_time(parse_time(self.at) - span))
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is wanted of an object: `by` orders it, `where` narrows it."""
+
+    entity: str
+    columns: tuple[str, ...]
+    until: datetime
+    by: str = "SystemModstamp"
+    where: str = ""
+    deleted: bool = False
+    """Also what is in the recycle bin."""
+    bulk_order: str = ""
+    """The order of a Bulk job's rows, where one is needed: it costs the org more."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Return the columns that are asked for, each once."""
+        ours = ("Id", self.by, "IsDeleted") if self.deleted else ("Id", self.by)
+        return tuple(dict.fromkeys((*ours, *self.columns)))
+
+    def condition(self, place: Place) -> str:
+        said = [f"{self.by} <= {soql_time(self.until)}", *([self.where] if self.where else [])]
+        if place.at and place.id:
+            at = soql_time(parse_time(place.at))
+            said.append(f"(({self.by} = {at} AND Id > '{place.id}') OR {self.by} > {at})")
+        elif place.at:
+            said.append(f"{self.by} >= {soql_time(parse_time(place.at))}")
+        return " AND ".join(said)
+
+    def soql(self, place: Place) -> str:
+        return f"SELECT {', '.join(self.paths)} FROM {self.entity} WHERE {self.condition(place)}"
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one page, and the key of the last of them."""
+    """Rows of one page as texts, and where the next one begins."""
 
-    rows: list[Json]
-    key: Key
+    rows: pa.Table
+    place: Place
     requests: int
     is_last: bool
     gone: tuple[str, ...] = ()
     """Ids that vanished without leaving a row."""
 
     @property
+    def kept(self) -> pa.Table:
+        return self.rows.filter(pa.compute.invert(is_true(self.rows, "IsDeleted")))
+
+    @property
     def deleted(self) -> tuple[str, ...]:
-        return (*self.gone, *(r["Id"] for r in self.rows if r.get("IsDeleted")))
+        binned = self.rows.filter(is_true(self.rows, "IsDeleted"))
+        return (*self.gone, *column(binned, "Id").to_pylist())
+
+    def cursor(self, until: datetime) -> Cursor:
+        """Return the cursor after a batch: at the end of a pull everything up to `until` is there."""
+        return (Place(until.astimezone(UTC).isoformat()) if self.is_last else self.place).text()
 
 
-def batches(
-    api: Api,
-    entity: str,
-    columns: Sequence[str],
-    start: Key,
-    until: datetime,
-    *,
-    by: str = "SystemModstamp",
-    where: str = "",
-    deleted: bool = False,
-    size: int = 2000,
-) -> Iterator[Batch]:
-    """Yield an object's rows after `start`, up to `until`, in the order of `by` and Id; at least one batch."""
-    wanted = list(dict.fromkeys(["Id", by, *(["IsDeleted"] if deleted else []), *columns]))
-    key = start
+def scan(api: Api, query: Query, start: Place, options: Options) -> Iterator[Batch]:
+    """Yield an object's rows after `start`, up to the query's end; at least one batch.
+
+    By Bulk where more than `bulk_from` rows are to be expected; what the Bulk API does not take is listed by REST.
+    """
+    if start.job:
+        yield from _resumed(api, query, start, options)
+        return
+    if start.at is None and api.count(query.entity, query.condition(start)) >= options.bulk_from:
+        yield from _by_bulk(api, query, start, options)
+        return
+    for n, batch in enumerate(_by_keyset(api, query, start, options.page_size), start=1):
+        yield batch
+        is_long = n == _PAGES_BEFORE_COUNTING and start.at is not None and not batch.is_last
+        if is_long and api.count(query.entity, query.condition(batch.place)) >= options.bulk_from:
+            yield from _by_bulk(api, query, batch.place, options)
+            return
+
+
+def estimate(api: Api, entity: str, options: Options) -> tuple[int, int]:
+    """Return how many rows a first pull of an object will bring, and about how many requests that takes."""
+    rows = api.count(entity, "Id != null")
+    if rows >= options.bulk_from:
+        return rows, 6 + -(-rows // options.bulk_page)
+    return rows, 2 + -(-rows // options.page_size)
+
+
+# --- By REST -----------------------------------------------------------------------------------------------------
+
+
+def _by_keyset(api: Api, query: Query, start: Place, size: int) -> Iterator[Batch]:
+    place = start
     while True:
         before = api.requests
+        soql = f"{query.soql(place)} ORDER BY {query.by}, Id LIMIT {size}"
         try:
-            rows, is_whole = _page(api, _soql(entity, wanted, key, until, by, where, size), deleted=deleted)
+            found, is_whole = _page(api, soql, deleted=query.deleted)
         except Shrink:
             if size <= _SMALLEST:
                 raise
             size //= 4
             continue
-        if rows:
-            key = Key(rows[-1][by], rows[-1]["Id"])
-        is_last = is_whole and len(rows) < size
-        yield Batch(rows, key, api.requests - before, is_last)
+        if found:
+            place = Place(found[-1][query.by], found[-1]["Id"])
+        is_last = is_whole and len(found) < size
+        yield Batch(raw_table(found, query.paths), place, api.requests - before, is_last)
         if is_last:
             return
 
 
+def _page(api: Api, soql: str, *, deleted: bool) -> tuple[list[Json], bool]:
+    """Return the rows of a query, and whether they are all: a page that breaks off is gone on from by keyset."""
+    found = api.query(soql, deleted=deleted)
+    rows = list(found["records"])
+    while not found["done"]:
+        try:
+            found = api.more(found["nextRecordsUrl"])
+        except (Restart, KeyError):
+            if not rows:
+                raise RequestRefused("a query broke off before its first row") from None
+            return rows, False
+        rows += found["records"]
+    return rows, True
+
+
+# --- By Bulk -----------------------------------------------------------------------------------------------------
+
+
+def _by_bulk(api: Api, query: Query, start: Place, options: Options) -> Iterator[Batch]:
+    before = api.requests
+    try:
+        order = f" ORDER BY {query.bulk_order}" if query.bulk_order else ""
+        job = bulk.start(api, query.soql(start) + order, deleted=query.deleted)
+        place = Place(query.until.astimezone(UTC).isoformat(), job=job)
+        for batch in _of_job(api, query, place, options):
+            yield replace(batch, requests=api.requests - before)
+            before = api.requests
+    except (bulk.JobFailed, RequestRefused, PermissionMissing):
+        yield from _by_keyset(api, query, start, options.page_size)
+
+
+def _resumed(api: Api, query: Query, start: Place, options: Options) -> Iterator[Batch]:
+    """Go on in a job of an earlier run, and then with what has changed since; without the job, from the beginning."""
+    try:
+        for batch in _of_job(api, query, start, options):
+            yield replace(batch, is_last=False)
+    except (bulk.JobFailed, RequestRefused, PermissionMissing):
+        yield from scan(api, query, Place(), options)
+        return
+    since = Place(start.at).back(options.look_back)
+    yield from scan(api, replace(query, deleted=True), since, options)
+
+
+def _of_job(api: Api, query: Query, place: Place, options: Options) -> Iterator[Batch]:
+    job = place.job
+    for attempt in range(1, _ATTEMPTS + 1):
+        before = api.requests
+        try:
+            for part in bulk.parts(api, job, query.paths, place.locator, options.bulk_page):
+                place = replace(place, locator=part.locator) if not part.is_last else Place(place.at)
+                yield Batch(part.rows, place, api.requests - before, part.is_last)
+                before = api.requests
+            break
+        except RetryLater:
+            if attempt == _ATTEMPTS:
+                raise
+    bulk.finish(api, job)
+
+
+# --- What left no row --------------------------------------------------------------------------------------------
+
+
 def vanished(
-    api: Api, entity: str, cursor: Key, look_back: timedelta, until: datetime
+    api: Api, entity: str, cursor: Place, look_back: timedelta, until: datetime
 ) -> tuple[str, ...] | None:
     """Return the ids that were deleted since; None where the org cannot tell that far back: scan it anew.
 
@@ -124,100 +255,6 @@ def vanished(
     return tuple(r["id"] for r in told["deletedRecords"])
 
 
-def _soql(
-    entity: str, columns: Sequence[str], key: Key, until: datetime, by: str, where: str, size: int
-) -> str:
-    conditions = [f"{by} <= {soql_time(until)}"]
-    if where:
-        conditions.append(where)
-    if key.at and key.id:
-        at = soql_time(parse_time(key.at))
-        conditions.append(f"(({by} = {at} AND Id > '{key.id}') OR {by} > {at})")
-    elif key.at:
-        conditions.append(f"{by} >= {soql_time(parse_time(key.at))}")
-    said = " AND ".join(conditions)
-    return f"SELECT {', '.join(columns)} FROM {entity} WHERE {said} ORDER BY {by}, Id LIMIT {size}"
-
-
-def _page(api: Api, soql: str, *, deleted: bool) -> tuple[list[Json], bool]:
-    """Return the rows of a query, and whether they are all: a page that breaks off is gone on from by keyset."""
-    found = api.query(soql, deleted=deleted)
-    rows = list(found["records"])
-    while not found["done"]:
-        try:
-            found = api.more(found["nextRecordsUrl"])
-        except Restart:
-            return rows, not rows and found["done"]
-        rows += found["records"]
-    return rows, True
-
-
-# --- Values -----------------------------------------------------------------------------------------------------
-
-
 def soql_time(moment: datetime) -> str:
     utc = moment.astimezone(UTC)
     return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
-
-
-def parse_time(text: str) -> datetime:
-    """Read `2026-01-04T11:19:00.000+0000` (REST) and `...Z` (Bulk)."""
-    return datetime.fromisoformat(text).astimezone(UTC)
-
-
-def at_path(row: Json, path: str) -> Any:
-    """Return a field of a row, through its related records; None where one of them is missing."""
-    value: Any = row
-    for step in path.split("."):
-        if value is None:
-            return None
-        value = value.get(step)
-    return value
-
-
-def typed(value: Any, kind: pa.DataType, *, is_share: bool = False) -> Any:
-    """Return a JSON value as the column's type; money as Decimal, percents as shares where asked."""
-    if value is None or value == "":
-        return None
-    if pa.types.is_decimal(kind):
-        return Decimal(str(value)).quantize(Decimal("0.01"))
-    if pa.types.is_timestamp(kind):
-        return (
-            parse_time(value)
-            if "T" in str(value)
-            else datetime.combine(_day(value), datetime.min.time(), UTC)
-        )
-    if pa.types.is_date(kind):
-        return _day(value)
-    if pa.types.is_boolean(kind):
-        return bool(value)
-    if pa.types.is_integer(kind):
-        return int(value)
-    if pa.types.is_floating(kind):
-        return float(value) / 100 if is_share else float(value)
-    return str(value)
-
-
-def _day(value: Any) -> date:
-    return date.fromisoformat(str(value)[:10])
-
-
-def normalized(row: Json, stream: str, fields: dict[str, FieldMapping], visible: Sequence[str]) -> Json:
-    """Return a row's mapped columns."""
-    found: Json = {}
-    kinds = {f.name: f.type for f in schema(stream)}
-    for column in visible:
-        mapped = fields[column]
-        value = at_path(row, mapped.field)
-        if mapped.values and isinstance(value, str):
-            value = mapped.values.get(value, value)
-        found[column] = typed(value, kinds[column], is_share=column == "probability")
-    return found
-
-
-def sequence(record_id: str) -> int:
-    """Return a number that grows as ids do: the order of records of the same moment."""
-    number = 0
-    for character in record_id[6:15]:
-        number = number * 62 + _BASE62.get(character, 0)
-    return number

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, time, timedelta
-from typing import Any
+from datetime import datetime
 
+import numpy as np
 import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipesync.adapters.base import Cursor, Page
-from pipesync.adapters.salesforce.api import Json
 from pipesync.adapters.salesforce.options import Options
 from pipesync.adapters.salesforce.org import Org
-from pipesync.adapters.salesforce.reading import (
-    Batch,
-    Key,
-    at_path,
-    batches,
+from pipesync.adapters.salesforce.reading import Batch, Place, Query, scan, vanished
+from pipesync.adapters.salesforce.values import (
+    TEXT,
+    column,
+    custom,
+    is_true,
     normalized,
-    parse_time,
-    sequence,
+    raw_table,
+    sequences,
+    translated,
     typed,
-    vanished,
 )
 from pipesync.errors import PermissionMissing
 from pipesync.mapping import segment
-from pipesync.schema import schema, table
+from pipesync.schema import schema
 
 OPPORTUNITY = "006"
 """The key prefix of opportunities: tasks and events are about many kinds of records."""
@@ -41,6 +43,7 @@ HISTORY = {
 """Column -> field of OpportunityHistory, which every org keeps."""
 TRACKED = {"owner_id": "Owner", "next_step": "NextStep"}
 """Column -> name in OpportunityFieldHistory, where the admin tracks the field."""
+_BY_IDS = 200
 
 
 class Streams:
@@ -55,7 +58,7 @@ class Streams:
         return [c for c, f in told.fields.items() if self._org.sees(told.source, f.field)]
 
     def _all(
-        self, stream: str, cursor: Cursor | None, until: datetime, **how: Any
+        self, stream: str, cursor: Cursor | None, until: datetime, extra: Sequence[str] = ()
     ) -> Iterator[tuple[Batch, bool]]:
         """Yield batches, and whether it is the first of a full scan."""
         told = self._org.mapping.streams[stream]
@@ -64,27 +67,23 @@ class Streams:
             raise PermissionMissing(
                 f"{told.source} cannot be read", fix="assign the permission set Pipesync_Integration"
             )
-        columns = [told.fields[c].field for c in visible] + list(how.pop("extra", ()))
+        columns = (*(told.fields[c].field for c in visible), *extra)
         start, gone = self._since(told.source, cursor, until)
         is_full = start.at is None
-        batch_of = batches(
-            self._api,
-            told.source,
-            columns,
-            start,
-            until,
-            deleted=not is_full,
-            size=self._options.page_size,
-            **how,
-        )
-        for i, batch in enumerate(batch_of):
-            yield (replace(batch, gone=gone) if i == 0 else batch), is_full and i == 0
+        query = Query(told.source, columns, until, deleted=not is_full and not start.job)
+        yield from ((batch, is_full and i == 0) for i, batch in enumerate(self._scanned(query, start, gone)))
 
-    def _since(self, source: str, cursor: Cursor | None, until: datetime) -> tuple[Key, tuple[str, ...]]:
+    def _since(self, source: str, cursor: Cursor | None, until: datetime) -> tuple[Place, tuple[str, ...]]:
         """Return where to begin, and what has vanished since; at the beginning where nobody can tell that."""
-        key = Key.read(cursor)
-        gone = vanished(self._api, source, key, self._options.look_back, until)
-        return (key.back(self._options.look_back), gone) if gone is not None else (Key(), ())
+        place = Place.read(cursor)
+        gone = vanished(self._api, source, place, self._options.look_back, until)
+        return (place.back(self._options.look_back), gone) if gone is not None else (Place(), ())
+
+    def _scanned(self, query: Query, start: Place, gone: tuple[str, ...]) -> Iterator[Batch]:
+        """Scan, and tell what has vanished: at once, but after the rows of a job that may still have them."""
+        for i, batch in enumerate(scan(self._api, query, start, self._options)):
+            is_time = batch.is_last if start.job else i == 0
+            yield replace(batch, gone=gone) if is_time else batch
 
     # --- Objects that are mirrored as they are ------------------------------------------------------------------
 
@@ -93,82 +92,99 @@ class Streams:
         told = self._org.mapping.streams[stream]
         visible = self.visible(stream)
         for batch, is_first in self._all(stream, cursor, until):
-            kept = [r for r in batch.rows if not r.get("IsDeleted")]
-            rows = [normalized(r, stream, told.fields, visible) for r in kept]
+            rows, rejects = normalized(batch.kept, stream, told.fields, visible)
             yield Page(
                 stream,
-                table(stream, rows) if rows else schema(stream).empty_table(),
-                _after(batch, until),
+                rows,
+                batch.cursor(until),
                 mode="replace" if is_first else "merge",
                 deleted=batch.deleted,
+                rejects=tuple(rejects),
                 requests=batch.requests,
                 last=batch.is_last,
             )
 
     def users(self, until: datetime) -> Iterator[Page]:
         """Users as a whole: a role's new name does not move its users' SystemModstamp."""
-        rows: list[Json] = []
-        requests = 0
         told = self._org.mapping.streams["users"]
         visible = self.visible("users")
-        for batch, _ in self._all("users", None, until):
-            rows += [normalized(r, "users", told.fields, visible) for r in batch.rows]
-            requests += batch.requests
-        yield Page("users", table("users", rows), None, mode="replace", requests=requests, last=True)
+        batches = [batch for batch, _ in self._all("users", None, until)]
+        raw = pa.concat_tables([b.rows for b in batches])
+        rows, rejects = normalized(raw, "users", told.fields, visible)
+        requests = sum(b.requests for b in batches)
+        yield Page("users", rows, None, mode="replace", rejects=tuple(rejects), requests=requests, last=True)
 
     def opportunities(self, cursor: Cursor | None, until: datetime) -> Iterator[Page]:
         mapping = self._org.mapping
         told = mapping.streams["opportunities"]
         visible = self.visible("opportunities")
-        custom = {n: f for n, f in told.custom.items() if self._org.sees(told.source, f)}
-        for batch, is_first in self._all("opportunities", cursor, until, extra=custom.values()):
-            rows = []
-            for record in batch.rows:
-                if record.get("IsDeleted"):
-                    continue
-                row = normalized(record, "opportunities", told.fields, visible)
-                row["pipeline"] = row.get("pipeline") or mapping.default_pipeline
-                row["closed_at"] = row.get("closed_at") if row.get("is_closed") else None
-                if custom:
-                    row["custom"] = {n: _text(at_path(record, f)) for n, f in custom.items()}
-                rows.append(row)
-            page = table("opportunities", rows) if rows else schema("opportunities").empty_table()
-            if rows and mapping.segments:
-                page = page.append_column("segment", segment(page, mapping.segments))
+        own = {n: f for n, f in told.custom.items() if self._org.sees(told.source, f)}
+        for batch, is_first in self._all("opportunities", cursor, until, extra=tuple(own.values())):
+            raw = batch.kept
+            rows, rejects = normalized(raw, "opportunities", told.fields, visible)
+            if rejects:
+                bad = pa.array([r.where for r in rejects], TEXT)
+                raw = raw.filter(pc.invert(pc.is_in(column(raw, "Id"), value_set=bad)))
+            rows = self._settled(rows)
+            if own:
+                rows = rows.append_column("custom", custom(raw, own))
+            if mapping.segments:
+                rows = rows.append_column("segment", segment(rows, mapping.segments))
             yield Page(
                 "opportunities",
-                page,
-                _after(batch, until),
+                rows,
+                batch.cursor(until),
                 mode="replace" if is_first else "merge",
                 deleted=batch.deleted,
+                rejects=tuple(rejects),
                 requests=batch.requests,
                 last=batch.is_last,
             )
 
+    def _settled(self, rows: pa.Table) -> pa.Table:
+        """Give every opportunity a pipeline; an open one has not been closed, whatever its last change of stage."""
+        default = pa.scalar(self._org.mapping.default_pipeline, TEXT)
+        pipeline = (
+            pc.fill_null(rows["pipeline"], default)
+            if "pipeline" in rows.schema.names
+            else pa.repeat(default, len(rows))
+        )
+        rows = _with(rows, "pipeline", pipeline)
+        if "closed_at" in rows.schema.names:
+            closed = (
+                pc.fill_null(rows["is_closed"], False)
+                if "is_closed" in rows.schema.names
+                else pa.repeat(pa.scalar(False), len(rows))
+            )
+            kind = rows.schema.field("closed_at").type
+            rows = _with(rows, "closed_at", pc.if_else(closed, rows["closed_at"], pa.scalar(None, kind)))
+        return rows
+
     def contact_roles(self, cursor: Cursor | None, until: datetime) -> Iterator[Page]:
         """A role that was deleted has the others of its opportunity read again: roles have no id of their own here."""
-        told = self._org.mapping.streams["contact_roles"]
-        visible = self.visible("contact_roles")
         name = "contact_roles"
+        told = self._org.mapping.streams[name]
+        visible = self.visible(name)
+        paths = [told.fields[c].field for c in visible]
         for batch, is_first in self._all(name, cursor, until):
-            gone = sorted({r["OpportunityId"] for r in batch.rows if r.get("IsDeleted")})
-            rows = [normalized(r, name, told.fields, visible) for r in batch.rows if not r.get("IsDeleted")]
-            requests = batch.requests
+            binned = batch.rows.filter(is_true(batch.rows, "IsDeleted"))
+            gone = sorted(set(column(binned, "OpportunityId").to_pylist()))
+            found, requests = [batch.kept.select(paths)], batch.requests
             if gone:
-                yield Page(name, schema(name).empty_table(), None, deleted=tuple(gone))
-                for start in range(0, len(gone), 200):
-                    ids = ", ".join(f"'{i}'" for i in gone[start : start + 200])
-                    columns = ", ".join(told.fields[c].field for c in visible)
-                    soql = f"SELECT {columns} FROM {told.source} WHERE OpportunityId IN ({ids})"
-                    rows += [
-                        normalized(r, name, told.fields, visible) for r in self._api.query(soql)["records"]
-                    ]
-                    requests += 1
+                yield Page(name, schema(name).empty_table(), cursor, deleted=tuple(gone))
+            for start in range(0, len(gone), _BY_IDS):
+                ids = ", ".join(f"'{i}'" for i in gone[start : start + _BY_IDS])
+                soql = f"SELECT {', '.join(paths)} FROM {told.source} WHERE OpportunityId IN ({ids})"
+                found += [raw_table(page, paths) for page in self._api.pages(soql)]
+                requests += 1
+            rows, rejects = normalized(pa.concat_tables(found), name, told.fields, visible)
+            cursor = batch.cursor(until)
             yield Page(
                 name,
-                table(name, rows) if rows else schema(name).empty_table(),
-                _after(batch, until),
+                rows,
+                cursor,
                 mode="replace" if is_first else "merge",
+                rejects=tuple(rejects),
                 requests=requests,
                 last=batch.is_last,
             )
@@ -183,15 +199,15 @@ class Streams:
             raise PermissionMissing("neither Event nor Task can be read", fix="assign the permission set")
         since = {s: self._since(s, told.get(s), until) for s in sources}
         if any(told.get(s) and since[s][0].at is None for s in sources):  # lost sight of one: both anew
-            told, since = {}, dict.fromkeys(sources, (Key(), ()))
+            told, since = {}, dict.fromkeys(sources, (Place(), ()))
         is_first = not any(told.values())
         for i, source in enumerate(sources):
-            for batch in self._engagements(source, *since[source], until):
-                rows = [r for row in batch.rows if (r := self._activity(source, row))]
-                told[source] = _after(batch, until)
+            start, gone = since[source]
+            for batch in self._scanned(self._engagements(source, start, until), start, gone):
+                told[source] = batch.cursor(until)
                 yield Page(
                     "activities",
-                    table("activities", rows) if rows else schema("activities").empty_table(),
+                    self._activities(source, batch.kept),
                     orjson.dumps(told).decode(),
                     mode="replace" if is_first else "merge",
                     deleted=batch.deleted,
@@ -200,37 +216,37 @@ class Streams:
                 )
                 is_first = False
 
-    def _engagements(
-        self, source: str, start: Key, gone: tuple[str, ...], until: datetime
-    ) -> Iterator[Batch]:
+    def _engagements(self, source: str, start: Place, until: datetime) -> Query:
         mapped = self._org.mapping.streams["activities"].fields
         own = [mapped[c].field for c in ("kind", "direction") if c in mapped]
         times = (
             ["StartDateTime"] if source == "Event" else ["CompletedDateTime", "ActivityDate", "IsClosed", KEY]
         )
-        columns = [f for f in ("WhatId", "OwnerId", *own, *times) if self._org.sees(source, f)]
-        size = self._options.page_size
-        found = batches(self._api, source, columns, start, until, deleted=start.at is not None, size=size)
-        for i, batch in enumerate(found):
-            yield replace(batch, gone=gone) if i == 0 else batch
+        columns = tuple(f for f in ("WhatId", "OwnerId", *own, *times) if self._org.sees(source, f))
+        return Query(source, columns, until, deleted=start.at is not None and not start.job)
 
-    def _activity(self, source: str, row: Json) -> Json | None:
-        if row.get("IsDeleted") or row.get(KEY) or not str(row.get("WhatId") or "").startswith(OPPORTUNITY):
-            return None
+    def _activities(self, source: str, raw: pa.Table) -> pa.Table:
+        """A task is due on a day, and late once that day is over."""
         mapped = self._org.mapping.streams["activities"].fields
-        at = row.get("StartDateTime") or row.get("CompletedDateTime")
-        moment = parse_time(at) if at else _end_of(row.get("ActivityDate"))
-        if moment is None:
-            return None
-        return {
-            "id": row["Id"],
-            "opportunity_id": row["WhatId"],
-            "kind": row.get(mapped["kind"].field) if "kind" in mapped else None,
-            "direction": row.get(mapped["direction"].field) if "direction" in mapped else None,
-            "at": moment,
-            "is_done": bool(row.get("IsClosed")) if source == "Task" else None,
-            "owner_id": row.get("OwnerId"),
+        end_of_day = pc.binary_join_element_wise(column(raw, "ActivityDate"), "T23:59:59Z", "")
+        at = pc.coalesce(column(raw, "StartDateTime"), column(raw, "CompletedDateTime"), end_of_day)
+        is_about_one = pc.starts_with(column(raw, "WhatId"), OPPORTUNITY)
+        keep = pc.and_(
+            pc.fill_null(is_about_one, False), pc.and_(pc.is_valid(at), pc.is_null(column(raw, KEY)))
+        )
+        raw, at = raw.filter(keep), at.filter(keep)
+        done = is_true(raw, "IsClosed") if source == "Task" else pa.nulls(len(raw), pa.bool_())
+        found = {
+            "id": column(raw, "Id"),
+            "opportunity_id": column(raw, "WhatId"),
+            "at": typed(at, schema("activities").field("at").type),
+            "is_done": done,
+            "owner_id": column(raw, "OwnerId"),
         }
+        for name in ("kind", "direction"):
+            if name in mapped:
+                found[name] = translated(column(raw, mapped[name].field), mapped[name].values)
+        return pa.table(found)
 
     # --- History ------------------------------------------------------------------------------------------------
 
@@ -249,19 +265,24 @@ class Streams:
         sources = [("OpportunityHistory", tuple(self.tracked().values()))]
         if self._org.fields("OpportunityFieldHistory") is not None:
             sources.append(("OpportunityFieldHistory", ("Field", "NewValue")))
-        seen: dict[tuple[str, str], Any] = {}
-        for i, (source, columns) in enumerate(sources):
-            start = Key.read(told.get(source)).back(self._options.look_back)
-            wanted = ["OpportunityId", "CreatedById", *columns]
-            for batch in batches(
-                self._api, source, wanted, start, until, by="CreatedDate", size=self._options.page_size
-            ):
-                of_row = self._history_rows if source == "OpportunityHistory" else self._field_rows
-                rows = [change for row in batch.rows for change in of_row(row, seen)]
-                told[source] = _after(batch, until)
+        for i, (source, fields) in enumerate(sources):
+            start = Place.read(told.get(source)).back(self._options.look_back)
+            columns = ("OpportunityId", "CreatedById", *fields)
+            query = Query(
+                source, columns, until, by="CreatedDate", bulk_order="OpportunityId, CreatedDate, Id"
+            )
+            known: dict[str, tuple[str | None, ...]] = {}
+            for batch in scan(self._api, query, start, self._options):
+                told[source] = batch.cursor(until)
+                if source == "OpportunityHistory":
+                    changes = self._history_changes(batch.rows, known)
+                    if batch.place.job:  # it goes on with the last opportunity of this page, or with another
+                        known = dict(list(known.items())[-1:])
+                else:
+                    changes = self._field_changes(batch.rows)
                 yield Page(
                     "field_changes",
-                    table("field_changes", rows) if rows else schema("field_changes").empty_table(),
+                    changes,
                     orjson.dumps(told).decode(),
                     mode="replace" if is_first else "merge",
                     requests=batch.requests,
@@ -269,55 +290,64 @@ class Streams:
                 )
                 is_first = False
 
-    def _history_rows(self, row: Json, seen: dict[tuple[str, str], Any]) -> Iterator[Json]:
-        """A row holds all its fields as they were from then on; what did not change is left out."""
+    def _history_changes(self, raw: pa.Table, known: dict[str, tuple[str | None, ...]]) -> pa.Table:
+        """A row holds all its fields as they were from then on; those that stayed as they were `known` are left out."""
         mapped = self._org.mapping.streams["opportunities"].fields
         kinds = {f.name: f.type for f in schema("opportunities")}
-        for column, field in self.tracked().items():
-            value = row.get(field)
-            key = (row["OpportunityId"], column)
-            if key in seen and seen[key] == value:
-                continue
-            seen[key] = value
-            if mapped[column].values and isinstance(value, str):
-                value = mapped[column].values.get(value, value)
-            yield _change(row, column, typed(value, kinds[column], is_share=column == "probability"))
+        raw = raw.sort_by([("OpportunityId", "ascending"), ("CreatedDate", "ascending"), ("Id", "ascending")])
+        owners = column(raw, "OpportunityId")
+        firsts = np.flatnonzero(_differs(owners).to_numpy(zero_copy_only=False))
+        ids = owners.take(pa.array(firsts)).to_pylist()
+        tracked = self.tracked()
+        columns = [column(raw, field) for field in tracked.values()]
+        found = [schema("field_changes").empty_table()]
+        for n, (name, values) in enumerate(zip(tracked, columns, strict=True)):
+            differs = _differs(values).to_numpy(zero_copy_only=False).copy()
+            at_first = values.take(pa.array(firsts)).to_pylist()
+            differs[firsts] = [i not in known or known[i][n] != v for i, v in zip(ids, at_first, strict=True)]
+            keep = pa.array(differs)
+            rows, said = raw.filter(keep), translated(values.filter(keep), mapped[name].values)
+            texts = typed(said, kinds[name], is_share=name == "probability").cast(TEXT)
+            found.append(_changes(rows, pa.repeat(pa.scalar(name, TEXT), len(rows)), texts))
+        lasts = pa.array(np.append(firsts[1:], len(raw))[: len(firsts)] - 1)
+        known.update(zip(ids, zip(*(c.take(lasts).to_pylist() for c in columns), strict=True), strict=False))
+        return pa.concat_tables(found)
 
-    def _field_rows(self, row: Json, seen: dict[tuple[str, str], Any]) -> Iterator[Json]:
+    def _field_changes(self, raw: pa.Table) -> pa.Table:
         """A changed lookup has two rows, one with names and one with ids; the ids are kept."""
-        column = {f: c for c, f in TRACKED.items()}.get(row["Field"])
-        value = row.get("NewValue")
-        if column and not (column == "owner_id" and value and not str(value).startswith("005")):
-            yield _change(row, column, value)
+        ours = {theirs: ours for ours, theirs in TRACKED.items()}
+        names = translated(column(raw, "Field"), ours)
+        value = column(raw, "NewValue")
+        is_name = pc.and_(pc.equal(names, "owner_id"), pc.invert(pc.starts_with(value, "005")))
+        keep = pc.and_(
+            pc.is_in(column(raw, "Field"), value_set=pa.array(list(ours), TEXT)),
+            pc.invert(pc.fill_null(is_name, False)),
+        )
+        return _changes(raw.filter(keep), names.filter(keep), value.filter(keep))
 
 
-def _change(row: Json, column: str, value: Any) -> Json:
-    return {
-        "id": f"{row['Id']}:{column}",
-        "opportunity_id": row["OpportunityId"],
-        "field": column,
-        "value": None if value is None else str(value),
-        "changed_at": parse_time(row["CreatedDate"]),
-        "changed_by": row.get("CreatedById"),
-        "seq": sequence(row["Id"]),
-    }
+def _changes(raw: pa.Table, fields: pa.Array, values: pa.Array) -> pa.Table:
+    ids = column(raw, "Id")
+    return pa.table({
+        "id": pc.binary_join_element_wise(ids, fields, ":"),
+        "opportunity_id": column(raw, "OpportunityId"),
+        "field": fields,
+        "value": values,
+        "changed_at": typed(column(raw, "CreatedDate"), schema("field_changes").field("changed_at").type),
+        "changed_by": column(raw, "CreatedById"),
+        "seq": sequences(ids),
+    })  # fmt: skip
 
 
-def _after(batch: Batch, until: datetime) -> Cursor:
-    """Return the cursor after a batch: at the end of a pull everything up to `until` is there."""
-    return Key(until.astimezone(UTC).isoformat()).text() if batch.is_last else batch.key.text()
+def _differs(values: pa.Array) -> pa.Array:
+    """Say of each value whether it is another than the one before it; the first one is."""
+    if not len(values):
+        return pa.array([], pa.bool_())
+    before, now = values.slice(0, len(values) - 1), values.slice(1)
+    same = pc.fill_null(pc.equal(before, now), pc.and_(pc.is_null(before), pc.is_null(now)))
+    return pa.concat_arrays([pa.array([True]), pc.invert(same)])
 
 
-def _end_of(day: str | None) -> datetime | None:
-    """A task is due on a day; it is late once that day is over."""
-    if day is None:
-        return None
-    return (
-        datetime.combine(datetime.fromisoformat(day).date(), time(), UTC)
-        + timedelta(days=1)
-        - timedelta(seconds=1)
-    )
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+def _with(rows: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    at = rows.schema.get_field_index(name)
+    return rows.append_column(name, values) if at < 0 else rows.set_column(at, name, values)

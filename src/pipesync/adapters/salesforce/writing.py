@@ -10,8 +10,8 @@ from typing import Any
 
 from pipesync.adapters.salesforce.api import Api, Json
 from pipesync.adapters.salesforce.org import Org
-from pipesync.adapters.salesforce.reading import parse_time
 from pipesync.adapters.salesforce.refusals import ROW_RETRY
+from pipesync.adapters.salesforce.values import parse_time
 from pipesync.model import Change, Outcome, OwnForecast, OwnTask
 
 KEY = "Pipesync_Key__c"
@@ -87,20 +87,14 @@ def read_forecasts(org: Org, keys: Collection[str] | None = None) -> Iterator[Ow
 def _by_key(api: Api, entity: str, columns: Sequence[str], keys: Collection[str] | None) -> Iterator[Json]:
     wanted = ", ".join(columns)
     if keys is None:
-        yield from _rows(api, f"SELECT {wanted} FROM {entity} WHERE {KEY} != null ORDER BY Id")
+        for page in api.pages(f"SELECT {wanted} FROM {entity} WHERE {KEY} != null ORDER BY Id"):
+            yield from page
         return
     listed = sorted(keys)
     for start in range(0, len(listed), BATCH):
         said = ", ".join(f"'{k}'" for k in listed[start : start + BATCH])
-        yield from _rows(api, f"SELECT {wanted} FROM {entity} WHERE {KEY} IN ({said}) ORDER BY Id")
-
-
-def _rows(api: Api, soql: str) -> Iterator[Json]:
-    found = api.query(soql)
-    yield from found["records"]
-    while not found["done"]:
-        found = api.more(found["nextRecordsUrl"])
-        yield from found["records"]
+        for page in api.pages(f"SELECT {wanted} FROM {entity} WHERE {KEY} IN ({said}) ORDER BY Id"):
+            yield from page
 
 
 # --- Writing --------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pipesync.sandbox.salesforce import bulk
 from pipesync.sandbox.salesforce.org import CONSUMER_KEY, CONSUMER_SECRET, USER_ID, Json, Org, Refused
 from pipesync.sandbox.salesforce.soql import stored_time
 
@@ -39,6 +40,13 @@ def routes(org: Org) -> list[Route]:
         ("GET", f"{data}/sobjects/{{name}}/describe", describe),
         ("GET", f"{data}/sobjects/{{name}}/deleted", deleted),
         ("GET", f"{data}/sobjects/{{name}}/deleted/", deleted),
+        ("POST", f"{data}/jobs/query", bulk.make),
+        ("GET", f"{data}/jobs/query", bulk.all_jobs),
+        ("GET", f"{data}/jobs/query/{{job}}", bulk.tell),
+        ("PATCH", f"{data}/jobs/query/{{job}}", bulk.abort),
+        ("DELETE", f"{data}/jobs/query/{{job}}", bulk.forget),
+        ("GET", f"{data}/jobs/query/{{job}}/results", bulk.results),
+        ("GET", f"{data}/jobs/query/{{job}}/resultPages", bulk.result_pages),
         ("PATCH", f"{data}/composite/sobjects/{{name}}/{{key}}", upsert),
         ("POST", f"{data}/composite/sobjects", create),
         ("PATCH", f"{data}/composite/sobjects", update),

@@ -6,12 +6,15 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from pipesync.sandbox.salesforce.objects import KINDS, OBJECTS, REQUIRED, ObjectOf
 from pipesync.sandbox.salesforce.soql import Malformed, Query, parse, stored_time
+
+if TYPE_CHECKING:
+    from pipesync.sandbox.salesforce.bulk import Job
 
 Json = dict[str, Any]
 USER_ID = "005PS0000000000AAA"
@@ -59,6 +62,8 @@ class Org:
         """Validation rules: {object, field, forbidden, message}."""
         self.cursors: dict[str, tuple[str, list[Json], int]] = {}
         """Locator -> (session that made it, its rows, page size)."""
+        self.jobs: dict[str, Job] = {}
+        """Bulk queries by id."""
         self.page_size = 2000
         self.requests = 0
         self.session_limit: int | None = None
@@ -145,31 +150,48 @@ class Org:
 
     def query(self, text: str, *, is_all: bool) -> tuple[int, list[Json]]:
         """Return the total and the rows as Salesforce writes them."""
-        found = [w for w in text.replace("(", " ").split() if w]
-        lowered = [w.casefold() for w in found]
-        if "from" not in lowered or lowered.index("from") + 1 >= len(found):
-            raise Refused(400, "MALFORMED_QUERY", "unexpected token: 'end of query'")
-        thing = self.object(found[lowered.index("from") + 1])
-        try:
-            query = parse(
-                text, lambda f: self.column(thing, f), datetime.fromtimestamp(self._now_ms() / 1000, UTC)
-            )
-        except Malformed as error:
-            raise Refused(400, "MALFORMED_QUERY", str(error)) from None
-        where = query.where if is_all else f'({query.where}) AND t."IsDeleted" = 0'
+        thing, query, where = self._read(text, is_all=is_all)
         if query.is_count:
             sql = f'SELECT count(*) FROM "sf_{thing.name}" AS t WHERE {where}'
             return int(self.db.execute(sql, query.values).fetchone()[0]), []
         if query.group or any("(" in f for f in query.fields):
             return self._grouped(thing, query, where)
+        shapes = [self._shape(thing, f) for f in query.fields]
+        rows = [
+            self._row(thing, query.fields, shapes, row)
+            for row in self.db.execute(self._sql(thing, query, where), query.values)
+        ]
+        return len(rows), rows
+
+    def table(self, text: str, *, is_all: bool) -> tuple[str, list[tuple[str, str]], list[tuple[Any, ...]]]:
+        """Return the object, its columns (path, kind) and the bare rows: what a bulk job answers with."""
+        thing, query, where = self._read(text, is_all=is_all)
+        if query.is_count or query.group or query.offset or any("(" in f for f in query.fields):
+            raise Refused(400, "INVALIDJOB", "Aggregate and OFFSET queries are not supported by the Bulk API")
+        shapes = [self._shape(thing, f) for f in query.fields]
+        rows = [row[1:] for row in self.db.execute(self._sql(thing, query, where), query.values)]
+        return thing.name, [(".".join(steps), kind) for steps, kind in shapes], rows
+
+    def _read(self, text: str, *, is_all: bool) -> tuple[ObjectOf, Query, str]:
+        """Parse a query for this user; its condition leaves the recycle bin out unless it `is_all`."""
+        found = [w for w in text.replace("(", " ").split() if w]
+        lowered = [w.casefold() for w in found]
+        if "from" not in lowered or lowered.index("from") + 1 >= len(found):
+            raise Refused(400, "MALFORMED_QUERY", "unexpected token: 'end of query'")
+        thing = self.object(found[lowered.index("from") + 1])
+        now = datetime.fromtimestamp(self._now_ms() / 1000, UTC)
+        try:
+            query = parse(text, lambda f: self.column(thing, f), now)
+        except Malformed as error:
+            raise Refused(400, "MALFORMED_QUERY", str(error)) from None
+        return thing, query, query.where if is_all else f'({query.where}) AND t."IsDeleted" = 0'
+
+    def _sql(self, thing: ObjectOf, query: Query, where: str) -> str:
         order = ", ".join(f"{self.column(thing, f)} {d}" for f, d in query.order)
         columns = ", ".join(self.column(thing, f) for f in query.fields)
         sql = f'SELECT t."Id", {columns} FROM "sf_{thing.name}" AS t WHERE {where}'
         sql += f" ORDER BY {order}" if order else ' ORDER BY t."Id"'
-        sql += f" LIMIT {-1 if query.limit is None else query.limit} OFFSET {query.offset}"
-        shapes = [self._shape(thing, f) for f in query.fields]
-        rows = [self._row(thing, query.fields, shapes, row) for row in self.db.execute(sql, query.values)]
-        return len(rows), rows
+        return f"{sql} LIMIT {-1 if query.limit is None else query.limit} OFFSET {query.offset}"
 
     def _grouped(self, thing: ObjectOf, query: Query, where: str) -> tuple[int, list[Json]]:
         columns, names = [], []
