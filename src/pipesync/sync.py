@@ -1,7 +1,7 @@
 """The cycle: the one module that knows the order of the steps and hands tables from one to the next.
 
-Each step is a function of its own, so that a command that needs three of them runs three. `examine`, `foretell`
-and `prepare` only read; `cycle` enters what it found into the ledger and writes what the connection allows.
+Each step is a function of its own, so that a command that needs three of them runs three. `foretell` and `prepare`
+only read; `cycle` enters what it found into the ledger and writes what the connection allows.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import orjson
-from pandas import DataFrame
 
 from pipesync import features, forecast, plan, rules
 from pipesync.adapters import open_adapter
 from pipesync.adapters.base import Adapter, Pulled
-from pipesync.analysis import bottlenecks, stages
+from pipesync.analysis import bottlenecks
 from pipesync.apply import Applied, apply, recover, undo
 from pipesync.config import Config
 from pipesync.errors import InputError, PipesyncError, Problem
@@ -28,6 +27,7 @@ from pipesync.forecast.fitting import from_document, to_document
 from pipesync.forecast.history import to_moment
 from pipesync.model import Plan, StandingFinding
 from pipesync.pull import pull
+from pipesync.rules.examination import Examined, examine, load_rules
 from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import Warehouse, published
 
@@ -50,47 +50,7 @@ def _goes_on() -> None:
     """A checkpoint at which nobody asked to stop."""
 
 
-def watermark(warehouse: Warehouse, connection: str) -> datetime:
-    """Return the moment of the last complete pull; InputError before the first."""
-    moment = warehouse.watermark(connection)
-    if moment is None:
-        raise InputError(
-            Problem(f"connection {connection!r} is not pulled yet", fix="run `pipesync pull` first")
-        )
-    return moment
-
-
 # --- Steps that read ------------------------------------------------------------------------------------------
-
-
-def load_rules(config: Config, only: Sequence[str] = ()) -> rules.RuleSet:
-    """Load the configured rules, or some of them; a wrong rule file is an InputError, not a rule that is missing."""
-    ruleset = rules.load(config, strict=True)
-    return ruleset.only(only) if only else ruleset
-
-
-@dataclass(frozen=True)
-class Examined:
-    """What the rules say of a connection, and the tables that they said it from."""
-
-    features: features.Features
-    stages: DataFrame
-    evaluation: rules.Evaluation
-
-
-def examine(
-    warehouse: Warehouse,
-    connection: str,
-    config: Config,
-    ruleset: rules.RuleSet,
-    as_of: datetime,
-    standing: Sequence[StandingFinding] = (),
-) -> Examined:
-    """Compute features, stages and findings. The feature tables stay in this session of the warehouse."""
-    computed = features.compute(warehouse, connection, as_of, config.calendar)
-    table = stages.analyse(warehouse, connection, as_of, config.calendar)
-    found = rules.evaluate(warehouse, computed, ruleset, stages=table, standing=standing)
-    return Examined(computed, table, found)
 
 
 def find_bottlenecks(
@@ -297,7 +257,7 @@ def cycle(
 
     try:
         pulled = pull(adapter, warehouse, progress=page)
-        as_of = watermark(warehouse, name)
+        as_of = warehouse.pulled_to(name)
         learn(warehouse, name, config, as_of)
         prepared = prepare(warehouse, name, config, ruleset, as_of, ledger)
         found = bottlenecks.find(warehouse, name, as_of, config.calendar)
@@ -355,7 +315,7 @@ def apply_now(
         _adapter(config, name) as adapter,
     ):
         recover(adapter, ledger, name)
-        prepared = prepare(warehouse, name, config, ruleset, watermark(warehouse, name), ledger)
+        prepared = prepare(warehouse, name, config, ruleset, warehouse.pulled_to(name), ledger)
         made, refused = plan.reconcile(given, prepared.plan) if given else (prepared.plan, ())
         if not agree(made):
             raise InputError("nothing was written")

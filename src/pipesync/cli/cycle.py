@@ -51,10 +51,11 @@ def plan(source: Source, out: Path | None, form: str) -> None:
     from pipesync.model import Plan
     from pipesync.plan import save
     from pipesync.report import documents, views
+    from pipesync.rules.examination import load_rules
 
     made: list[Plan] = []
     with reading_from(source) as opened:
-        ruleset = sync.load_rules(opened.config)
+        ruleset = load_rules(opened.config)
 
         def work(name: str) -> Result:
             as_of = opened.as_of(name)

@@ -19,20 +19,20 @@ from pipesync.cli.options import Source, example, formatted, reading
 @formatted("json", "csv")
 def check(source: Source, only: tuple[str, ...], fail_on: str | None, limit: int, form: str) -> None:
     """Run the rules over the warehouse and list what they find."""
-    from pipesync import sync
     from pipesync.cli.opening import reading_from
     from pipesync.cli.output import Result, each, finish
     from pipesync.model import SEVERITIES
     from pipesync.report import documents, views
+    from pipesync.rules.examination import examine, load_rules
 
     least = [s for s in SEVERITIES if s == fail_on]
     severe = SEVERITIES[SEVERITIES.index(least[0]) :] if least else ()
     with reading_from(source) as opened:
-        ruleset = sync.load_rules(opened.config, only)
+        ruleset = load_rules(opened.config, only)
 
         def work(name: str) -> Result:
             as_of = opened.as_of(name)
-            seen = sync.examine(
+            seen = examine(
                 opened.warehouse, name, opened.config, ruleset, as_of, standing=opened.standing(name)
             )
             found = seen.evaluation.findings

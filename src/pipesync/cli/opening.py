@@ -34,11 +34,10 @@ class Opened:
     def as_of(self, connection: str) -> datetime:
         """Return the moment to speak of: the one asked for, else that of the last complete pull."""
         from pipesync.config import parse_moment
-        from pipesync.sync import watermark
 
         if self.as_of_text:
             return parse_moment(self.as_of_text)
-        return watermark(self.warehouse, connection)
+        return self.warehouse.pulled_to(connection)
 
     def standing(self, connection: str) -> Sequence[StandingFinding]:
         """Return what the ledger knows of earlier findings."""
@@ -119,11 +118,11 @@ def reading_from(source: Source) -> Iterator[Opened]:
 
 def open_ledger(config: Config) -> Ledger | None:
     """Open the ledger, unless it would be a new file: a reading command creates none."""
-    from pipesync.store.ledger import Ledger
-
     file = config.ledger_url.removeprefix("sqlite:///")
     if file != config.ledger_url and not Path(file).exists():
         return None
+    from pipesync.store.ledger import Ledger
+
     return Ledger(config.ledger_url)
 
 

@@ -21,6 +21,7 @@ from pipesync.cli.options import Source
 from pipesync.config import Config, load
 from pipesync.errors import InputError, Place, Problem
 from pipesync.report import documents
+from pipesync.rules.examination import load_rules
 
 if TYPE_CHECKING:
     from pipesync.adapters.base import Pulled
@@ -249,7 +250,7 @@ def _owners(config: Config, name: str) -> dict[str, str]:
 def _plan(config: Config, name: str, as_of: datetime | None = None) -> tuple[Plan, int]:
     """Return the plan from the published warehouse, and how many open tasks of ours the CRM had when it was pulled."""
     with reading_from(Source(config.folder / "pipesync.yaml", (name,))) as opened:
-        ruleset = sync.load_rules(config)
+        ruleset = load_rules(config)
         made = sync.prepare(
             opened.warehouse, name, config, ruleset, as_of or opened.as_of(name), opened.ledger
         ).plan

@@ -114,3 +114,6 @@ SELECT owner_id, amount, count(*) AS n
 FROM standing
 WHERE NOT is_closed AND owner_id IS NOT NULL AND amount IS NOT NULL
 GROUP BY owner_id, amount;
+
+-- What is read no more makes room for what comes.
+DROP TABLE changes;

@@ -104,3 +104,13 @@ LEFT JOIN dwell AS dp ON dp.of_pipeline = 1 AND dp.n >= 20 AND dp.pipeline IS NO
 LEFT JOIN remaining AS m ON m.n >= 20 AND m.pipeline IS NOT DISTINCT FROM o.pipeline AND m.stage = o.stage
 LEFT JOIN cycles AS c ON c.n >= 20 AND c.pipeline IS NOT DISTINCT FROM o.pipeline
 LEFT JOIN won_amounts AS p ON p.segment IS NOT DISTINCT FROM o.segment;
+
+-- From here on `features` and `stage_visits` speak for them.
+DROP TABLE standing;
+DROP TABLE told;
+DROP TABLE walked;
+DROP TABLE acted;
+DROP TABLE peopled;
+DROP TABLE itemised;
+DROP TABLE alike;
+DROP TABLE round_numbers;

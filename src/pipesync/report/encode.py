@@ -52,7 +52,16 @@ def moment(value: datetime) -> str:
 
 
 def to_json(document: Mapping[str, Any]) -> str:
-    return orjson.dumps(plain(document), option=orjson.OPT_INDENT_2).decode()
+    """Write a document; what orjson knows by itself, numbers that are none included, never passes through Python."""
+    option = orjson.OPT_INDENT_2 | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS
+    return orjson.dumps(document, default=_unknown_to_orjson, option=option).decode()
+
+
+def _unknown_to_orjson(value: Any) -> Any:  # Any: as for `plain`
+    made = plain(value)
+    if made is value:
+        raise TypeError(f"a {type(value).__name__} has no place in a document")
+    return made
 
 
 def to_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:

@@ -158,6 +158,8 @@ def _counts(warehouse: Warehouse, rules: Sequence[Rule], unknown: frozenset[str]
 
 
 Fired = tuple[Rule, Severity, Mapping[str, Any]]  # Any: a row of the level's table
+Test = tuple[str, str, str]
+"""A leaf of a condition: its field, how the field's values are shown, and what is asked of it, in words."""
 
 
 def _fired(warehouse: Warehouse, rules: Sequence[Rule], table: str) -> list[Fired]:
@@ -193,6 +195,7 @@ def _findings(
     currency: str | None,
 ) -> list[Finding]:
     found = []
+    tests = {rule.id: _tests(rule.when, rule) for rule, _, _ in fired}
     for rule, severity, row in fired:
         before = known.get((rule.id, rule.level, row["subject"]))
         is_standing = before is not None and before.status != "resolved"
@@ -209,7 +212,7 @@ def _findings(
                 headline=render(rule.subject, row, currency) if rule.subject else "",
                 amount=None if is_blank(amount) else Decimal(str(amount)),
                 currency=currency,
-                evidence=evidence(rule, row, currency),
+                evidence=_evidence(tests[rule.id], row, currency),
                 first_seen=before.first_seen if before and is_standing else features.as_of,
                 episode=before.episode + (not is_standing) if before else 1,
             )
@@ -217,25 +220,25 @@ def _findings(
     return found
 
 
-def evidence(rule: Rule, row: Mapping[str, Any], currency: str | None) -> tuple[Evidence, ...]:
-    """Return the leaves of `when` that speak for the verdict, with the values that they met."""
-    return tuple(_evidence(rule.when, rule, row, currency))
-
-
-def _evidence(
-    condition: Condition, rule: Rule, row: Mapping[str, Any], currency: str | None
-) -> list[Evidence]:
-    if isinstance(condition, Not):
-        return _evidence(condition.part, rule, row, currency)
-    if isinstance(condition, All | AnyOf):
-        return [e for part in condition.parts for e in _evidence(part, rule, row, currency)]
-    value = row.get(condition.field)
-    shown = None if is_blank(value) else show(value, usual_filter(condition.kind), currency)
-    return [
+def _evidence(tests: Iterable[Test], row: Mapping[str, Any], currency: str | None) -> tuple[Evidence, ...]:
+    return tuple(
         Evidence.model_construct(
-            connection="", field=condition.field, value=shown, test=_in_words(condition, rule)
+            connection="",
+            field=name,
+            value=None if is_blank(row.get(name)) else show(row[name], filter_, currency),
+            test=words,
         )
-    ]
+        for name, filter_, words in tests
+    )
+
+
+def _tests(condition: Condition, rule: Rule) -> list[Test]:
+    """Return the leaves of a condition, each of which speaks for the verdict."""
+    if isinstance(condition, Not):
+        return _tests(condition.part, rule)
+    if isinstance(condition, All | AnyOf):
+        return [test for part in condition.parts for test in _tests(part, rule)]
+    return [(condition.field, usual_filter(condition.kind), _in_words(condition, rule))]
 
 
 def _in_words(leaf: Leaf, rule: Rule) -> str:

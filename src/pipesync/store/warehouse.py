@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import duckdb
 
-from pipesync.errors import StoreError
+from pipesync.errors import InputError, Problem, StoreError
 from pipesync.model import TABLES, ColumnState, Connection, Record
 from pipesync.schema import KINDS, ddl, schema
 
@@ -169,6 +169,15 @@ class Warehouse:
         )
         moment: datetime | None = _aware(found[0][0])
         return moment if found[0][1] else None
+
+    def pulled_to(self, connection: str) -> datetime:
+        """Return the connection's watermark, for whoever cannot do without; InputError before the first whole pull."""
+        moment = self.watermark(connection)
+        if moment is None:
+            raise InputError(
+                Problem(f"connection {connection!r} is not pulled yet", fix="run `pipesync pull` first")
+            )
+        return moment
 
     def pulled_at(self, connection: str, stream: str) -> datetime | None:
         """Return when, by this machine's clock, the stream's last page was committed: later writes are newer."""
