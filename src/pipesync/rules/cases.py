@@ -7,10 +7,10 @@ finding.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -18,7 +18,7 @@ from pipesync.config import Calendar
 from pipesync.errors import InputError, Place, Problem
 from pipesync.features import Features, set_moment
 from pipesync.features.columns import Column
-from pipesync.model import SEVERITIES, StandingFinding
+from pipesync.model import SEVERITIES, Level, StandingFinding
 from pipesync.rules.conditions import NUMERIC
 from pipesync.rules.evaluate import evaluate, judge
 from pipesync.rules.format import Rule
@@ -219,81 +219,112 @@ def run(rules: Iterable[Rule]) -> list[CaseResult]:
     if problems:
         raise InputError(*problems)
     with Warehouse() as warehouse:
-        return [_run(warehouse, rule, case) for rule, cases in read for case in cases]
+        asked = [_Asked(*step) for rule, cases in read for case in cases for step in _steps(rule, case)]
+        said = _verdicts(warehouse, asked)
+        answers = iter(zip(asked, said, strict=True))
+        return [
+            _result(warehouse, rule, case, [next(answers) for _ in case.steps])
+            for rule, cases in read
+            for case in cases
+        ]
 
 
-def _run(warehouse: Warehouse, rule: Rule, case: Case) -> CaseResult:
-    values = dict(case.given)
+class _Asked(NamedTuple):
+    """What one step asks: of a rule, about a row, on a day."""
+
+    rule: Rule
+    unknown: frozenset[str]
+    today: date
+    values: Mapping[str, Any]  # Any: as YAML has them
+
+
+def _steps(rule: Rule, case: Case) -> Iterator[tuple[Rule, frozenset[str], date, Mapping[str, Any]]]:
+    values: dict[str, Any] = dict(case.given)
+    for step in case.steps:
+        values = values | step.values
+        yield rule, case.unknown, step.today, values
+
+
+def _verdicts(warehouse: Warehouse, asked: Sequence[_Asked]) -> list[tuple[str, str]]:
+    """Return verdict and severity of each. Rows of one level and day share a table, those of one rule a statement."""
+    said: dict[int, tuple[str, str]] = {}
+    days: dict[tuple[Level, date], list[int]] = {}
+    for number, one in enumerate(asked):
+        days.setdefault((one.rule.level, one.today), []).append(number)
+    for (level, day), numbers in days.items():
+        table = _prepare(warehouse, level, day, {str(n): asked[n].values for n in numbers})
+        together: dict[tuple[int, frozenset[str]], list[int]] = {}
+        for n in numbers:
+            together.setdefault((id(asked[n].rule), asked[n].unknown), []).append(n)
+        for (_, unknown), some in together.items():
+            judge(warehouse, [asked[some[0]].rule], table, unknown)
+            for n, in_scope, verdict, severity in warehouse.rows(
+                "SELECT subject::INTEGER, a0, v0, s0 FROM judged WHERE list_contains(?, subject::INTEGER)",
+                [some],
+            ):
+                word = {True: "fires", False: "clear", None: "unknown"}[verdict]
+                said[n] = ("out_of_scope" if in_scope is False else word), severity
+    return [said[n] for n in range(len(asked))]
+
+
+def _prepare(warehouse: Warehouse, level: Level, day: date, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Make the level's table of these rows by subject, with what follows from what is given; return its name."""
+    set_moment(warehouse, _CONNECTION, _midnight(day), Calendar(), is_current=True)
+    columns = {n: c for n, c in LEVELS[level].items() if n != "custom"}
+    arrays = [
+        pa.array([_typed(c, v[n]) if v.get(n) is not None else None for v in rows.values()], _ARROW[c.kind])
+        if c.kind != "money"
+        else pa.array([None if v.get(n) is None else str(v[n]) for v in rows.values()]).cast(_ARROW["money"])
+        for n, c in columns.items()
+    ]
+    given = pa.table(
+        [*arrays, pa.array(list(rows)), pa.array([list(v) for v in rows.values()], pa.list_(pa.string()))],
+        names=[*columns, "subject_id", "told"],
+    )
+    warehouse.register("given", given)
+    if level != "opportunity":
+        warehouse.execute("CREATE OR REPLACE TEMP TABLE portfolio AS SELECT *, visits AS n FROM given")
+        return "portfolio"
+    derived = ", ".join(f'{_derived(n, sql)} AS "{n}"' for n, sql in _DERIVED.items())
+    warehouse.execute(
+        f"CREATE OR REPLACE TEMP TABLE features AS SELECT * REPLACE ({derived}, subject_id AS id), "
+        "MAP {}::MAP(VARCHAR, VARCHAR) AS custom FROM given"
+    )
+    return "features"
+
+
+def _derived(name: str, sql: str) -> str:
+    """Return the column as it is told, or as it follows from the columns that it rests on where those are told."""
+    bases = ("is_open", "close_date", "created_at", "stage_entered_at", "last_activity_at", "closed_at")
+    missing = " OR ".join(f"{b} IS NULL" for b in bases if b in sql)
+    return f"CASE WHEN list_contains(told, '{name}') OR {missing} THEN \"{name}\" ELSE {sql} END"
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+def _result(
+    warehouse: Warehouse, rule: Rule, case: Case, answers: Sequence[tuple[_Asked, tuple[str, str]]]
+) -> CaseResult:
     standing: tuple[StandingFinding, ...] = ()
     expected, got = [], []
-    for step in case.steps:
-        values |= step.values
-        as_of = datetime.combine(step.today, time(), UTC)
-        _prepare(warehouse, rule, values, as_of)
-        verdict, severity = _verdict(warehouse, rule, case.unknown)
+    for step, (asked, (verdict, severity)) in zip(case.steps, answers, strict=True):
         if case.is_timeline:
-            verdict, standing = _live(warehouse, rule, case, as_of, standing, verdict)
+            verdict, standing = _live(warehouse, asked, standing, verdict)
         with_severity = step.severity is not None and verdict == "fires"
         expected.append(f"{step.result} ({step.severity})" if step.severity else step.result)
         got.append(f"{verdict} ({severity})" if with_severity else verdict)
     return CaseResult(rule.id, case.name, ", ".join(expected), ", ".join(got), case.place)
 
 
-def _prepare(warehouse: Warehouse, rule: Rule, values: Mapping[str, Any], as_of: datetime) -> None:
-    """Make the level's table of one row, with what follows from what is given."""
-    set_moment(warehouse, _CONNECTION, as_of, Calendar(), is_current=True)
-    columns = {n: c for n, c in LEVELS[rule.level].items() if n != "custom"}
-    arrays = [
-        pa.array(
-            [_typed(c, values[n]) if values.get(n) is not None else None], _ARROW[c.kind], from_pandas=True
-        )
-        if c.kind != "money"
-        else pa.array([None if values.get(n) is None else str(values[n])]).cast(_ARROW["money"])
-        for n, c in columns.items()
-    ]
-    warehouse.register("given", pa.table(arrays, names=list(columns)))
-    if rule.level == "opportunity":
-        derived = [
-            f'{sql} AS "{n}"' for n, sql in _DERIVED.items() if n not in values and _is_told(n, values)
-        ]
-        replaced = f" REPLACE ({', '.join(derived)})" if derived else ""
-        warehouse.execute(
-            f"CREATE OR REPLACE TEMP TABLE features AS SELECT *{replaced}, "
-            "MAP {}::MAP(VARCHAR, VARCHAR) AS custom FROM given"
-        )
-        warehouse.execute("UPDATE features SET id = 'o' WHERE id IS NULL")
-
-
-def _is_told(name: str, values: Mapping[str, Any]) -> bool:
-    """Whether what a derived column follows from is given."""
-    bases = ("is_open", "close_date", "created_at", "stage_entered_at", "last_activity_at", "closed_at")
-    return all(values.get(b) is not None for b in bases if b in _DERIVED[name])
-
-
-def _verdict(warehouse: Warehouse, rule: Rule, unknown: frozenset[str]) -> tuple[str, str]:
-    table = "features"
-    if rule.level != "opportunity":
-        warehouse.execute(
-            "CREATE OR REPLACE TEMP TABLE portfolio AS SELECT *, 's' AS subject_id, visits AS n FROM given"
-        )
-        table = "portfolio"
-    judge(warehouse, [rule], table, unknown)
-    in_scope, verdict, severity = warehouse.rows("SELECT a0, v0, s0 FROM judged")[0]
-    if in_scope is False:
-        return "out_of_scope", severity
-    return {True: "fires", False: "clear", None: "unknown"}[verdict], severity
-
-
 def _live(
-    warehouse: Warehouse,
-    rule: Rule,
-    case: Case,
-    as_of: datetime,
-    standing: tuple[StandingFinding, ...],
-    verdict: str,
+    warehouse: Warehouse, asked: _Asked, standing: tuple[StandingFinding, ...], verdict: str
 ) -> tuple[str, tuple[StandingFinding, ...]]:
     """Run the finding's life cycle on; return what became of it, and the findings that stand."""
-    features = Features(_CONNECTION, as_of, case.unknown)
+    rule = asked.rule
+    _prepare(warehouse, rule.level, asked.today, {"o": asked.values})
+    features = Features(_CONNECTION, _midnight(asked.today), asked.unknown)
     evaluation = evaluate(warehouse, features, [rule], standing=standing)
     after = advance(standing, evaluation, [rule])
     status = after[0].status if after else None
