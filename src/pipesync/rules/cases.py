@@ -219,7 +219,7 @@ def run(rules: Iterable[Rule]) -> list[CaseResult]:
     if problems:
         raise InputError(*problems)
     with Warehouse() as warehouse:
-        asked = [_Asked(*step) for rule, cases in read for case in cases for step in _steps(rule, case)]
+        asked = [step for rule, cases in read for case in cases for step in _steps(rule, case)]
         said = _verdicts(warehouse, asked)
         answers = iter(zip(asked, said, strict=True))
         return [
@@ -238,11 +238,11 @@ class _Asked(NamedTuple):
     values: Mapping[str, Any]  # Any: as YAML has them
 
 
-def _steps(rule: Rule, case: Case) -> Iterator[tuple[Rule, frozenset[str], date, Mapping[str, Any]]]:
+def _steps(rule: Rule, case: Case) -> Iterator[_Asked]:
     values: dict[str, Any] = dict(case.given)
     for step in case.steps:
-        values = values | step.values
-        yield rule, case.unknown, step.today, values
+        values = {**values, **step.values}
+        yield _Asked(rule, case.unknown, step.today, values)
 
 
 def _verdicts(warehouse: Warehouse, asked: Sequence[_Asked]) -> list[tuple[str, str]]:
