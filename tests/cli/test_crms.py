@@ -135,6 +135,22 @@ def test_doctor_finds_nothing_wrong(played: Played, pipesync: Run) -> None:
     assert ran.code == 0
 
 
+def test_fields_are_installed_where_an_api_allows(played: Played, pipesync: Run) -> None:
+    """HubSpot's portal has all of them already; Salesforce's are deployed by hand, by the command that is printed."""
+    ran = pipesync("install-fields", "--config", str(played.config), "--format", "json")
+    told = {e["connection"]: e["installed"] for e in ran.document["connections"]}
+    shown = pipesync(
+        "install-fields", "--dry-run", "--config", str(played.config), "--connection", "salesforce"
+    )
+
+    assert ran.code == 0
+    assert told["files"] == []
+    assert {i["status"] for i in told["hubspot"]} == {"exists"}
+    assert "tasks.pipesync_key" in {i["what"] for i in told["hubspot"]}
+    assert [i["status"] for i in told["salesforce"]] == ["by hand"]
+    assert "sf project deploy validate --source-dir force-app" in shown.out
+
+
 def test_tasks_are_where_they_belong(played: Played, pipesync: Run) -> None:
     """Every task hangs on its opportunity, with the folder's subjects; nobody has it only where the owner left and
     the CRM, as HubSpot, knows no manager."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipesync.adapters.base import Check, Page, Reject
+from pipesync.adapters.base import Check, Installed, Page, Reject
 from pipesync.errors import BudgetSpent, CrmError, PermissionMissing, RetryLater
 from pipesync.model import Change, ColumnState, Connection, Outcome, OwnForecast, OwnTask
 from pipesync.pull import pull
@@ -81,6 +81,9 @@ class Crm:
 
     def checks(self) -> Iterator[Check]:
         return iter(())
+
+    def install_fields(self, *, dry_run: bool = False) -> Sequence[Installed]:
+        return ()
 
     def close(self) -> None:
         pass

@@ -1,4 +1,4 @@
-"""What an adapter is: eight functions over values. `tests/adapters/contract.py` proves that one keeps them.
+"""What an adapter is: a few functions over values. `tests/adapters/contract.py` proves that one keeps them.
 
 An adapter turns a CRM's records into pages of normalized columns, and planned changes into requests. It holds
 a session and nothing else: cursors belong to the warehouse, intents to the ledger.
@@ -61,6 +61,16 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Installed:
+    """One line of `install-fields`: a thing of the install kit, and what became of it."""
+
+    what: str
+    status: Literal["exists", "created", "would create", "by hand", "not possible"]
+    detail: str = ""
+    """What to do by hand, or why it is not possible."""
+
+
+@dataclass(frozen=True)
 class Pulled:
     """What one stream's pull brought, for people."""
 
@@ -119,6 +129,13 @@ class Adapter(Protocol):
 
     def checks(self) -> Iterator[Check]:
         """Yield what `doctor` tells of this connection."""
+        ...
+
+    def install_fields(self, *, dry_run: bool = False) -> Sequence[Installed]:
+        """Create the fields that pipesync writes, where the CRM's API allows; repeating it changes nothing.
+
+        With `dry_run` nothing is written. CrmError before the first write where there is no room for all of them.
+        """
         ...
 
     def close(self) -> None: ...

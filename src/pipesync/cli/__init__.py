@@ -22,7 +22,7 @@ from pipesync.cli.options import verbosity
 from pipesync.cli.rules import rules
 from pipesync.cli.sandbox import sandbox
 from pipesync.cli.schedule import schedule
-from pipesync.cli.setup import doctor, init
+from pipesync.cli.setup import doctor, init, install_fields
 from pipesync.errors import PipesyncError
 
 
@@ -70,8 +70,8 @@ class Commands(click.Group):
 @click.group(
     cls=Commands,
     commands=[
-        demo, sandbox, init, doctor, pull, check, bottlenecks, analyze, forecast, plan, apply, undo, sync, status,
-        rules, schedule, docs,
+        demo, sandbox, init, doctor, install_fields, pull, check, bottlenecks, analyze, forecast, plan, apply, undo,
+        sync, status, rules, schedule, docs,
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip

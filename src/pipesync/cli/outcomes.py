@@ -16,7 +16,7 @@ from pipesync.report.documents import Entry
 from pipesync.report.draw import grid, money, number
 
 if TYPE_CHECKING:
-    from pipesync.adapters.base import Check, Pulled
+    from pipesync.adapters.base import Check, Installed, Pulled
     from pipesync.apply import Applied
     from pipesync.sync import Cycle
 
@@ -111,6 +111,18 @@ def checks_view(found: Sequence[Check]) -> RenderableType:
         if check.fix and check.status != "ok":
             rows.append(["", "", Text(check.fix, "dim")])
     return grid(["", "check", ""], rows)
+
+
+def installed_view(found: Sequence[Installed]) -> RenderableType:
+    if not found:
+        return Text("nothing to install: what is written needs no fields here")
+    styles = {"created": "green", "would create": "green", "by hand": "yellow", "not possible": "yellow"}
+    rows: list[list[str | Text]] = []
+    for one in found:
+        rows.append([Text(one.status, styles.get(one.status, "dim")), one.what])
+        if one.detail:
+            rows.append(["", one.detail])
+    return grid(["", ""], rows)
 
 
 def status_view(known: Entry) -> RenderableType:

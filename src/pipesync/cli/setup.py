@@ -1,4 +1,4 @@
-"""The commands that come first: init makes a working folder, doctor says what is missing in it."""
+"""The commands that come first: init makes a working folder, doctor says what is missing, install-fields adds it."""
 
 from __future__ import annotations
 
@@ -119,5 +119,36 @@ def doctor(source: Source, form: str) -> None:
         }
         code = 3 if any(c.status == "failed" for c in checks) else 0
         return Result(entry, (views.heading(name), outcomes.checks_view(checks)), code)
+
+    finish(names, each(names, work), form)
+
+
+@click.command(epilog=example("pipesync install-fields --dry-run"))
+@click.option("--dry-run", is_flag=True, help="Say what would be created, and create nothing.")
+@configured
+@formatted("json")
+def install_fields(source: Source, form: str, dry_run: bool) -> None:
+    """Create pipesync's own fields in the CRM.
+
+    In HubSpot it looks at the portal's limit first, creates what is missing and leaves the rest as it is. It needs more
+    rights than any other command: use a key for it alone, and delete that key afterwards. For Salesforce it prints the
+    deploy command.
+    """
+    from pipesync.adapters import open_adapter
+    from pipesync.cli import outcomes
+    from pipesync.cli.opening import configuration
+    from pipesync.cli.output import Result, each, finish
+    from pipesync.report import views
+
+    config, names = configuration(source)
+
+    def work(name: str) -> Result:
+        adapter = open_adapter(name, config.connections[name], config.folder)
+        try:
+            found = adapter.install_fields(dry_run=dry_run)
+        finally:
+            adapter.close()
+        entry = {"installed": [{"what": i.what, "status": i.status, "detail": i.detail} for i in found]}
+        return Result(entry, (views.heading(name), outcomes.installed_view(found)))
 
     finish(names, each(names, work), form)

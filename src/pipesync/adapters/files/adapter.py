@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pipesync._paths import shipped
-from pipesync.adapters.base import Check, Cursor, Page
+from pipesync.adapters.base import Check, Cursor, Installed, Page
 from pipesync.adapters.files.dataset import Dataset, open_dataset
 from pipesync.adapters.files.outbox import Outbox
 from pipesync.adapters.files.streams import build, sources_of, tracked_fields
@@ -174,6 +174,10 @@ class FilesAdapter:
                 yield Check(path.name, "ok", said)
         yield self._outbox.check()
         yield Check("clock", "ok", f"{self.clock():%Y-%m-%dT%H:%M:%SZ}")
+
+    def install_fields(self, *, dry_run: bool = False) -> Sequence[Installed]:
+        """Return nothing: files take whatever is written to them."""
+        return ()
 
     def close(self) -> None:
         """Nothing is held open between calls."""

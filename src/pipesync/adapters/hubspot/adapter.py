@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipesync._paths import shipped
-from pipesync.adapters.base import Check, Cursor, Page
+from pipesync.adapters.base import Check, Cursor, Installed, Page
 from pipesync.adapters.hubspot.api import Api
 from pipesync.adapters.hubspot.doctor import checks
-from pipesync.adapters.hubspot.install import Installed, install
+from pipesync.adapters.hubspot.install import install
 from pipesync.adapters.hubspot.options import Options
 from pipesync.adapters.hubspot.others import pull_activities, pull_objects, pull_reference
 from pipesync.adapters.hubspot.own import KEY, Own
@@ -144,12 +144,7 @@ class HubspotAdapter:
         yield from checks(self._name, self._api, self._portal, self._mapping, self._options, self._allowed)
 
     def install_fields(self, *, dry_run: bool = False) -> Sequence[Installed]:
-        """Create our property groups and properties (and the forecast object where the portal has custom objects).
-
-        What exists is left as it is. With `dry_run` nothing is written. RequestRefused where the portal's limit
-        of custom properties leaves no room for all of them.
-        """
-        return install(self._api, dry_run=dry_run, forecasts=self._allowed.forecasts)
+        return install(self._api, self._allowed, dry_run=dry_run)
 
     def close(self) -> None:
         self._api.close()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
 from pydantic import ConfigDict
 
 from pipesync._paths import shipped
+from pipesync.adapters.base import Installed
 from pipesync.adapters.hubspot.api import Api, Json
-from pipesync.config import Section
+from pipesync.config import Section, Write
 from pipesync.errors import PermissionMissing, RequestRefused
 from pipesync.yamlsource import read, validate
 
@@ -38,30 +38,32 @@ class Kit(Section):
     forecast_object: _Object
 
 
-@dataclass(frozen=True)
-class Installed:
-    """One thing of the kit, and what became of it."""
-
-    what: str
-    status: Literal["exists", "created", "would create", "not possible"]
-    detail: str = ""
-
-
 @cache
 def kit() -> Kit:
     return validate(Kit, read(shipped("adapters") / "hubspot" / "properties.yaml"))
 
 
-def install(api: Api, *, dry_run: bool, forecasts: bool) -> list[Installed]:
+def wanted(allowed: Write) -> dict[str, tuple[_Named, ...]]:
+    """Return the properties that writing needs, by kind of object: all of them where `write:` names nothing yet.
+
+    A portal that refuses the scope of tasks, and says `tasks: false`, is asked for no property of tasks.
+    """
+    named = allowed.tasks or allowed.forecasts or allowed.opportunity_fields or allowed.findings
+    fields = allowed.opportunity_fields or allowed.findings
+    found = {
+        "tasks": kit().tasks if allowed.tasks or not named else (),
+        "deals": kit().deals if fields or not named else (),
+    }
+    return {kind: properties for kind, properties in found.items() if properties}
+
+
+def install(api: Api, allowed: Write, *, dry_run: bool) -> list[Installed]:
     """Create what is missing, after a look at the room that the portal's limit leaves."""
     given = kit()
-    missing = {
-        kind: _missing(api, kind, properties)
-        for kind, properties in (("tasks", given.tasks), ("deals", given.deals))
-    }
+    missing = {kind: _missing(api, kind, properties) for kind, properties in wanted(allowed).items()}
     _check_room(api, {kind: len(properties) for kind, properties in missing.items()})
     found: list[Installed] = []
-    for kind, properties in (("tasks", given.tasks), ("deals", given.deals)):
+    for kind, properties in wanted(allowed).items():
         found += [Installed(f"{kind}.{p.name}", "exists") for p in properties if p not in missing[kind]]
         if missing[kind] and not dry_run:
             _ensure_group(api, kind, given.group)
@@ -69,7 +71,7 @@ def install(api: Api, *, dry_run: bool, forecasts: bool) -> list[Installed]:
             api.write("POST", api.paths.properties(kind, "/batch/create"), {"inputs": inputs})
         status: Literal["created", "would create"] = "would create" if dry_run else "created"
         found += [Installed(f"{kind}.{p.name}", status) for p in missing[kind]]
-    if forecasts:
+    if allowed.forecasts:
         found.append(_install_object(api, given.forecast_object, dry_run=dry_run))
     return found
 

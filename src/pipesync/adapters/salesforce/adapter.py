@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipesync._paths import shipped
-from pipesync.adapters.base import Check, Cursor, Page
+from pipesync.adapters.base import Check, Cursor, Installed, Page
 from pipesync.adapters.salesforce.api import Api
 from pipesync.adapters.salesforce.doctor import checks
 from pipesync.adapters.salesforce.options import Options
@@ -135,6 +135,12 @@ class SalesforceAdapter:
 
     def checks(self) -> Iterator[Check]:
         yield from checks(self._name, self._org, self._options, self._allowed)
+
+    def install_fields(self, *, dry_run: bool = False) -> Sequence[Installed]:
+        """Say how to deploy: fields are metadata, which only an admin's own sign-in may deploy."""
+        project = shipped("adapters") / "salesforce"
+        command = f"sf project deploy {'validate' if dry_run else 'start'} --source-dir force-app --target-org ALIAS"
+        return (Installed("fields and permission sets", "by hand", f"cd {project}\n{command}"),)
 
     def close(self) -> None:
         self._api.close()
