@@ -63,3 +63,18 @@ def test_bottlenecks_are_where_the_bank_waits() -> None:
     ranked = json.loads(ran.stdout)["connections"][0]["ranked"]
     first = {kind: next(b["subject"] for b in ranked if b["kind"] == kind) for kind in ("time", "rework")}
     assert first == {"time": "4-Offer sent", "rework": "5-Offer returned -> 4-Offer sent"}
+
+
+def test_both_crms_say_what_the_folder_says(shown: Any) -> None:
+    """Filled with the same data and spoken to over their protocols, each gives the folder's very answer."""
+    ran = CliRunner(catch_exceptions=False).invoke(
+        main, ["demo", "--data", str(DATA), "--crm", "both", "--format", "json"]
+    )
+
+    assert ran.exit_code == 0, ran.stderr
+    same = ("as_of", "findings_by_rule", "score", "forecast", "first_plan", "second_plan")
+    for crm in json.loads(ran.stdout)["connections"]:
+        assert crm["pulled"]["opportunities"] == 9322
+        assert {key: crm[key] for key in same} == {key: shown[key] for key in same}, crm["crm"]
+        # An org always has a currency; the folder names none.
+        assert [b | {"currency": None} for b in crm["bottlenecks"]] == shown["bottlenecks"], crm["crm"]

@@ -66,12 +66,12 @@ def demo(
             stack, work, crm or ("files" if data else "both"), data, mapping, opportunities, seed
         )
         config = write_configuration(work, worlds)
-        results = []
-        for world in worlds:
+
+        def tell(crm: str) -> None:
             if form == "text":
-                note(f"{world.crm}: pull, check, forecast, plan, apply, and all of it again ...")
-            done = rehearse(config, world)
-            results.append(Result(done.entry(), tuple(_view(done))))
+                note(f"{crm}: pull, check, forecast, plan, apply, and all of it again ...")
+
+        results = [Result(done.entry(), tuple(_view(done))) for done in rehearse(config, worlds, tell)]
         results[-1] = replace(results[-1], view=(*results[-1].view, *_next(keep)))
         finish([w.connection for w in worlds], results, form)
 

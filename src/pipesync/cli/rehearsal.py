@@ -9,7 +9,7 @@ import csv
 import shutil
 import textwrap
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -190,13 +190,42 @@ class Rehearsal:
         }
 
 
-def rehearse(config: Config, world: World) -> Rehearsal:
-    """Walk through it all; a refusal on the way is the connection's own error, raised."""
+def rehearse(
+    config: Config, worlds: Sequence[World], tell: Callable[[str], None] = lambda crm: None
+) -> list[Rehearsal]:
+    """Walk every world through it all; a refusal on the way is the connection's own error, raised.
+
+    CRMs in one sandbox share its clock, and a person's edit moves it: so people mend only when every world has had its
+    first cycle, and all of them speak of one moment.
+    """
+    return [_mended(config, begun) for begun in [_begin(config, world, tell) for world in worlds]]
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A world after its first cycle, with the plans made from what that left."""
+
+    world: World
+    first: sync.Cycle
+    second: Plan
+    later: Plan
+    tasks: int
+
+
+def _begin(config: Config, world: World, tell: Callable[[str], None]) -> _Begun:
+    tell(world.crm)
     name = world.connection
     first = _cycle(config, name)
     sync.pull_all(config, [name])
-    second, before = _plan(config, name)
+    second, tasks = _plan(config, name)
     later, _ = _plan(config, name, first.as_of + timedelta(days=1))
+    return _Begun(world, first, second, later, tasks)
+
+
+def _mended(config: Config, begun: _Begun) -> Rehearsal:
+    """Play the rep who mends one opportunity, and see which task goes."""
+    world, first, second, later = begun.world, begun.first, begun.second, begun.later
+    name = world.connection
     by_time = _differing(second.findings, later.findings)
     touched = {f.opportunity_id for f in by_time}
     rules = {f.rule for f in by_time if f.opportunity_id is None}
@@ -231,7 +260,7 @@ def rehearse(config: Config, world: World) -> Rehearsal:
         mended=mended,
         how=how,
         third=third.prepared.plan,
-        tasks=(before, after),
+        tasks=(begun.tasks, after),
     )
 
 
