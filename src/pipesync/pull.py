@@ -6,7 +6,8 @@ every stream has reached it. A pull that stops anywhere leaves committed pages b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from pipesync.adapters.base import Adapter, Pulled
@@ -49,16 +50,20 @@ def pull(
     found: dict[str, Pulled] = {}
     for stream in wanted:
         try:
-            found[stream] = _pull_stream(adapter, warehouse, name, stream, until, progress)
+            for brought, part in _pull_stream(adapter, warehouse, name, stream, until):
+                found[brought] = _sum(found.get(brought, Pulled()), part)
+                if progress:
+                    progress(brought, found[brought].pulled)
+            found.setdefault(stream, Pulled())
         except PermissionMissing as refused:
             states = [_unreadable(s, str(refused)) if s.stream == stream else s for s in states]
             warehouse.set_connection(connection, states)
             warehouse.forget_checkpoints(name, [stream])
-            found[stream] = Pulled(warnings=(str(refused),))
+            found[stream] = replace(found.get(stream, Pulled()), warnings=(str(refused),))
         except BudgetSpent as spent:
-            found[stream] = Pulled(warnings=(str(spent),))
+            found[stream] = replace(found.get(stream, Pulled()), warnings=(str(spent),))
             break
-    return found
+    return {stream: found[stream] for stream in adapter.streams if stream in found}
 
 
 def _unreadable(state: ColumnState, why: str) -> ColumnState:
@@ -66,17 +71,12 @@ def _unreadable(state: ColumnState, why: str) -> ColumnState:
 
 
 def _pull_stream(
-    adapter: Adapter,
-    warehouse: Warehouse,
-    connection: str,
-    stream: str,
-    until: datetime,
-    progress: Progress | None,
-) -> Pulled:
-    pulled = changed = deleted = requests = rejected = 0
+    adapter: Adapter, warehouse: Warehouse, connection: str, stream: str, until: datetime
+) -> Iterator[tuple[str, Pulled]]:
+    """Merge page by page; yield what each brought, and to which stream: one pass may bring pages of others along."""
     cursor = warehouse.checkpoint(connection, stream).cursor
     for page in adapter.pull(stream, cursor, until):
-        merged = warehouse.merge(
+        changed = warehouse.merge(
             connection,
             page.stream,
             page.rows,
@@ -87,10 +87,16 @@ def _pull_stream(
             rejects=[(r.where, r.reason, r.raw) for r in page.rejects],
             last=page.last,
         )
-        if page.stream == stream:  # one pass may bring pages of other streams along, before its own
-            pulled, changed, deleted = pulled + len(page.rows), changed + merged, deleted + len(page.deleted)
-        requests += page.requests
-        rejected += len(page.rejects)
-        if progress:
-            progress(stream, pulled)
-    return Pulled(pulled, changed, deleted, requests, rejected)
+        rows, gone, refused = len(page.rows), len(page.deleted), len(page.rejects)
+        yield page.stream, Pulled(rows, changed, gone, page.requests, refused)
+
+
+def _sum(one: Pulled, other: Pulled) -> Pulled:
+    return Pulled(
+        one.pulled + other.pulled,
+        one.changed + other.changed,
+        one.deleted + other.deleted,
+        one.requests + other.requests,
+        one.rejected + other.rejected,
+        (*one.warnings, *other.warnings),
+    )
