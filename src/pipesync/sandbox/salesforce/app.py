@@ -1,45 +1,50 @@
-"""The org's REST API at its addresses, as Starlette routes."""
+"""The org's REST API at its addresses, as Starlette routes.
+
+Settings of the org that this module heeds: `api_disabled` (an edition without API access), `daily_limit` and `used`
+(requests of the last 24 hours before the sandbox began), `page_size`, `deleted_known_from`.
+"""
 
 from __future__ import annotations
 
-import base64
+import contextlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qs
 
-import jwt
 import orjson
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from pipesync.sandbox.salesforce import bulk
-from pipesync.sandbox.salesforce.org import CONSUMER_KEY, CONSUMER_SECRET, USER_ID, Json, Org, Refused
+from pipesync.sandbox.salesforce import asynchronous, bulk, composite, writing
+from pipesync.sandbox.salesforce.oauth import token
+from pipesync.sandbox.salesforce.objects import OBJECTS
+from pipesync.sandbox.salesforce.org import ORG_ID, USER_ID, Json, Org, Refused
 from pipesync.sandbox.salesforce.soql import stored_time
 
 Endpoint = Callable[[Org, Request, bytes], Response]
 DAILY_LIMIT = 1_000_000
+VERSIONS = ("58.0", "59.0", "60.0", "61.0", "62.0", "63.0", "64.0", "65.0", "66.0", "67.0", "68.0")
+_FREE = ("/services/oauth2/token", "/services/data/")
+"""What is answered to anyone and counts against no limit."""
 
 
 def routes(org: Org) -> list[Route]:
     """Return the routes of one org; they answer in the event loop, one request after the other."""
-    data = "/services/data/v{version}"
+    data, job = "/services/data/v{version}", "/services/async/{version}/job"
     listed: list[tuple[str, str, Endpoint]] = [
         ("POST", "/services/oauth2/token", token),
         ("GET", "/services/oauth2/userinfo", userinfo),
         ("GET", "/services/data/", versions),
         ("GET", f"{data}/limits", limits),
-        ("GET", f"{data}/limits/", limits),
         ("GET", f"{data}/query", query),
-        ("GET", f"{data}/query/", query),
         ("GET", f"{data}/queryAll", query_all),
-        ("GET", f"{data}/queryAll/", query_all),
         ("GET", f"{data}/query/{{locator}}", more),
+        ("GET", f"{data}/queryAll/{{locator}}", more),
         ("GET", f"{data}/sobjects", describe_global),
         ("GET", f"{data}/sobjects/{{name}}/describe", describe),
         ("GET", f"{data}/sobjects/{{name}}/deleted", deleted),
-        ("GET", f"{data}/sobjects/{{name}}/deleted/", deleted),
+        ("GET", f"{data}/sobjects/{{name}}/updated", updated),
         ("POST", f"{data}/jobs/query", bulk.make),
         ("GET", f"{data}/jobs/query", bulk.all_jobs),
         ("GET", f"{data}/jobs/query/{{job}}", bulk.tell),
@@ -47,89 +52,74 @@ def routes(org: Org) -> list[Route]:
         ("DELETE", f"{data}/jobs/query/{{job}}", bulk.forget),
         ("GET", f"{data}/jobs/query/{{job}}/results", bulk.results),
         ("GET", f"{data}/jobs/query/{{job}}/resultPages", bulk.result_pages),
-        ("PATCH", f"{data}/composite/sobjects/{{name}}/{{key}}", upsert),
-        ("POST", f"{data}/composite/sobjects", create),
-        ("PATCH", f"{data}/composite/sobjects", update),
-        ("DELETE", f"{data}/composite/sobjects", delete),
+        ("POST", job, asynchronous.make),
+        ("GET", f"{job}/{{job}}", asynchronous.tell),
+        ("POST", f"{job}/{{job}}", asynchronous.close),
+        ("POST", f"{job}/{{job}}/batch", asynchronous.add),
+        ("GET", f"{job}/{{job}}/batch", asynchronous.batches),
+        ("GET", f"{job}/{{job}}/batch/{{batch}}", asynchronous.batch),
+        ("GET", f"{job}/{{job}}/batch/{{batch}}/result", asynchronous.results),
+        ("GET", f"{job}/{{job}}/batch/{{batch}}/result/{{result}}", asynchronous.result),
+        *((method, f"{data}{path}", endpoint) for method, path, endpoint in writing.ROUTES),
+        ("POST", f"{data}/composite", composite.answer),
     ]
-    return [Route(path, _served(org, endpoint), methods=[method]) for method, path, endpoint in listed]
+    served = [(path, _served(org, endpoint), method) for method, path, endpoint in listed]
+    return [
+        Route(path + slash, endpoint, methods=[method])
+        for path, endpoint, method in served
+        for slash in ("", "/")
+        if not (path.endswith("/") and slash)
+    ]
 
 
 def _served(org: Org, endpoint: Endpoint) -> Callable[[Request], Any]:
     async def serve(request: Request) -> Response:
         body = await request.body()
-        org.requests += 1
+        is_free = request.url.path in _FREE
+        org.requests += not is_free
+        limit, used = org.setting("daily_limit", DAILY_LIMIT), org.setting("used", 0) + org.requests
         try:
-            if endpoint not in (token, versions):
-                authorization = request.headers.get("Authorization", "")
+            if not is_free:
+                authorization = request.headers.get("Authorization") or (
+                    f"Bearer {request.headers.get('X-SFDC-Session', '')}"
+                )
                 if "session" in request.scope.get("faults", {}):
                     org.expire(authorization)
                 request.state.session = org.require(authorization)
+                if org.setting("api_disabled", False):
+                    raise Refused(
+                        403, "API_DISABLED_FOR_ORG", "The REST API is not enabled for this Organization."
+                    )
+                if used > limit:
+                    raise Refused(403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.")
             answer = endpoint(org, request, body)
             org.db.commit()
         except Refused as refused:
             org.db.rollback()
             answer = JSONResponse(refused.body, refused.status)
-        answer.headers["Sforce-Limit-Info"] = f"api-usage={org.requests}/{DAILY_LIMIT}; api-bursts=1/750"
+        if not is_free:
+            answer.headers["Sforce-Limit-Info"] = f"api-usage={min(used, limit)}/{limit}; api-bursts=1/750"
         return answer
 
     return serve
 
 
-# --- Signing in -------------------------------------------------------------------------------------------------
-
-
-def token(org: Org, request: Request, body: bytes) -> Response:
-    """Grant a session for client credentials (Basic or in the body) or a JWT signed by the registered key."""
-    given = {n: v[-1] for n, v in parse_qs(body.decode()).items()}
-    refusal = _refusal(org, request, given)
-    if refusal:
-        code, said = refusal
-        return JSONResponse({"error": code, "error_description": said}, 400)
-    base = str(request.base_url).rstrip("/")
-    return JSONResponse({
-        "access_token": org.sign_in(), "instance_url": base, "token_type": "Bearer", "scope": "api",
-        "id": f"{base}/id/00DPS0000000000AAA/{USER_ID}",
-    })  # fmt: skip
-
-
-def _refusal(org: Org, request: Request, given: Json) -> tuple[str, str] | None:
-    kind = given.get("grant_type")
-    if kind == "client_credentials":
-        key, secret = given.get("client_id"), given.get("client_secret")
-        scheme, _, coded = request.headers.get("Authorization", "").partition(" ")
-        if scheme.casefold() == "basic":
-            key, _, secret = base64.b64decode(coded).decode().partition(":")
-        if (key, secret) != (CONSUMER_KEY, CONSUMER_SECRET):
-            return "invalid_client", "invalid client credentials"
-        return None
-    if kind == "urn:ietf:params:oauth:grant-type:jwt-bearer":
-        public = org.setting("certificate")
-        try:
-            options: Any = {"verify_aud": False, "verify_exp": False, "verify_signature": public is not None}
-            claims = jwt.decode(
-                given.get("assertion", ""), public or "", algorithms=["RS256"], options=options
-            )
-        except (jwt.PyJWTError, ValueError):
-            return "invalid_grant", "invalid assertion"
-        if claims.get("iss") != CONSUMER_KEY:
-            return "invalid_client_id", "client identifier invalid"
-        return None
-    return "unsupported_grant_type", "grant type not supported"
-
-
 def userinfo(org: Org, request: Request, body: bytes) -> Response:
-    return JSONResponse({"user_id": USER_ID, "organization_id": "00DPS0000000000AAA", "active": True})
+    return JSONResponse({"user_id": USER_ID, "organization_id": ORG_ID, "active": True})
 
 
 def versions(org: Org, request: Request, body: bytes) -> Response:
-    return JSONResponse([{"label": "Winter '25", "url": "/services/data/v62.0", "version": "62.0"}])
+    return JSONResponse([{"label": v, "url": f"/services/data/v{v}", "version": v} for v in VERSIONS])
 
 
 def limits(org: Org, request: Request, body: bytes) -> Response:
+    most = org.setting("daily_limit", DAILY_LIMIT)
+    jobs = org.setting("daily_jobs", 10_000)
     return JSONResponse({
-        "DailyApiRequests": {"Max": DAILY_LIMIT, "Remaining": DAILY_LIMIT - org.requests},
-        "DailyBulkV2QueryJobs": {"Max": 10_000, "Remaining": 10_000},
+        "DailyApiRequests": {"Max": most, "Remaining": max(0, most - org.setting("used", 0) - org.requests)},
+        "DailyBulkApiBatches": {"Max": 15_000, "Remaining": 15_000},
+        "DailyBulkV2QueryJobs": {"Max": jobs, "Remaining": max(0, jobs - len(org.jobs))},
+        "DailyBulkV2QueryFileStorageMB": {"Max": 976_562, "Remaining": 976_562},
     })  # fmt: skip
 
 
@@ -172,9 +162,9 @@ def more(org: Org, request: Request, body: bytes) -> Response:
 
 
 def describe_global(org: Org, request: Request, body: bytes) -> Response:
-    from pipesync.sandbox.salesforce.objects import OBJECTS
-
-    seen = [org.describe(o) | {"fields": None} for n, o in OBJECTS.items() if n not in org.hidden()]
+    seen = [org.describe(o) for n, o in OBJECTS.items() if n not in org.hidden()]
+    for told in seen:
+        del told["fields"], told["childRelationships"], told["recordTypeInfos"]
     return JSONResponse({"encoding": "UTF-8", "maxBatchSize": 200, "sobjects": seen})
 
 
@@ -188,7 +178,7 @@ def describe(org: Org, request: Request, body: bytes) -> Response:
 def deleted(org: Org, request: Request, body: bytes) -> Response:
     """15 days back at most; a longer span is refused, and a purged log says from when on it knows."""
     thing = org.object(request.path_params["name"])
-    start, end = (datetime.fromisoformat(request.query_params[n]) for n in ("start", "end"))
+    start, end = _span(request)
     now = datetime.fromisoformat(org.now())
     if start < now - timedelta(days=15):
         raise Refused(400, "INVALID_REPLICATION_DATE", "startDate before org replication enabled date")
@@ -201,88 +191,18 @@ def deleted(org: Org, request: Request, body: bytes) -> Response:
     })  # fmt: skip
 
 
-# --- Writing ----------------------------------------------------------------------------------------------------
+def updated(org: Org, request: Request, body: bytes) -> Response:
+    """30 days back at most."""
+    thing = org.object(request.path_params["name"])
+    start, end = _span(request)
+    if start < datetime.fromisoformat(org.now()) - timedelta(days=30):
+        raise Refused(400, "INVALID_REPLICATION_DATE", "startDate before org replication enabled date")
+    ids = org.updated(thing, stored_time(start), stored_time(end))
+    return JSONResponse({"ids": ids, "latestDateCovered": stored_time(end)})
 
 
-def _records(body: bytes) -> list[Json]:
-    try:
-        given = orjson.loads(body)["records"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        raise Refused(400, "JSON_PARSER_ERROR", "the body is not a collection of records") from None
-    if len(given) > 200:
-        raise Refused(400, "LIMIT_EXCEEDED", "A maximum of 200 records are allowed")
-    return list(given)
-
-
-def _each(org: Org, request: Request, rows: list[Json], one: Callable[[Json], Json]) -> Response:
-    """Write row by row: one that is refused leaves the others alone (allOrNone=false)."""
-    faults = request.scope.get("faults", {})
-    results = []
-    for i, row in enumerate(rows):
-        if i == 0 and "lock" in faults:
-            results.append(_failed(Refused(400, "UNABLE_TO_LOCK_ROW", "unable to obtain exclusive access")))
-            continue
-        if "partial" in faults and i % 3 == 1:
-            results.append(_failed(Refused(500, "UNKNOWN_EXCEPTION", "An unexpected error occurred")))
-            continue
-        org.db.execute("SAVEPOINT row")
-        try:
-            results.append(one(row))
-            org.db.execute("RELEASE row")
-        except Refused as refused:
-            org.db.execute("ROLLBACK TO row")
-            org.db.execute("RELEASE row")
-            results.append(_failed(refused))
-    return JSONResponse(results)
-
-
-def _failed(refused: Refused) -> Json:
-    return {"success": False, "errors": [refused.row_error]}
-
-
-def upsert(org: Org, request: Request, body: bytes) -> Response:
-    thing, key = org.object(request.path_params["name"]), request.path_params["key"]
-    if not thing.fields.get(key) or not thing.fields[key].is_external_id:
-        raise Refused(400, "INVALID_FIELD", f"{key} is not an external id of {thing.name}")
-    rows = _records(body)
-    seen: set[str] = set()
-
-    def one(row: Json) -> Json:
-        value = str(row.get(key) or "")
-        if not value:
-            raise Refused(400, "MISSING_ARGUMENT", f"{key} not specified", [key])
-        if value in seen:
-            raise Refused(400, "DUPLICATE_VALUE", "Duplicate external id specified", [key])
-        seen.add(value)
-        found = org.find(thing, key, value)
-        record, created = org.save(thing, row, found[0] if found else None)
-        return {"id": record, "success": True, "errors": [], "created": created}
-
-    return _each(org, request, rows, one)
-
-
-def create(org: Org, request: Request, body: bytes) -> Response:
-    def one(row: Json) -> Json:
-        record, _ = org.save(org.object(row.get("attributes", {}).get("type", "")), row, None)
-        return {"id": record, "success": True, "errors": []}
-
-    return _each(org, request, _records(body), one)
-
-
-def update(org: Org, request: Request, body: bytes) -> Response:
-    def one(row: Json) -> Json:
-        thing = org.object(row.get("attributes", {}).get("type", ""))
-        record, _ = org.save(thing, row, str(row.get("id") or row.get("Id") or ""))
-        return {"id": record, "success": True, "errors": []}
-
-    return _each(org, request, _records(body), one)
-
-
-def delete(org: Org, request: Request, body: bytes) -> Response:
-    ids = [i for i in request.query_params.get("ids", "").split(",") if i]
-
-    def one(row: Json) -> Json:
-        org.delete(row["id"])
-        return {"id": row["id"], "success": True, "errors": []}
-
-    return _each(org, request, [{"id": i} for i in ids], one)
+def _span(request: Request) -> tuple[datetime, datetime]:
+    with contextlib.suppress(KeyError, ValueError):
+        start, end = (datetime.fromisoformat(request.query_params[n]) for n in ("start", "end"))
+        return start, end
+    raise Refused(400, "INVALID_REPLICATION_DATE", "start and end are needed, as ISO 8601 times with a zone")

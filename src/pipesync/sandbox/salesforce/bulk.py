@@ -104,18 +104,22 @@ def results(org: Org, request: Request, body: bytes) -> Response:
     job = _finished(org, request)
     start = _start(request.query_params.get("locator"))
     size = _size(org, request)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow([path for path, _ in job.columns])
     page = job.rows[start : start + size]
-    kinds = [kind for _, kind in job.columns]
-    writer.writerows([_said(v, k) for v, k in zip(row, kinds, strict=True)] for row in page)
     after = start + size
     headers = {
         "Sforce-NumberOfRecords": str(len(page)),
         "Sforce-Locator": f"PS{after}" if after < len(job.rows) else "null",
     }
-    return Response(text.getvalue(), media_type="text/csv", headers=headers)
+    return Response(as_csv(job.columns, page), media_type="text/csv", headers=headers)
+
+
+def as_csv(columns: list[tuple[str, str]], rows: list[tuple[Any, ...]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    writer.writerow([path for path, _ in columns])
+    kinds = [kind for _, kind in columns]
+    writer.writerows([_said(v, k) for v, k in zip(row, kinds, strict=True)] for row in rows)
+    return text.getvalue()
 
 
 def result_pages(org: Org, request: Request, body: bytes) -> Response:

@@ -106,13 +106,13 @@ _ALL = (
         "Subject:text:255 Status:pick Priority:pick OwnerId:ref WhatId:ref WhoId:ref ActivityDate:date "
         "Description:area:32000 IsClosed:flag Type:pick TaskSubtype:pick CompletedDateTime:time "
         "Direction__c:pick Pipesync_Key__c:text:80!",
-        "Owner=OwnerId>User", locked="IsClosed CompletedDateTime",
+        "Owner=OwnerId>User What=WhatId>Opportunity", locked="IsClosed CompletedDateTime",
     ),
     _object(
         "Event", "00U",
         "Subject:text:255 OwnerId:ref WhatId:ref WhoId:ref StartDateTime:time EndDateTime:time ActivityDate:date "
         "Type:pick Direction__c:pick",
-        "Owner=OwnerId>User",
+        "Owner=OwnerId>User What=WhatId>Opportunity",
     ),
     _object("Product2", "01t", "Name:text Family:pick IsActive:flag"),
     _object(
@@ -136,3 +136,8 @@ _ALL = (
 
 OBJECTS: dict[str, ObjectOf] = {o.name: o for o in _ALL}
 REQUIRED = {"Task": ("Subject",), "Pipesync_Forecast__c": ("Pipesync_Key__c",)}
+CHILDREN = {
+    ("Task", "What"): "Tasks", ("Event", "What"): "Events", ("Opportunity", "Account"): "Opportunities",
+    ("OpportunityFieldHistory", "Opportunity"): "Histories",
+}  # fmt: skip
+"""(object, its relationship) -> the parent's name for it, where that is not the object's plural."""

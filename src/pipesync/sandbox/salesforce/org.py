@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from pipesync.sandbox.salesforce.objects import KINDS, OBJECTS, REQUIRED, ObjectOf
+from pipesync.sandbox.salesforce.objects import CHILDREN, KINDS, OBJECTS, REQUIRED, FieldOf, ObjectOf
 from pipesync.sandbox.salesforce.soql import Malformed, Query, parse, stored_time
 
 if TYPE_CHECKING:
     from pipesync.sandbox.salesforce.bulk import Job
 
 Json = dict[str, Any]
-USER_ID = "005PS0000000000AAA"
-"""The integration user, as whom the client is signed in."""
+ORG_ID, USER_ID = "00DPS0000000000AAA", "005PS0000000000AAA"
+"""The org, and the integration user as whom the client is signed in."""
 CONSUMER_KEY, CONSUMER_SECRET = "sandbox-consumer", "sandbox-consumer-secret"
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -156,35 +156,91 @@ class Org:
             return int(self.db.execute(sql, query.values).fetchone()[0]), []
         if query.group or any("(" in f for f in query.fields):
             return self._grouped(thing, query, where)
-        shapes = [self._shape(thing, f) for f in query.fields]
-        rows = [
-            self._row(thing, query.fields, shapes, row)
-            for row in self.db.execute(self._sql(thing, query, where), query.values)
-        ]
+        rows = self._records(thing, query, where)
+        for child in query.children:
+            self._add_children(thing, child, rows)
         return len(rows), rows
+
+    def _records(self, thing: ObjectOf, query: Query, where: str, values: Iterable[Any] = ()) -> list[Json]:
+        shapes = [self._shape(thing, f) for f in query.fields]
+        found = self.db.execute(self._sql(thing, query, where), (*query.values, *values))
+        return [self._row(thing, shapes, row) for row in found]
+
+    def _add_children(self, parent: ObjectOf, query: Query, rows: list[Json]) -> None:
+        """Put a child query's records under its relationship's name; null where a record has none."""
+        thing, own = self._child(parent, query.entity)
+        where = f'({query.where}) AND t."IsDeleted" = 0 AND t."{own}" = ?'
+        for row in rows:
+            found = self._records(thing, query, where, (row["attributes"]["url"].rpartition("/")[2],))
+            told = {"totalSize": len(found), "done": True, "records": found}
+            row[query.entity] = told if found else None
 
     def table(self, text: str, *, is_all: bool) -> tuple[str, list[tuple[str, str]], list[tuple[Any, ...]]]:
         """Return the object, its columns (path, kind) and the bare rows: what a bulk job answers with."""
         thing, query, where = self._read(text, is_all=is_all)
-        if query.is_count or query.group or query.offset or any("(" in f for f in query.fields):
-            raise Refused(400, "INVALIDJOB", "Aggregate and OFFSET queries are not supported by the Bulk API")
+        if (
+            query.is_count
+            or query.group
+            or query.offset
+            or query.children
+            or any("(" in f for f in query.fields)
+        ):
+            raise Refused(
+                400, "INVALIDJOB", "Aggregate, nested and OFFSET queries are not supported by the Bulk API"
+            )
         shapes = [self._shape(thing, f) for f in query.fields]
         rows = [row[1:] for row in self.db.execute(self._sql(thing, query, where), query.values)]
         return thing.name, [(".".join(steps), kind) for steps, kind in shapes], rows
 
     def _read(self, text: str, *, is_all: bool) -> tuple[ObjectOf, Query, str]:
         """Parse a query for this user; its condition leaves the recycle bin out unless it `is_all`."""
-        found = [w for w in text.replace("(", " ").split() if w]
-        lowered = [w.casefold() for w in found]
-        if "from" not in lowered or lowered.index("from") + 1 >= len(found):
-            raise Refused(400, "MALFORMED_QUERY", "unexpected token: 'end of query'")
-        thing = self.object(found[lowered.index("from") + 1])
         now = datetime.fromtimestamp(self._now_ms() / 1000, UTC)
+        things: dict[str, ObjectOf] = {}
+
+        def resolve(name: str, parent: str, alias: str) -> tuple[str, Callable[[str], str]]:
+            thing = self._child(things[parent], name)[0] if parent else self.object(name)
+            things[name] = thing
+            return f'"sf_{thing.name}"', lambda f: self._expression(thing, f, alias)
+
         try:
-            query = parse(text, lambda f: self.column(thing, f), now)
+            query = parse(text, resolve, now)
         except Malformed as error:
             raise Refused(400, "MALFORMED_QUERY", str(error)) from None
-        return thing, query, query.where if is_all else f'({query.where}) AND t."IsDeleted" = 0'
+        for field in query.fields:
+            self._expression(things[query.entity], field, "t")  # refuses what cannot be seen
+        if query.group or any("(" in f for f in query.fields):
+            loose = [f for f in query.fields if "(" not in f and f not in query.group]
+            if loose:
+                raise Refused(400, "MALFORMED_QUERY", f"Field must be grouped or aggregated: {loose[0]}")
+        return (
+            things[query.entity],
+            query,
+            query.where if is_all else f'({query.where}) AND t."IsDeleted" = 0',
+        )
+
+    def _child(self, parent: ObjectOf, relationship: str) -> tuple[ObjectOf, str]:
+        """Return the object of a child relationship (`OpportunityLineItems`), and its field that leads back."""
+        for thing in OBJECTS.values():
+            for name, (own, other) in thing.parents.items():
+                if (
+                    other == parent.name
+                    and child_name(thing.name, name).casefold() == relationship.casefold()
+                ):
+                    return self.object(thing.name), own
+        raise Refused(
+            400,
+            "INVALID_TYPE",
+            f"Didn't understand relationship '{relationship}' in FROM part of query call.",
+        )
+
+    def _expression(self, thing: ObjectOf, field: str, table: str) -> str:
+        """Return a field or a function of one as SQL."""
+        function, is_function, inner = field.rstrip(")").partition("(")
+        if not is_function:
+            return self.column(thing, field, table)
+        function = function.upper()
+        said = self.column(thing, inner, table) if inner else "*"
+        return f"count(DISTINCT {said})" if function == "COUNT_DISTINCT" else f"{function}({said})"
 
     def _sql(self, thing: ObjectOf, query: Query, where: str) -> str:
         order = ", ".join(f"{self.column(thing, f)} {d}" for f, d in query.order)
@@ -194,23 +250,18 @@ class Org:
         return f"{sql} LIMIT {-1 if query.limit is None else query.limit} OFFSET {query.offset}"
 
     def _grouped(self, thing: ObjectOf, query: Query, where: str) -> tuple[int, list[Json]]:
-        columns, names = [], []
-        for i, name in enumerate(query.fields):
-            if "(" in name:
-                function, _, inner = name.rstrip(")").partition("(")
-                sql = (
-                    f"count({self.column(thing, inner) if inner else '*'})"
-                    if function == "COUNT"
-                    else (f"{function}({self.column(thing, inner)})")
-                )
-                columns.append(sql)
-                names.append(f"expr{i}")
-            else:
-                columns.append(self.column(thing, name))
-                names.append(name)
-        group = ", ".join(self.column(thing, g) for g in query.group)
-        sql = f'SELECT {", ".join(columns)} FROM "sf_{thing.name}" AS t WHERE {where}'
-        sql += f" GROUP BY {group}" if group else ""
+        unnamed = [f for f in query.fields if "(" in f and f not in query.aliases]
+        names = [
+            query.aliases.get(f) or (f"expr{unnamed.index(f)}" if f in unnamed else f.rpartition(".")[2])
+            for f in query.fields
+        ]
+        columns = ", ".join(self._expression(thing, f, "t") for f in query.fields)
+        sql = f'SELECT {columns} FROM "sf_{thing.name}" AS t WHERE {where}'
+        sql += f" GROUP BY {', '.join(self.column(thing, g) for g in query.group)}" if query.group else ""
+        sql += f" HAVING {query.having}" if query.having else ""
+        order = ", ".join(f"{self._expression(thing, f, 't')} {d}" for f, d in query.order)
+        sql += f" ORDER BY {order}" if order else ""
+        sql += f" LIMIT {query.limit}" if query.limit is not None else ""
         rows = [
             {"attributes": {"type": "AggregateResult"}, **dict(zip(names, row, strict=True))}
             for row in self.db.execute(sql, query.values)
@@ -227,13 +278,7 @@ class Org:
         last = {n.casefold(): n for n in thing.fields}[steps[-1].casefold()]
         return (*steps[:-1], last), thing.fields[last].kind
 
-    def _row(
-        self,
-        thing: ObjectOf,
-        fields: Iterable[str],
-        shapes: list[tuple[tuple[str, ...], str]],
-        row: tuple[Any, ...],
-    ) -> Json:
+    def _row(self, thing: ObjectOf, shapes: list[tuple[tuple[str, ...], str]], row: tuple[Any, ...]) -> Json:
         url = f"/services/data/v62.0/sobjects/{thing.name}/{row[0]}"
         found: Json = {"attributes": {"type": thing.name, "url": url}}
         for (steps, kind), value in zip(shapes, row[1:], strict=True):
@@ -281,6 +326,8 @@ class Org:
         """Create or change a record as its user; return (id, created). Refused says why not."""
         values = {n: v for n, v in given.items() if n not in ("attributes", "Id", "id")}
         self._check(thing, values, is_new=record_id is None)
+        self._check_lock(thing, values, record_id)
+        values = {n: v for n, v in values.items() if f"{thing.name}.{n}" not in self.setting("ignored", [])}
         now = self.now()
         if thing.name == "Task" and "Status" in values:
             values["IsClosed"] = int(values["Status"] == "Completed")
@@ -338,6 +385,22 @@ class Org:
             if rule["object"] == thing.name and values.get(rule["field"]) == rule["forbidden"]:
                 raise Refused(400, "FIELD_CUSTOM_VALIDATION_EXCEPTION", rule["message"], [rule["field"]])
 
+    def _check_lock(self, thing: ObjectOf, values: Mapping[str, Any], record_id: str | None) -> None:
+        """Refuse what concerns an account that someone else is holding."""
+        locked = self.setting("locked", [])
+        about = (
+            record_id if thing.name == "Opportunity" else values.get("WhatId") or values.get("Opportunity__c")
+        )
+        if not locked or not about:
+            return
+        found = self.db.execute(
+            'SELECT "AccountId" FROM "sf_Opportunity" WHERE "Id" = ?', (about,)
+        ).fetchone()
+        if found and found[0] in locked:
+            raise Refused(
+                400, "UNABLE_TO_LOCK_ROW", f"unable to obtain exclusive access to this record: {found[0]}"
+            )
+
     def _is_active(self, user: str) -> bool:
         found = self.db.execute('SELECT "IsActive" FROM "sf_User" WHERE "Id" = ?', (user,)).fetchone()
         return bool(found and found[0])
@@ -371,24 +434,51 @@ class Org:
         )
         return [{"id": i, "deletedDate": at} for i, at in rows]
 
+    def updated(self, thing: ObjectOf, start: str, end: str) -> list[str]:
+        table = f'"sf_{thing.name}"'
+        sql = f'SELECT "Id" FROM {table} WHERE "IsDeleted" = 0 AND "SystemModstamp" BETWEEN ? AND ?'
+        return [row[0] for row in self.db.execute(sql, (start, end))]
+
     def describe(self, thing: ObjectOf) -> Json:
         readonly = self.readonly()
-        fields = [
-            {
-                "name": f.name, "label": f.name.replace("__c", "").replace("_", " "), "type": KINDS[f.kind],
-                "custom": f.name.endswith("__c"), "externalId": f.is_external_id, "length": f.length,
-                "nillable": True, "createable": f.is_writeable and f"{thing.name}.{f.name}" not in readonly,
-                "updateable": f.is_writeable and f"{thing.name}.{f.name}" not in readonly,
-                "idLookup": f.is_external_id or f.name == "Id", "filterable": True, "sortable": True,
-                "relationshipName": next((r for r, (own, _) in thing.parents.items() if own == f.name), None),
-                "referenceTo": [other for own, other in thing.parents.values() if own == f.name],
-                "calculated": False, "picklistValues": [],
-            }
-            for f in self.visible(thing).values()
-        ]  # fmt: skip
-        can = thing.name not in self.readonly()
+        can = thing.name not in readonly
+        custom = thing.name.endswith("__c")
+        base = f"/services/data/v62.0/sobjects/{thing.name}"
         return {
-            "name": thing.name, "label": thing.name, "keyPrefix": thing.prefix, "queryable": True, "createable": can,
-            "updateable": can, "deletable": can, "custom": thing.name.endswith("__c"), "fields": fields,
-            "urls": {"sobject": f"/services/data/v62.0/sobjects/{thing.name}"},
+            "activateable": False, "custom": custom, "customSetting": False, "createable": can, "deletable": can,
+            "deprecatedAndHidden": False, "feedEnabled": False, "keyPrefix": thing.prefix, "label": thing.name,
+            "labelPlural": f"{thing.name}s", "layoutable": True, "mergeable": thing.name in ("Account", "Lead"),
+            "mruEnabled": False, "name": thing.name, "queryable": True, "replicateable": True, "retrieveable": True,
+            "searchable": True, "triggerable": True, "undeletable": can, "updateable": can,
+            "fields": [self._described(thing, f, readonly) for f in self.visible(thing).values()],
+            "childRelationships": [
+                {"childSObject": o.name, "field": own, "cascadeDelete": False, "deprecatedAndHidden": False,
+                 "relationshipName": child_name(o.name, r)}
+                for o in OBJECTS.values() for r, (own, other) in o.parents.items() if other == thing.name
+            ],
+            "recordTypeInfos": [],
+            "urls": {"sobject": base, "describe": f"{base}/describe", "rowTemplate": base + "/{ID}"},
         }  # fmt: skip
+
+    def _described(self, thing: ObjectOf, f: FieldOf, readonly: set[str]) -> Json:
+        can = f.is_writeable and f"{thing.name}.{f.name}" not in readonly
+        led = {r: other for r, (own, other) in thing.parents.items() if own == f.name}
+        is_text = f.kind in ("text", "area", "pick")
+        return {
+            "aggregatable": True, "autoNumber": False, "byteLength": 3 * f.length, "calculated": False,
+            "caseSensitive": f.is_external_id, "createable": can, "custom": f.name.endswith("__c"),
+            "defaultValue": None, "defaultedOnCreate": not f.is_writeable, "deprecatedAndHidden": False,
+            "digits": 0, "externalId": f.is_external_id, "filterable": f.kind != "area", "groupable": f.kind != "area",
+            "idLookup": f.is_external_id or f.name == "Id", "label": f.name.replace("__c", "").replace("_", " "),
+            "length": f.length or (18 if f.kind in ("id", "ref") else 255 if is_text else 0), "name": f.name,
+            "nameField": f.name == "Name", "nillable": f.is_writeable, "picklistValues": [],
+            "precision": 18 if f.kind in ("money", "number", "percent") else 0,
+            "referenceTo": list(led.values()), "relationshipName": next(iter(led), None), "restrictedPicklist": False,
+            "scale": 2 if f.kind in ("money", "percent") else 0, "soapType": f"xsd:{KINDS[f.kind]}", "sortable": True,
+            "type": KINDS[f.kind], "unique": f.is_external_id and thing.name != "Task", "updateable": can,
+        }  # fmt: skip
+
+
+def child_name(entity: str, relationship: str) -> str:
+    """Return what a parent calls its children of this object."""
+    return CHILDREN.get((entity, relationship), entity.replace("History", "Historie") + "s")

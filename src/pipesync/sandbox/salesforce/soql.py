@@ -1,8 +1,11 @@
 """SOQL, read by a small parser of ours and translated to SQLite. What it does not know is MALFORMED_QUERY.
 
-    SELECT fields FROM Object [WHERE conditions] [GROUP BY fields] [ORDER BY fields] [LIMIT n] [OFFSET n]
+    SELECT fields FROM Object [WHERE conditions] [GROUP BY fields [HAVING conditions]] [ORDER BY fields]
+    [LIMIT n] [OFFSET n]
 
-Fields may go through relationships (`Owner.Name`, `RecordType.Name`). Values are bound, never pasted.
+Fields may go through relationships (`Owner.Name`, `RecordType.Name`), be functions with an alias (`COUNT(Id) n`), or
+be a child's query in parentheses (`(SELECT Id FROM OpportunityLineItems)`). A condition may ask for ids that another
+query finds (`AccountId IN (SELECT Id FROM Account WHERE ...)`). Values are bound, never pasted.
 """
 
 from __future__ import annotations
@@ -33,7 +36,9 @@ _KEYWORDS = {
     "like",
     "asc",
     "desc",
+    "having",
 }
+_FUNCTIONS = ("COUNT", "COUNT_DISTINCT", "SUM", "MIN", "MAX", "AVG")
 
 
 class Malformed(Exception):
@@ -48,7 +53,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Query:
-    """A query as it was read; `where` is SQL over the columns that `fields` and `reads` name."""
+    """A query as it was read; `where` and `having` are SQL over the columns that `fields` and `reads` name."""
 
     entity: str
     fields: tuple[str, ...]
@@ -60,6 +65,11 @@ class Query:
     offset: int
     reads: frozenset[str] = field(default=frozenset())
     """Every field that the query names."""
+    aliases: dict[str, str] = field(default_factory=dict)
+    """Field or function -> the name that it is answered under."""
+    having: str = ""
+    children: tuple[Query, ...] = ()
+    """Queries of what belongs to each record; their entity is a relationship's name."""
 
     @property
     def is_count(self) -> bool:
@@ -69,11 +79,16 @@ class Query:
 T = TypeVar("T")
 Column = Callable[[str], str]
 """Field (with its path) -> SQL expression."""
+Resolve = Callable[[str, str, str], tuple[str, Column]]
+"""(object or relationship, the object that it is a child of or "", table alias) -> its table, its columns."""
 
 
-def parse(text: str, column: Column, now: datetime) -> Query:
-    """Read a query; `column` turns a field into SQL (and may refuse it), `now` is what TODAY is."""
-    return _Parser(_tokens(text), column, now).query()
+def parse(text: str, resolve: Resolve, now: datetime) -> Query:
+    """Read a query; `resolve` turns objects and fields into SQL (and may refuse them), `now` is what TODAY is."""
+    parser = _Parser(_tokens(text), resolve, now)
+    query = parser.query()
+    parser.end()
+    return query
 
 
 def _tokens(text: str) -> list[Token]:
@@ -89,11 +104,14 @@ def _tokens(text: str) -> list[Token]:
 
 
 class _Parser:
-    def __init__(self, tokens: list[Token], column: Column, now: datetime) -> None:
-        self._tokens, self._column, self._now = tokens, column, now
+    def __init__(self, tokens: list[Token], resolve: Resolve, now: datetime, parent: str = "") -> None:
+        self._tokens, self._resolve, self._now, self._parent = tokens, resolve, now, parent
+        self._column: Column = str  # until FROM has said whose fields they are
         self._at = 0
         self._values: list[object] = []
         self._reads: set[str] = set()
+        self._aliases: dict[str, str] = {}
+        self._children: list[list[Token]] = []
 
     # --- Tokens -----------------------------------------------------------------------------------------------
 
@@ -128,27 +146,32 @@ class _Parser:
 
     def query(self) -> Query:
         self._expect("select")
-        fields = [self._field()]
-        while self._take(","):
-            fields.append(self._field())
+        fields = [f for f in self._list(self._field) if f]
         self._expect("from")
         name = self._name()
+        _, self._column = self._resolve(name, self._parent, "t")
+        children = [_Parser(t, self._resolve, self._now, name).query() for t in self._children]
+        if self._peek().kind == "name" and self._peek().text.casefold() not in _KEYWORDS:
+            self._name()  # an alias of the object; fields are said without it here
         where = self._or() if self._take("where") else "1"
-        group, order = [], []
+        group, order, having = [], [], ""
         if self._take("group"):
             self._expect("by")
             group = self._list(self._read)
+            having = self._or() if self._take("having") else ""
         if self._take("order"):
             self._expect("by")
             order = self._list(self._ordering)
         limit = int(self._number()) if self._take("limit") else None
         offset = int(self._number()) if self._take("offset") else 0
-        if self._peek().kind != "end":
-            raise Malformed(f"unexpected token: '{self._peek().text}'")
         return Query(
             name, tuple(fields), where, tuple(self._values), tuple(order), tuple(group), limit, offset,
-            frozenset(self._reads),
+            frozenset(self._reads), self._aliases, having, tuple(children),
         )  # fmt: skip
+
+    def end(self) -> None:
+        if self._peek().kind != "end":
+            raise Malformed(f"unexpected token: '{self._peek().text}'")
 
     def _list(self, one: Callable[[], T]) -> list[T]:
         found = [one()]
@@ -157,13 +180,36 @@ class _Parser:
         return found
 
     def _field(self) -> str:
+        """Return a field or function; "" for a child's query, which is kept for when the object is known."""
+        if self._is("("):
+            self._children.append(self._parenthesised())
+            return ""
         name = self._name()
-        if self._take("("):
-            inner = "" if self._is(")") else self._read()
-            self._expect(")")
-            return f"{name.upper()}({inner})"
-        self._reads.add(name)
+        if self._is("("):
+            name = self._function(name)
+        else:
+            self._reads.add(name)
+        if self._peek().kind == "name" and self._peek().text.casefold() not in _KEYWORDS:
+            self._aliases[name] = self._name()
         return name
+
+    def _function(self, name: str) -> str:
+        self._expect("(")
+        inner = "" if self._is(")") else self._read()
+        self._expect(")")
+        if name.upper() not in _FUNCTIONS:
+            raise Malformed(f"unexpected token: '{name}'")
+        return f"{name.upper()}({inner})"
+
+    def _parenthesised(self) -> list[Token]:
+        self._expect("(")
+        start, depth = self._at, 1
+        while depth:
+            token = self._next()
+            if token.kind == "end":
+                raise Malformed("expecting ')', found 'end of query'")
+            depth += {"(": 1, ")": -1}.get(token.text, 0) if token.kind == "sign" else 0
+        return self._tokens[start : self._at - 1]
 
     def _read(self) -> str:
         name = self._name()
@@ -172,6 +218,8 @@ class _Parser:
 
     def _ordering(self) -> tuple[str, str]:
         name = self._read()
+        if self._is("("):
+            name = self._function(name)
         direction = "DESC" if self._take("desc") else "ASC"
         self._take("asc")
         if self._take("nulls"):
@@ -208,7 +256,12 @@ class _Parser:
         return self._comparison()
 
     def _comparison(self) -> str:
-        this = self._column(self._read())
+        name = self._name()
+        if self._is("("):
+            name = self._function(name)
+        else:
+            self._reads.add(name)
+        this = self._column(name)
         if self._take("not"):
             self._expect("in")
             return f"{this} NOT IN ({self._in()})"
@@ -233,9 +286,24 @@ class _Parser:
 
     def _in(self) -> str:
         self._expect("(")
+        if self._is("select"):
+            found = self._semi_join()
+            self._expect(")")
+            return found
         values = self._list(self._value)
         self._expect(")")
         return ", ".join(self._bind(v) for v in values)
+
+    def _semi_join(self) -> str:
+        """Read a query inside a condition: one field of another object's records."""
+        self._expect("select")
+        wanted = self._name()
+        self._expect("from")
+        table, column = self._resolve(self._name(), "", "s")
+        outer, self._column = self._column, column
+        where = self._or() if self._take("where") else "1"
+        self._column = outer
+        return f'SELECT {column(wanted)} FROM {table} AS s WHERE ({where}) AND s."IsDeleted" = 0'
 
     def _bind(self, value: object) -> str:
         self._values.append(value)
@@ -271,13 +339,41 @@ class _Parser:
             "tomorrow": (today + timedelta(1), today + timedelta(2)),
             "last_n_days": (today - timedelta(n), today + timedelta(1)),
             "next_n_days": (today + timedelta(1), today + timedelta(n + 1)),
-            "this_month": (today.replace(day=1), (today.replace(day=28) + timedelta(4)).replace(day=1)),
-            "this_year": (today.replace(month=1, day=1), today.replace(year=today.year + 1, month=1, day=1)),
+            "this_week": _weeks(today, 0),
+            "last_week": _weeks(today, -1),
+            "next_week": _weeks(today, 1),
+            "this_month": _months(today, 0, 1),
+            "last_month": _months(today, -1, 1),
+            "next_month": _months(today, 1, 1),
+            "last_n_months": (_months(today, -n, 1)[0], _months(today, 0, 1)[0]),
+            "next_n_months": (_months(today, 1, 1)[0], _months(today, n + 1, 1)[0]),
+            "this_quarter": _months(today, -((today.month - 1) % 3), 3),
+            "last_quarter": _months(today, -((today.month - 1) % 3) - 3, 3),
+            "next_quarter": _months(today, 3 - (today.month - 1) % 3, 3),
+            "this_year": _months(today, 1 - today.month, 12),
+            "last_year": _months(today, -11 - today.month, 12),
+            "next_year": _months(today, 13 - today.month, 12),
         }
         if name not in spans:
             return None
         first, after = spans[name]
         return first.isoformat(), after.isoformat()
+
+
+def _weeks(today: date, ahead: int) -> tuple[date, date]:
+    """Return a week's Sunday (as in the United States' locale) and the next one's."""
+    first = today - timedelta((today.weekday() + 1) % 7) + timedelta(weeks=ahead)
+    return first, first + timedelta(weeks=1)
+
+
+def _months(today: date, ahead: int, count: int) -> tuple[date, date]:
+    """Return the first day of the month so far ahead, and the day after the last of `count` months."""
+
+    def first(months: int) -> date:
+        year, month = divmod(today.year * 12 + today.month - 1 + months, 12)
+        return date(year, month + 1, 1)
+
+    return first(ahead), first(ahead + count)
 
 
 def stored_time(moment: datetime) -> str:
