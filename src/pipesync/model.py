@@ -316,6 +316,8 @@ class Finding(Record):
     """At stake, in the home currency."""
     currency: Currency | None = None
     evidence: tuple[Evidence, ...] = ()
+    values: dict[str, Any] = Field(default_factory=dict)  # Any: JSON
+    """What its texts name, so that they can be said in another language."""
     first_seen: Moment
     """When this episode began."""
     episode: int = 1
@@ -338,6 +340,7 @@ class StandingFinding(Record):
     owner_id: str | None = None
     message: str = ""
     headline: str = ""
+    values: dict[str, Any] = Field(default_factory=dict)  # Any: JSON
     amount: Money | None = None
     first_seen: Moment
     """When this episode began."""
@@ -457,14 +460,15 @@ class Outcome(Record):
     request_id: str = ""
 
 
-Ending = Literal["mended", "closed", "deleted", "won", "lost", "withdrawn"]
+Ending = Literal["mended", "closed", "deleted", "snoozed", "won", "lost", "withdrawn"]
 
 
 class TaskFate(Record):
     """How one of our tasks ended; the ledger keeps one per key.
 
-    mended: its findings went away; closed, deleted: people did that while they still held; won, lost: the
-    opportunity ended first; withdrawn: suppressed, given to another assignee, or taken back by `undo`.
+    mended: its findings went away; closed, deleted: people did that while they still held; snoozed: they asked to
+    be left alone until a day; won, lost: the opportunity ended first; withdrawn: suppressed, given to another
+    assignee, or taken back by `undo`.
     """
 
     key: str
@@ -474,6 +478,10 @@ class TaskFate(Record):
     ending: Ending
     seen_at: Moment
     """As of the plan that first saw it; cooldowns count from here."""
+    rests_until: date | None = None
+    """Where people put it off: the last day on which its findings rest."""
+    note: str = ""
+    """Why, in their words."""
 
 
 class JournalEntry(Record):

@@ -264,7 +264,17 @@ def cycle(
         checkpoint()
         applied = None
         if config.mode == "enforce" and config.connections[name].write.enabled:
-            applied = _write(config, name, adapter, warehouse, ledger, prepared.plan, run=run, clock=clock)
+            applied = _write(
+                config,
+                name,
+                adapter,
+                warehouse,
+                ledger,
+                prepared.plan,
+                guard=config.guard,
+                run=run,
+                clock=clock,
+            )
         remember(ledger, name, run.id, prepared, config)
     except BaseException as error:
         ledger.finish_run(run.id, clock(), "failed", {"error": str(error) or type(error).__name__})
@@ -272,6 +282,7 @@ def cycle(
     counts = {"changes": len(prepared.plan.changes), "findings": len(prepared.examined.evaluation.findings)}
     if applied:
         counts |= {"applied": applied.applied, "failed": len(applied.failed), "skipped": len(applied.skipped)}
+        counts |= {"waiting": applied.waiting} if applied.waiting else {}
     ledger.finish_run(run.id, clock(), "partly" if applied and applied.failed else "done", counts)
     return Cycle(run.id, as_of, pulled, found, prepared, applied)
 
@@ -303,10 +314,13 @@ def apply_now(
     name: str,
     *,
     given: Plan | None = None,
-    agree: Callable[[Plan], bool] = lambda made: True,
+    agree: Callable[[Plan, str], bool] = lambda made, why: True,
     limit: int | None = None,
 ) -> Applied:
-    """Apply a plan that was kept, or one made now from what was pulled last, if `agree` says so."""
+    """Apply a plan that was kept, or one made now from what was pulled last, if `agree` says so.
+
+    `agree` is also told why the guard would have held something back; what people agree to is written whole.
+    """
     _may_write(config, name)
     ruleset = load_rules(config)
     with (
@@ -317,7 +331,8 @@ def apply_now(
         recover(adapter, ledger, name)
         prepared = prepare(warehouse, name, config, ruleset, warehouse.pulled_to(name), ledger)
         made, refused = plan.reconcile(given, prepared.plan) if given else (prepared.plan, ())
-        if not agree(made):
+        _, waiting = plan.guarded(made, ledger.journal(name), config.guard)
+        if not agree(made, waiting[0].error if waiting else ""):
             raise InputError("nothing was written")
         done = _write(config, name, adapter, warehouse, ledger, made, limit=limit, refused=refused)
         remember(ledger, name, done.run, prepared, config)

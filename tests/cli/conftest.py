@@ -20,6 +20,7 @@ from pipesync.sync import sync_all
 CONFIGURATION = """\
 version: 1
 mode: enforce
+guard: {first_apply: 1000000}
 connections:
   company:
     adapter: files

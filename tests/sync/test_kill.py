@@ -22,6 +22,7 @@ NAME = "company"
 CONFIGURATION = """\
 version: 1
 mode: enforce
+guard: {first_apply: 1000000}
 connections:
   company:
     adapter: files

@@ -17,6 +17,7 @@ from pipesync.sync import Cycle, sync_all
 
 CONFIGURATION = """\
 mode: enforce
+guard: {first_apply: 1000000}
 connections:
   company: {adapter: files, data: exports, outbox: outbox, write: {enabled: true, tasks: true, forecasts: true}}
 """

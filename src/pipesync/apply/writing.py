@@ -36,6 +36,8 @@ class Applied:
     applied: int = 0
     failed: list[Outcome] = field(default_factory=list)
     skipped: list[Outcome] = field(default_factory=list)
+    waiting: int = 0
+    """Of the skipped, those that the guard held back until people have looked at them."""
 
     def skip(self, changes: Sequence[Change], why: str) -> None:
         self.skipped += [Outcome(key=c.key, status="skipped", target=c.target, error=why) for c in changes]
@@ -68,6 +70,7 @@ def apply(
         if guard is not None:
             plan, waiting = guarded(plan, journal, guard)
             told.skipped += waiting
+            told.waiting = len(waiting)
         allowed = []
         for change in plan.changes:
             if not (write.enabled and getattr(write, _PERMISSION[change.object])):

@@ -19,6 +19,7 @@ from pipesync.cli.forecast import forecast
 from pipesync.cli.generated import docs
 from pipesync.cli.look import bottlenecks, check
 from pipesync.cli.options import verbosity
+from pipesync.cli.records import audit, suppressions
 from pipesync.cli.rules import rules
 from pipesync.cli.sandbox import sandbox
 from pipesync.cli.schedule import schedule
@@ -71,7 +72,7 @@ class Commands(click.Group):
     cls=Commands,
     commands=[
         demo, sandbox, init, doctor, install_fields, pull, check, bottlenecks, analyze, forecast, plan, apply, undo,
-        sync, status, rules, schedule, docs,
+        sync, status, rules, suppressions, audit, schedule, docs,
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip

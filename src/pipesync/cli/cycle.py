@@ -63,7 +63,7 @@ def plan(source: Source, out: Path | None, form: str) -> None:
             made.append(one)
             view = (
                 views.heading(name, f"plan {one.id}, as of {one.as_of:%Y-%m-%d %H:%M} UTC"),
-                views.plan(one),
+                views.plan(one, owners=opened.owners(name)),
             )
             return Result(documents.plan(one), view)
 
@@ -97,11 +97,13 @@ def apply(file: Path | None, source: Source, limit: int | None, yes: bool, form:
     if file and not source.connections:
         names = tuple(n for n in names if n in plans)
 
-    def agree(one: Plan) -> bool:
+    def agree(one: Plan, why: str) -> bool:
         if yes or not one.changes:
             return True
         if form == "text":
             show(views.heading(one.connection, f"plan {one.id}"), views.plan(one))
+        if why:
+            click.echo(f"Note: {why.partition(':')[0]}.", err=True)
         return click.confirm(f"Write {min(len(one.changes), limit or len(one.changes))} changes?", err=True)
 
     def work(name: str) -> Result:
@@ -109,7 +111,7 @@ def apply(file: Path | None, source: Source, limit: int | None, yes: bool, form:
         return Result(
             outcomes.applied_entry(done),
             (views.heading(name), outcomes.applied_view(done)),
-            4 if done.failed else 0,
+            outcomes.applied_code(done),
         )
 
     finish(names, each(names, work), form)
@@ -135,7 +137,7 @@ def undo(run: str, source: Source, form: str) -> None:
     result = Result(
         outcomes.applied_entry(done),
         (views.heading(name), outcomes.applied_view(done)),
-        4 if done.failed else 0,
+        outcomes.applied_code(done),
     )
     finish((name,), [result], form)
 
@@ -162,7 +164,7 @@ def sync(source: Source, jitter: str | None, form: str) -> None:
     config, names = configuration(source)
 
     def render(name: str, done: cycle.Cycle) -> Result:
-        code = 4 if done.applied and done.applied.failed else 0
+        code = outcomes.applied_code(done.applied) if done.applied else 0
         return Result(outcomes.cycle_entry(done), (views.heading(name), outcomes.cycle_view(done)), code)
 
     if jitter:

@@ -5,6 +5,7 @@ What was calculated is told by `pipesync.report`, which knows nothing of adapter
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,13 @@ def applied_entry(done: Applied) -> Entry:
         "applied": done.applied,
         "failed": brief(done.failed),
         "skipped": brief(done.skipped),
+        "waiting": done.waiting,
     }
+
+
+def applied_code(done: Applied) -> int:
+    """4 where records failed, or where the guard let nothing through; somebody is to look at it."""
+    return 4 if done.failed or (done.waiting and not done.applied) else 0
 
 
 def cycle_entry(done: Cycle) -> Entry:
@@ -82,7 +89,10 @@ def applied_view(done: Applied) -> RenderableType:
         (f", {len(done.skipped):,} skipped", "dim"),
         (f"   run {done.run} (take it back: pipesync undo {done.run})", "dim"),
     )
-    return Group(line, *(Text(f"  {o.key}: {o.error}", "red") for o in done.failed[:20]))
+    failed = [Text(f"  {o.key}: {o.error}", "red") for o in done.failed[:20]]
+    reasons = Counter(o.error for o in done.skipped)
+    left = [Text(f"  left {n:,}: {why}", "yellow") for why, n in reasons.most_common(10)]
+    return Group(line, *failed, *left)
 
 
 def cycle_view(done: Cycle) -> RenderableType:

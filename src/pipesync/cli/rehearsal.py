@@ -123,7 +123,8 @@ class Crm:
 def write_configuration(work: Path, worlds: Sequence[World]) -> Config:
     """Write the demo's pipesync.yaml, which may write whatever is planned, and read it."""
     parts = [
-        "version: 1\nmode: enforce   # the demo writes; a new connection of yours only observes\nconnections:\n"
+        "version: 1\nmode: enforce   # the demo writes; a new connection of yours only observes\n"
+        "guard: {first_apply: 1000000}   # and writes everything at once\nconnections:\n"
     ]
     for world in worlds:
         parts.append(f"  {world.connection}:\n{world.settings()}")

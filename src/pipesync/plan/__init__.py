@@ -15,6 +15,7 @@ from pipesync.model import Change, Plan
 from pipesync.plan.effects import Effect, effects
 from pipesync.plan.files import load, reconcile, save
 from pipesync.plan.forecasts import plan_forecasts
+from pipesync.plan.guards import guarded
 from pipesync.plan.policy import tripped
 from pipesync.plan.situation import Situation, counts, gather
 from pipesync.plan.tasks import Planned, plan_tasks
@@ -26,6 +27,7 @@ __all__ = [
     "counts",
     "effects",
     "gather",
+    "guarded",
     "load",
     "make",
     "reconcile",

@@ -9,6 +9,7 @@ from statistics import median
 from pipesync.config import Guard
 from pipesync.model import JournalEntry, Outcome, Plan
 
+_LOOK = "look at the plan (`pipesync plan`), then write it with `pipesync apply --yes`"
 _REMEMBERED = 20
 """Runs that tell what is usual."""
 
@@ -16,13 +17,15 @@ _REMEMBERED = 20
 def guarded(plan: Plan, journal: Sequence[JournalEntry], guard: Guard) -> tuple[Plan, tuple[Outcome, ...]]:
     """Return the part of a plan that may be written unasked, and what waits for `--yes`, with the reason."""
     written = [e for e in journal if e.status == "applied" and e.run_kind != "undo"]
-    if not written:
-        why = f"the first apply to a connection stops after {guard.first_apply} changes: look at them, then give --yes"
-        return _cut(plan, guard.first_apply, why)
+    if len(written) < max(guard.first_apply, 1):
+        left = guard.first_apply - len(written)  # a first run that died early does not count as a usual one
+        return _cut(
+            plan, left, f"the first apply to a connection stops after {guard.first_apply} changes: {_LOOK}"
+        )
     usual = _usual(written)
     if len(plan.changes) > max(guard.at_least, guard.times_usual * usual):
         size = len(plan.changes)
-        why = f"{size:,} changes are far more than the usual {usual:,.0f}: look at the plan, then give --yes"
+        why = f"{size:,} changes are far more than the usual {usual:,.0f}: {_LOOK}"
         return _cut(plan, 0, why)
     return plan, ()
 

@@ -153,32 +153,62 @@ def backtest(done: Backtest) -> list[RenderableType]:
     ]
 
 
-def plan(made: Plan, limit: int = 10) -> RenderableType:
+def plan(made: Plan, limit: int = 40, owners: Mapping[str, str] | None = None) -> RenderableType:
+    """Show a plan as a diff, owner by owner (by name where `owners` has one), those with the most to do first."""
     if not made.changes:
         shown: list[RenderableType] = [Text("0 changes", "green")]
     else:
         said = ", ".join(f"{n:,} {name}" for name, n in counts(made).items() if name != "total")
-        shown = [
-            Text(f"{len(made.changes):,} changes: {said}", "bold"),
-            grid(["what", "opportunity", "text", "because"], [_change(c) for c in made.changes[:limit]]),
-        ]
+        shown = [Text(f"{len(made.changes):,} changes: {said}", "bold")]
+        by_owner: dict[str | None, list[Change]] = {}
+        for change in made.changes:
+            by_owner.setdefault(change.owner_id, []).append(change)
+        left = limit
+        for owner, some in sorted(by_owner.items(), key=lambda o: (o[0] is None, -len(o[1]), o[0] or "")):
+            if left <= 0:
+                break
+            name = (owners or {}).get(owner or "", owner) or "of no one owner"
+            rows = [line for change in some[:left] for line in _diff(change)]
+            shown += [
+                Text(),
+                heading(name, f"{len(some):,}"),
+                grid(["", "opportunity", "what", "because"], rows),
+            ]
+            left -= len(some)
         if len(made.changes) > limit:
             shown.append(Text(f"... and {len(made.changes) - limit:,} more", "dim"))
     shown += [Text(f"held back: {n:,} {why}", "dim") for why, n in sorted(made.held_back.items())]
     return Group(*shown)
 
 
-def _change(change: Change) -> list[str | Text]:
-    style = {"create": "green", "update": "yellow", "complete": "cyan", "delete": "red"}[change.action]
+_ACTIONS = {
+    "create": ("+", "green"), "update": ("~", "yellow"), "complete": ("✓", "cyan"), "delete": ("-", "red"),
+}  # fmt: skip
+
+
+def _diff(change: Change) -> list[Row]:
+    """Return a change as lines: what it is, and of an update every field before and after."""
+    sign, style = _ACTIONS[change.action]
     text = str((change.after or change.before).get("subject") or change.target or change.key)
     if change.object == "forecast":
-        text = f"forecast {change.after.get('scope', '')} {change.after.get('scope_id', '')}".rstrip()
-    return [
-        Text(f"{change.action} {change.object}", style),
-        change.opportunity_id or "",
-        text,
-        change.reason.text,
-    ]
+        about = {**change.before, **change.after}
+        text = f"forecast {about.get('scope', '')} {about.get('scope_id', '')}".rstrip()
+    elif change.action != "create":
+        text = str(
+            change.before.get("subject") or change.after.get("subject") or f"{change.object} {change.target}"
+        )
+    lines: list[Row] = [[Text(sign, style), change.opportunity_id or "", text, change.reason.text]]
+    if change.action == "update":
+        lines += [
+            ["", "", Text(f"{name}: {_short(change.before.get(name))} → {_short(after)}", "dim"), ""]
+            for name, after in change.after.items()
+        ]
+    return lines
+
+
+def _short(value: Any, width: int = 40) -> str:  # Any: a JSON value
+    text = "–" if value is None else " ".join(str(value).split())
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def rows(

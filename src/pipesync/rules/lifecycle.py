@@ -46,6 +46,7 @@ def _fired(
         owner_id=finding.owner_id,
         message=finding.message,
         headline=finding.headline,
+        values=finding.values,
         amount=finding.amount,
         first_seen=finding.first_seen,
         last_seen=evaluation.as_of,

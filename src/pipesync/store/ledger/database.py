@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from pipesync.errors import InputError, Problem, StoreError
 
-HEAD = "0001"
+HEAD = "0002"
 """The schema of this program; a test holds it against `store/migrations/versions`."""
 
 _POSTGRES = "postgresql+psycopg"

@@ -265,7 +265,8 @@ class Ledger:
         query = sa.select(table).where(table.c.connection == connection).order_by(table.c.as_of)
         return [(row.as_of, _record(PeriodForecast, row)) for row in self._rows(query)]
 
-    def suppress(self, connection: str, suppression: Suppression, at: datetime) -> None:
+    def suppress(self, connection: str, suppression: Suppression, at: datetime) -> int:
+        """Enter a suppression; return its number, by which `end_suppression` finds it."""
         values = {
             "connection": connection,
             "rule": suppression.rule,
@@ -277,13 +278,28 @@ class Ledger:
             "created_at": at,
         }
         with self._engine.begin() as transaction:
-            transaction.execute(suppressions.insert().values(values))
+            done = transaction.execute(suppressions.insert().values(values))
+        return int(done.inserted_primary_key[0])  # type: ignore[index]  # an insert of one row has one
+
+    def end_suppression(self, connection: str, number: int, at: datetime) -> None:
+        """End one before its day; InputError where there is none of that number that still holds."""
+        table = suppressions
+        is_it = sa.and_(table.c.connection == connection, table.c.id == number, table.c.ended_at.is_(None))
+        with self._engine.begin() as transaction:
+            done = transaction.execute(table.update().where(is_it).values(ended_at=at))
+        if not done.rowcount:
+            fix = "`pipesync suppressions list` shows those that can be ended"
+            raise InputError(Problem(f"no suppression {number} of {connection!r}", fix=fix))
 
     def suppressions(self, connection: str) -> list[Suppression]:
-        """Return all that were ever entered, the expired ones too."""
-        found = self._rows(sa.select(suppressions).where(suppressions.c.connection == connection))
-        return [
-            Suppression(
+        """Return all that were ever entered and not ended early, the expired ones too."""
+        return list(self.numbered_suppressions(connection).values())
+
+    def numbered_suppressions(self, connection: str) -> dict[int, Suppression]:
+        table = suppressions
+        query = sa.select(table).where(table.c.connection == connection, table.c.ended_at.is_(None))
+        return {
+            row.id: Suppression(
                 rule=row.rule,
                 opportunity=row.opportunity_id,
                 owner=row.owner_id,
@@ -291,8 +307,8 @@ class Ledger:
                 reason=row.reason,
                 by=row.by,
             )
-            for row in found
-        ]
+            for row in self._rows(query.order_by(table.c.id))
+        }
 
     # --- Leases -----------------------------------------------------------------------------------------------
 

@@ -89,6 +89,7 @@ findings = Table(
     Column("owner_id", String),
     Column("message", Text, nullable=False),
     Column("headline", Text, nullable=False),
+    Column("values", JSON, nullable=False, server_default="{}"),
     Column("amount", Cents),
     Column("first_seen", Moment, nullable=False),
     Column("last_seen", Moment, nullable=False),
@@ -187,6 +188,7 @@ suppressions = Table(
     Column("reason", Text, nullable=False),
     Column("by", String, nullable=False),
     Column("created_at", Moment, nullable=False),
+    Column("ended_at", Moment),
 )
 
 leases = Table(
@@ -209,4 +211,6 @@ task_fates = Table(
     Column("rules", JSON, nullable=False),
     Column("ending", String, nullable=False),
     Column("seen_at", Moment, nullable=False),
+    Column("rests_until", Date),
+    Column("note", Text, nullable=False, server_default=""),
 )
