@@ -171,8 +171,8 @@ class Tasks(Section):
 
 class Store(Section):
     warehouse: Path = Path("warehouse.duckdb")
-    ledger: str = "ledger.db"
-    """A file, or an SQLAlchemy URL."""
+    ledger: str = Field(default="ledger.db", repr=False)
+    """A file, or an SQLAlchemy URL. One with a password belongs into the environment: PIPESYNC_LEDGER."""
 
 
 class Config(Section):
@@ -237,7 +237,24 @@ def from_text(text: str, folder: Path) -> Config:
 def from_document(document: Document, folder: Path) -> Config:
     if isinstance(document.data, dict) and "folder" in document.data:
         raise InputError(document.problem(("folder",), "unknown key 'folder'", key=True))
-    return validate(Config, document).model_copy(update={"folder": folder})
+    config = validate(Config, document)
+    store = config.store.model_copy(update=_from_environment())
+    return config.model_copy(update={"folder": folder, "store": store})
+
+
+def _from_environment() -> dict[str, Any]:  # Any: as Store has them
+    """Return what a deployment says of the stores; it wins over the file, which then need not hold a password."""
+    from pydantic_settings import BaseSettings, SettingsConfigDict  # here: `--help` must not pay for it
+
+    class Environment(BaseSettings):
+        model_config = SettingsConfigDict(env_prefix="PIPESYNC_", extra="ignore")
+
+        warehouse: Path | None = None
+        ledger: SecretStr | None = None
+
+    said = Environment()
+    ledger = said.ledger and said.ledger.get_secret_value()
+    return {key: value for key, value in (("warehouse", said.warehouse), ("ledger", ledger)) if value}
 
 
 S = TypeVar("S", bound=Section)
