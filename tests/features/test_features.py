@@ -126,6 +126,7 @@ def test_only_moves_to_a_later_day_are_pushes(build: Build) -> None:
     assert found["first_close_date"] == date(2026, 10, 1)
     assert found["close_date_changes"] == 3
     assert found["pushed_out_of_quarter_at"] == days_ago(3).replace(tzinfo=None)
+    assert found["pushed_out_this_quarter"]
 
 
 @pytest.mark.parametrize(
@@ -214,6 +215,90 @@ def test_look_alikes_on_one_account_are_duplicates_of_the_earlier(build: Build) 
 
     found = warehouse.rows("SELECT id, duplicate_of, duplicate_count FROM features ORDER BY id")
     assert found == [("o", None, 1), ("p", "o", 1), ("q", None, 0)]
+
+
+def wins(n: int, days: float, **values: Any) -> list[Row]:
+    """Return so many wins that took so many days, closed one a day before NOW."""
+    return [
+        opportunity(
+            id=f"w{days}-{i}", is_closed=True, is_won=True, stage="Won", created_at=days_ago(i + 1 + days),
+            closed_at=days_ago(i + 1), **values,
+        )
+        for i in range(n)
+    ]  # fmt: skip
+
+
+def test_cycles_are_learnt_from_wins_of_the_segment_where_there_are_twenty(build: Build) -> None:
+    """With fewer of them, from those of the pipeline; with fewer than twenty there as well, from none."""
+    large, small = wins(20, 100, segment="large"), wins(19, 10, segment="small")
+    for won, segment, expected in (
+        ([*large, *small], "large", (100, 20)),
+        ([*large, *small], "small", (100, 39)),
+        (small, "small", (None, 0)),
+    ):
+        found = row(build(opportunities=[opportunity(segment=segment), *won], stages=STAGES))
+
+        assert (found["cycle_p50"], found["won_n"]) == expected
+
+
+def test_the_time_that_is_left_follows_from_wins_that_passed_the_stage(build: Build) -> None:
+    """Wins took 30 days from Propose on; 12 of them are over, and after 40 nothing is left."""
+    for days, expected in ((12, 18), (40, 0)):
+        changes = [change("stage", "Propose", days)]
+        won = wins(20, 30)
+        for one in won:
+            changes.append(
+                {**changes[0], "id": one["id"], "opportunity_id": one["id"], "changed_at": one["created_at"]}
+            )
+        found = row(build(opportunities=[opportunity(), *won], stages=STAGES, field_changes=changes))
+
+        assert found["expected_remaining_days"] == expected
+
+
+def test_pauses_and_replies_are_learnt_from_wins(build: Build) -> None:
+    """The longest pause of each win counts, in business days, and every answer to our own activity."""
+    won = wins(20, 60)
+    acted = [
+        {"id": f"{o['id']}-{k}", "opportunity_id": o["id"], "is_done": True, "direction": way,
+         "at": datetime(2026, 9, day, 9, tzinfo=UTC) - timedelta(days=7 * i)}
+        for i, o in enumerate(won)
+        for k, (day, way) in enumerate([(7, "out"), (9, "in"), (10, None), (24, "out"), (25, "in")])
+    ]  # fmt: skip
+
+    found = row(build(opportunities=[opportunity(), *won], stages=STAGES, activities=acted))
+
+    assert (found["idle_p90"], found["idle_n"]) == (10, 20)
+    assert (found["reply_p90"], found["reply_n"]) == (2, 40)
+
+
+def test_line_items_are_compared_with_the_amount(build: Build) -> None:
+    """The difference either way, and as a share of the amount."""
+    for total, expected in ((Decimal(97), (Decimal(3), 3.0)), (Decimal(104), (Decimal(4), 4.0))):
+        items = [{"id": "i", "opportunity_id": "o", "total": total}]
+        found = row(build(opportunities=[opportunity()], stages=STAGES, line_items=items))
+
+        assert (found["line_item_gap"], found["line_item_gap_pct"]) == expected
+
+
+def test_waiting_begins_with_the_lead_and_ends_with_the_first_touch(build: Build) -> None:
+    """Five business days since the lead came in; its own first touch counts, one of tomorrow does not."""
+    made = opportunity(created_at=days_ago(3))
+    for touched, expected in ((None, 5), (days_ago(-1), 5), (days_ago(6), None)):
+        lead = {"id": "l", "opportunity_id": "o", "created_at": days_ago(7), "first_touch_at": touched}
+        found = row(build(opportunities=[made], stages=STAGES, leads=[lead]))
+
+        assert found["business_days_untouched"] == expected
+        assert found["lead_created_at"] == days_ago(7).replace(tzinfo=None)
+
+
+def test_an_opportunity_that_was_closed_on_its_first_day_says_so(build: Build) -> None:
+    """By the calendar's days, not by hours."""
+    created = datetime(2026, 11, 10, 23, tzinfo=UTC)
+    for hours, expected in ((0.5, True), (2, False)):
+        closed = opportunity(created_at=created, is_closed=True, closed_at=created + timedelta(hours=hours))
+        found = row(build(opportunities=[closed], stages=STAGES))
+
+        assert (found["created_on"], found["closed_same_day"]) == (date(2026, 11, 10), expected)
 
 
 def test_a_column_that_is_not_mapped_is_unknown_and_so_is_all_that_needs_it(build: Build) -> None:

@@ -79,6 +79,14 @@ FROM contact_roles
 WHERE connection = getvariable('connection') AND getvariable('is_current')
 GROUP BY opportunity_id;
 
+-- The leads that became it, as far as they were known.
+CREATE OR REPLACE TEMP TABLE led AS
+SELECT opportunity_id, min(created_at) AS lead_created_at,
+       min(first_touch_at) FILTER (first_touch_at <= getvariable('as_of')) AS lead_touched_at
+FROM leads
+WHERE connection = getvariable('connection') AND opportunity_id IS NOT NULL AND created_at <= getvariable('as_of')
+GROUP BY opportunity_id;
+
 CREATE OR REPLACE TEMP TABLE itemised AS
 SELECT i.opportunity_id, count(*) AS line_item_count, sum(i.total) AS line_item_total,
        count(*) FILTER (i.currency <> o.currency) AS line_item_currencies, max(i.discount_pct) AS discount_pct

@@ -14,6 +14,8 @@ SELECT
     business_days_since(local_date(o.created_at)) AS business_age_days,
     CASE WHEN o.is_closed THEN date_diff('second', o.created_at, o.ended_at) / 86400.0 END AS cycle_days,
     CASE WHEN o.is_closed THEN days_since(o.ended_at) END AS days_since_closed,
+    local_date(o.created_at) AS created_on,
+    coalesce(o.is_closed AND local_date(o.ended_at) = created_on, FALSE) AS closed_same_day,
     CASE WHEN NOT o.is_closed THEN w.stage_entered_at END AS stage_entered_at,
     CASE WHEN NOT o.is_closed THEN days_since(w.stage_entered_at) END AS days_in_stage,
     CASE WHEN NOT o.is_closed THEN business_days_since(local_date(w.stage_entered_at)) END AS business_days_in_stage,
@@ -29,8 +31,11 @@ SELECT
     coalesce(ds.q[3], dt.q[3], dp.q[3], 30.0) AS stage_dwell_p90,
     coalesce(ds.n, dt.n, dp.n, 0) AS stage_dwell_n,
     m.days AS stage_remaining_p50,
-    c.q[1] AS cycle_p50, c.q[2] AS cycle_p90, c.oldest AS oldest_won_days, coalesce(c.n, 0) AS won_n,
-    CAST(p.p95 AS DECIMAL(18, 2)) AS won_amount_p95,
+    CASE WHEN NOT o.is_closed THEN greatest(m.days - days_since(w.stage_entered_at), 0) END AS expected_remaining_days,
+    coalesce(cs.q[1], c.q[1]) AS cycle_p50, coalesce(cs.q[2], c.q[2]) AS cycle_p90,
+    CASE WHEN cs.n IS NULL THEN c.oldest ELSE cs.oldest END AS oldest_won_days, coalesce(cs.n, c.n, 0) AS won_n,
+    CAST(p.p95 AS DECIMAL(18, 2)) AS won_amount_p95, coalesce(p.n, 0) AS won_amount_n,
+    pa.idle_p90, coalesce(pa.idle_n, 0) AS idle_n, pa.reply_p90, coalesce(pa.reply_n, 0) AS reply_n,
 
     CAST(o.amount * f.rate AS DECIMAL(18, 2)) AS amount,
     o.amount AS amount_original,
@@ -42,7 +47,10 @@ SELECT
         AS amount_7d_ago,
     coalesce(n.n, 0) AS same_amount_count,
     coalesce(i.line_item_count, 0) AS line_item_count,
-    i.line_item_total, coalesce(i.line_item_currencies, 0) AS line_item_currencies, i.discount_pct,
+    i.line_item_total,
+    abs(o.amount - i.line_item_total) AS line_item_gap,
+    CAST(100 * abs(o.amount - i.line_item_total) / nullif(abs(o.amount), 0) AS DOUBLE) AS line_item_gap_pct,
+    coalesce(i.line_item_currencies, 0) AS line_item_currencies, i.discount_pct,
     o.pipeline IN (SELECT DISTINCT x.pipeline FROM itemised JOIN standing AS x ON x.id = itemised.opportunity_id)
         AS products_used,
 
@@ -52,6 +60,8 @@ SELECT
     coalesce(TRY_CAST(t.first_close_date AS DATE), o.close_date) AS first_close_date,
     coalesce(t.push_count, 0) AS push_count, coalesce(t.push_days_total, 0) AS push_days_total, t.pushed_at,
     coalesce(t.small_pushes_30d, 0) AS small_pushes_30d, t.pushed_out_of_quarter_at,
+    coalesce(quarter_of(local_date(t.pushed_out_of_quarter_at)) = quarter_of(getvariable('today')), FALSE)
+        AS pushed_out_this_quarter,
     coalesce(t.close_date_changes, 0) AS close_date_changes,
     coalesce(t.close_date_changed_at, o.created_at) AS close_date_changed_at,
     is_business_day(o.close_date) AS close_is_business_day,
@@ -66,7 +76,11 @@ SELECT
     business_days_since(local_date(last_activity_at)) AS business_days_since_last_activity,
     coalesce(act.activity_count, 0) AS activity_count,
     coalesce(act.activities_14d, 0) AS activities_14d, coalesce(act.activities_30d, 0) AS activities_30d,
-    act.last_inbound_at, act.last_outbound_at, act.last_meeting_at, act.first_at AS first_activity_at,
+    act.last_inbound_at, business_days_since(local_date(act.last_inbound_at)) AS business_days_since_last_inbound,
+    act.last_outbound_at, act.last_meeting_at, act.first_at AS first_activity_at,
+    le.lead_created_at,
+    CASE WHEN last_activity_at IS NULL AND le.lead_touched_at IS NULL
+         THEN business_days_since(local_date(coalesce(le.lead_created_at, o.created_at))) END AS business_days_untouched,
     CASE WHEN getvariable('is_current') THEN coalesce(
         least(act.next_at, CASE WHEN o.summed_next_at > getvariable('as_of') THEN o.summed_next_at END),
         o.summed_next_at
@@ -89,6 +103,7 @@ LEFT JOIN told AS t ON t.opportunity_id = o.id
 LEFT JOIN walked AS w ON w.opportunity_id = o.id
 LEFT JOIN acted AS act ON act.opportunity_id = o.id
 LEFT JOIN peopled AS pp ON pp.opportunity_id = o.id
+LEFT JOIN led AS le ON le.opportunity_id = o.id
 LEFT JOIN itemised AS i ON i.opportunity_id = o.id
 LEFT JOIN alike AS al ON al.opportunity_id = o.id
 LEFT JOIN round_numbers AS n ON n.owner_id = o.owner_id AND n.amount = o.amount AND NOT o.is_closed
@@ -102,8 +117,11 @@ LEFT JOIN dwell AS dt ON dt.of_pipeline = 0 AND dt.of_stage = 1 AND dt.n >= 20
                      AND dt.pipeline IS NOT DISTINCT FROM o.pipeline AND dt.stage = o.stage
 LEFT JOIN dwell AS dp ON dp.of_pipeline = 1 AND dp.n >= 20 AND dp.pipeline IS NOT DISTINCT FROM o.pipeline
 LEFT JOIN remaining AS m ON m.n >= 20 AND m.pipeline IS NOT DISTINCT FROM o.pipeline AND m.stage = o.stage
-LEFT JOIN cycles AS c ON c.n >= 20 AND c.pipeline IS NOT DISTINCT FROM o.pipeline
-LEFT JOIN won_amounts AS p ON p.segment IS NOT DISTINCT FROM o.segment;
+LEFT JOIN cycles AS cs ON cs.of_pipeline = 0 AND cs.n >= 20 AND cs.pipeline IS NOT DISTINCT FROM o.pipeline
+                       AND cs.segment IS NOT DISTINCT FROM o.segment
+LEFT JOIN cycles AS c ON c.of_pipeline = 1 AND c.n >= 20 AND c.pipeline IS NOT DISTINCT FROM o.pipeline
+LEFT JOIN won_amounts AS p ON p.n >= 20 AND p.segment IS NOT DISTINCT FROM o.segment
+LEFT JOIN pauses AS pa ON pa.pipeline IS NOT DISTINCT FROM o.pipeline;
 
 -- From here on `features` and `stage_visits` speak for them.
 DROP TABLE standing;
@@ -111,6 +129,7 @@ DROP TABLE told;
 DROP TABLE walked;
 DROP TABLE acted;
 DROP TABLE peopled;
+DROP TABLE led;
 DROP TABLE itemised;
 DROP TABLE alike;
 DROP TABLE round_numbers;

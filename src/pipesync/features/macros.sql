@@ -12,11 +12,14 @@ CREATE OR REPLACE TEMP MACRO local_date(moment) AS
 CREATE OR REPLACE TEMP MACRO weekdays_until(day) AS
     5 * (date_diff('day', DATE '1969-12-28', day) // 7) + least(date_diff('day', DATE '1969-12-28', day) % 7, 5);
 
--- Business days that have begun after a day, today included: from Friday to Monday it is one.
-CREATE OR REPLACE TEMP MACRO business_days_since(day) AS
-    weekdays_until(getvariable('today')) - weekdays_until(day)
+-- Business days that have begun after a day up to another, that one included: from Friday to Monday it is one.
+CREATE OR REPLACE TEMP MACRO business_days_between(day, later) AS
+    weekdays_until(later) - weekdays_until(day)
     - CASE WHEN len(getvariable('holidays')) = 0 THEN 0
-           ELSE len(list_filter(getvariable('holidays'), lambda h: h > day AND h <= getvariable('today'))) END;
+           ELSE len(list_filter(getvariable('holidays'), lambda h: h > day AND h <= later)) END;
+
+CREATE OR REPLACE TEMP MACRO business_days_since(day) AS
+    business_days_between(day, getvariable('today'));
 
 CREATE OR REPLACE TEMP MACRO is_business_day(day) AS
     isodow(day) < 6 AND NOT list_contains(getvariable('holidays'), day);
