@@ -19,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     model_validator,
@@ -85,12 +86,22 @@ class ConnectionConfig(Section):
         return data
 
 
+class SegmentSetting(Section):
+    """Other parameters or another severity for what matches; it comes before the rule's own overrides."""
+
+    match: dict[str, Any]  # Any: a condition, checked against the rule's level
+    params: dict[str, Any] = Field(default_factory=dict)  # Any: checked against the rule's own parameters
+    severity: Severity | None = None
+
+
 class RuleSetting(Section):
     """A site's change to one rule: `off`, or a new severity, or other parameters."""
 
     enabled: bool = True
     severity: Severity | None = None
     params: dict[str, Any] = Field(default_factory=dict)  # Any: checked against the rule's own parameters
+    overrides: tuple[SegmentSetting, ...] = ()
+    """By segment; the first that matches wins."""
 
 
 def _rule_setting(value: object) -> object:
@@ -199,6 +210,12 @@ class Config(Section):
 
     folder: Path = Field(default=Path(), exclude=True)
     """Of the file: relative paths start here. Not a key of the file."""
+    _document: Document | None = PrivateAttr(default=None)
+
+    @property
+    def document(self) -> Document | None:
+        """The file it was read from, for places; None for one that was made."""
+        return self._document
 
     def path(self, given: Path) -> Path:
         return given if given.is_absolute() else self.folder / given
@@ -239,7 +256,9 @@ def from_document(document: Document, folder: Path) -> Config:
         raise InputError(document.problem(("folder",), "unknown key 'folder'", key=True))
     config = validate(Config, document)
     store = config.store.model_copy(update=_from_environment())
-    return config.model_copy(update={"folder": folder, "store": store})
+    config = config.model_copy(update={"folder": folder, "store": store})
+    config._document = document
+    return config
 
 
 def _from_environment() -> dict[str, Any]:  # Any: as Store has them

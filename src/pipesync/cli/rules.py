@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -26,6 +25,7 @@ def list_(source: Source, form: str) -> None:
     from pipesync.cli.output import emit, show
     from pipesync.report.draw import grid
     from pipesync.rules import load
+    from pipesync.rules.conditions import as_text
 
     ruleset = load(_configuration(source), strict=True)
     if form == "text":
@@ -37,7 +37,7 @@ def list_(source: Source, form: str) -> None:
         {key: getattr(rule, key) for key in keys[:5]}
         | {
             "source": ruleset.sources[rule.id],
-            "params": {name: _value(value) for name, value in rule.params.items()},
+            "params": {name: as_text(value) for name, value in rule.params.items()},
         }
         for rule in ruleset
     ]
@@ -141,13 +141,6 @@ def show_rule(source: Source, rule_id: str) -> None:
         click.echo(
             "\n# in force here: " + ", ".join(f"{name} = {value}" for name, value in rule.params.items())
         )
-
-
-def _value(value: float | timedelta) -> str:
-    """Write a parameter as a rule file does."""
-    if not isinstance(value, timedelta):
-        return str(value)
-    return f"{value.days}d" if value.seconds == 0 else f"{value.total_seconds() / 3600:g}h"
 
 
 def _configuration(source: Source) -> Config | None:

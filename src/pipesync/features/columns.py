@@ -29,6 +29,8 @@ class Column:
     history: Past = "tracked"
     values: tuple[str, ...] = ()
     """Of a category, where they are ours and not the CRM's."""
+    changed: str = ""
+    """The column that tells when it last took another value; creation where it never did."""
 
 
 def _o(*names: str) -> tuple[str, ...]:
@@ -66,7 +68,7 @@ _ALL = (
     Column("is_closed", "flag", "Closed, won or lost", history="events"),
     Column("created_at", "moment", "Created", needs=_o("created_at"), history="fixed"),
     Column("closed_at", "moment", "Closed", needs=_o("closed_at|opportunities.close_date"), history="events"),
-    Column("stage", "category", "Stage", needs=_o("stage")),
+    Column("stage", "category", "Stage", needs=_o("stage"), changed="stage_changed_at"),
     Column("stage_order", "integer", "Position of the stage in its pipeline, from 1", needs=_STAGES),
     Column("phase", "category", "Phase of the stage", needs=_STAGES, values=_PHASES),
     Column(
@@ -76,7 +78,8 @@ _ALL = (
         needs=("stages.default_category", "opportunities.stage"),
         values=_CATEGORIES,
     ),
-    Column("forecast_category", "category", "Forecast category", needs=_o("forecast_category"), values=_CATEGORIES),
+    Column("forecast_category", "category", "Forecast category", needs=_o("forecast_category"), values=_CATEGORIES,
+           changed="category_changed_at"),
     Column("probability", "number", "The CRM's own probability", "share", _o("probability")),
     Column("lost_reason", "text", "Reason of the loss", needs=_o("lost_reason"), history="now"),
     # --- Age and movement
@@ -123,11 +126,12 @@ _ALL = (
     Column("reply_n", "integer", "Replies that the figure before rests on", needs=("activities.direction",),
            history="events"),
     # --- Money
-    Column("amount", "money", "Amount", _HOME, _o("amount")),
-    Column("amount_original", "money", "Amount", "its own currency", _o("amount")),
+    Column("amount", "money", "Amount", _HOME, _o("amount"), changed="amount_changed_at"),
+    Column("amount_original", "money", "Amount", "its own currency", _o("amount"), changed="amount_changed_at"),
     Column("first_amount", "money", "The first amount it had", "its own currency", _h("amount")),
     Column("amount_changes", "integer", "Times that the amount changed", needs=_h("amount")),
-    Column("amount_changed_at", "moment", "Last change of the amount", needs=_h("amount")),
+    Column("amount_changed_at", "moment", "Last change of the amount; creation where there was none",
+           needs=_h("amount")),
     Column("amount_7d_ago", "money", "Amount seven days before", _HOME, _h("amount")),
     Column("same_amount_count", "integer", "Open opportunities of the same owner with the very same amount",
            needs=_o("amount", "owner_id")),
@@ -144,7 +148,7 @@ _ALL = (
     Column("products_used", "flag", "Anything in this pipeline has line items", needs=("line_items.id",),
            history="now"),
     # --- Close date
-    Column("close_date", "date", "Expected close date", needs=_o("close_date")),
+    Column("close_date", "date", "Expected close date", needs=_o("close_date"), changed="close_date_changed_at"),
     Column("days_to_close", "days", "Until the close date; negative once it is past", "days", _o("close_date")),
     Column("days_past_due", "days", "Since the close date; 0 until then", "days", _o("close_date")),
     Column("first_close_date", "date", "The first close date it had", needs=_h("close_date")),
@@ -190,19 +194,23 @@ _ALL = (
     Column("overdue_activities", "integer", "Planned activities that are past and not done",
            needs=("activities.is_done",),
            history="now"),
-    Column("next_step", "text", "Next step", needs=_o("next_step")),
+    Column("next_step", "text", "Next step", needs=_o("next_step"), changed="next_step_changed_at"),
     Column("next_step_changed_at", "moment", "Last change of the next step", needs=_h("next_step")),
     # --- Forecast category
     Column("category_changes_30d", "integer", "Changes of the forecast category in the last 30 days",
            needs=_h("forecast_category")),
+    Column("category_changed_at", "moment", "Last change of the forecast category; creation where there was none",
+           needs=_h("forecast_category")),
     # --- People
-    Column("owner_id", "text", "Owner", needs=_o("owner_id")),
+    Column("owner_id", "text", "Owner", needs=_o("owner_id"), changed="owner_changed_at"),
     Column("owner_name", "text", "Name of the owner", needs=("opportunities.owner_id", "users.name")),
     Column("owner_active", "flag", "The owner can sign in; blank where there is no owner",
            needs=("opportunities.owner_id", "users.is_active")),
     Column("manager_id", "text", "Manager of the owner", needs=("opportunities.owner_id", "users.manager_id")),
     Column("team", "category", "Team of the owner", needs=("opportunities.owner_id", "users.team")),
     Column("owner_changes_90d", "integer", "Changes of the owner in the last 90 days", needs=_h("owner_id")),
+    Column("owner_changed_at", "moment", "Last change of the owner; creation where there was none",
+           needs=_h("owner_id")),
     Column("contact_count", "integer", "People on it",
            needs=("contact_roles.contact_id|opportunities.contact_count",), history="now"),
     Column("has_decision_maker", "flag", "One of the people decides, by role",

@@ -21,7 +21,9 @@ SELECT
     count(*) FILTER (field = 'forecast_category' AND nth > 1
                      AND changed_at > getvariable('as_of') - INTERVAL 30 DAY) AS category_changes_30d,
     count(*) FILTER (field = 'owner_id' AND nth > 1
-                     AND changed_at > getvariable('as_of') - INTERVAL 90 DAY) AS owner_changes_90d
+                     AND changed_at > getvariable('as_of') - INTERVAL 90 DAY) AS owner_changes_90d,
+    max(changed_at) FILTER (field = 'forecast_category' AND nth > 1) AS category_changed_at,
+    max(changed_at) FILTER (field = 'owner_id' AND nth > 1) AS owner_changed_at
 FROM (
     SELECT *,
         CASE WHEN field = 'close_date' THEN TRY_CAST(value AS DATE) END AS new_date,

@@ -41,7 +41,8 @@ SELECT
     o.amount AS amount_original,
     coalesce(TRY_CAST(t.first_amount AS DECIMAL(18, 2)), CASE WHEN coalesce(t.amount_changes, 0) = 0 THEN o.amount END)
         AS first_amount,
-    coalesce(t.amount_changes, 0) AS amount_changes, t.amount_changed_at,
+    coalesce(t.amount_changes, 0) AS amount_changes,
+    coalesce(t.amount_changed_at, o.created_at) AS amount_changed_at,
     CAST(CASE WHEN t.amount_changed_at > getvariable('as_of') - INTERVAL 7 DAY
               THEN TRY_CAST(t.amount_before AS DECIMAL(18, 2)) ELSE o.amount END * f.rate AS DECIMAL(18, 2))
         AS amount_7d_ago,
@@ -89,9 +90,11 @@ SELECT
     nullif(trim(o.next_step), '') AS next_step,
     coalesce(t.next_step_changed_at, o.created_at) AS next_step_changed_at,
     coalesce(t.category_changes_30d, 0) AS category_changes_30d,
+    coalesce(t.category_changed_at, o.created_at) AS category_changed_at,
 
     o.owner_id, u.name AS owner_name, u.is_active AS owner_active, u.manager_id, u.team,
     coalesce(t.owner_changes_90d, 0) AS owner_changes_90d,
+    coalesce(t.owner_changed_at, o.created_at) AS owner_changed_at,
     coalesce(pp.contact_count, o.summed_contacts, 0) AS contact_count,
     coalesce(pp.has_decision_maker, FALSE) AS has_decision_maker,
     al.duplicate_of, coalesce(al.duplicate_count, 0) AS duplicate_count

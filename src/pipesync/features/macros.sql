@@ -21,6 +21,12 @@ CREATE OR REPLACE TEMP MACRO business_days_between(day, later) AS
 CREATE OR REPLACE TEMP MACRO business_days_since(day) AS
     business_days_between(day, getvariable('today'));
 
+-- Business days that begin after today, up to and including a day: from Friday to Monday it is one.
+CREATE OR REPLACE TEMP MACRO business_days_until(day) AS
+    weekdays_until(day) - weekdays_until(getvariable('today'))
+    - CASE WHEN len(getvariable('holidays')) = 0 THEN 0
+           ELSE len(list_filter(getvariable('holidays'), lambda h: h > getvariable('today') AND h <= day)) END;
+
 CREATE OR REPLACE TEMP MACRO is_business_day(day) AS
     isodow(day) < 6 AND NOT list_contains(getvariable('holidays'), day);
 

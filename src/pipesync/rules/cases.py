@@ -19,6 +19,7 @@ from pipesync.errors import InputError, Place, Problem
 from pipesync.features import Features, set_moment
 from pipesync.features.columns import Column
 from pipesync.model import SEVERITIES, Level, StandingFinding
+from pipesync.rules.compile import measured
 from pipesync.rules.conditions import NUMERIC
 from pipesync.rules.evaluate import evaluate, judge
 from pipesync.rules.format import Rule
@@ -113,12 +114,12 @@ def _case(rule: Rule, i: int, text: Any, problems: list[Problem]) -> Case:  # An
             problems.append(
                 document.problem((*at, key), f"unknown key {key!r}", fix=nearest(key, _KEYS), key=True)
             )
-    columns = LEVELS[rule.level]
+    columns = rule.columns
     given = text.get("given") or {}
     _check_values(rule, given, (*at, "given"), columns, problems)
     unknown = text.get("unknown") or []
     for name in unknown:
-        if name not in columns:
+        if name not in columns and not _is_custom(name, columns):
             problems.append(
                 document.problem((*at, "unknown"), f"unknown field {name!r}", fix=nearest(name, columns))
             )
@@ -142,6 +143,8 @@ def _check_values(
     problems: list[Problem],
 ) -> None:
     for name, value in values.items():
+        if _is_custom(name, columns):
+            continue
         column = columns.get(name)
         if column is None:
             problems.append(
@@ -153,6 +156,10 @@ def _check_values(
             problems.append(rule.document.problem((*at, name), f"{name} ({column.kind}) cannot be {value!r}"))
 
 
+def _is_custom(name: str, columns: Mapping[str, Column]) -> bool:
+    return name.startswith("custom.") and "custom" in columns
+
+
 def _step(
     rule: Rule,
     text: Mapping[str, Any],
@@ -161,7 +168,7 @@ def _step(
     allowed: tuple[str, ...],
     problems: list[Problem],
 ) -> Step:
-    _check_values(rule, values, (*at, "set"), LEVELS[rule.level], problems)
+    _check_values(rule, values, (*at, "set"), rule.columns, problems)
     expect = text.get("expect")
     said = expect if isinstance(expect, Mapping) else {"result": expect}
     result, severity = said.get("result"), said.get("severity")
@@ -252,7 +259,7 @@ def _verdicts(warehouse: Warehouse, asked: Sequence[_Asked]) -> list[tuple[str, 
     for number, one in enumerate(asked):
         days.setdefault((one.rule.level, one.today), []).append(number)
     for (level, day), numbers in days.items():
-        table = _prepare(warehouse, level, day, {str(n): asked[n].values for n in numbers})
+        table = _prepare(warehouse, level, day, {str(n): asked[n] for n in numbers})
         together: dict[tuple[int, frozenset[str]], list[int]] = {}
         for n in numbers:
             together.setdefault((id(asked[n].rule), asked[n].unknown), []).append(n)
@@ -267,30 +274,58 @@ def _verdicts(warehouse: Warehouse, asked: Sequence[_Asked]) -> list[tuple[str, 
     return [said[n] for n in range(len(asked))]
 
 
-def _prepare(warehouse: Warehouse, level: Level, day: date, rows: Mapping[str, Mapping[str, Any]]) -> str:
+def _prepare(warehouse: Warehouse, level: Level, day: date, rows: Mapping[str, _Asked]) -> str:
     """Make the level's table of these rows by subject, with what follows from what is given; return its name."""
     set_moment(warehouse, _CONNECTION, _midnight(day), Calendar(), is_current=True)
     columns = {n: c for n, c in LEVELS[level].items() if n != "custom"}
+    named = {n: [a.values.get(n) for a in rows.values()] for n in columns}
+    for rule in {id(a.rule): a.rule for a in rows.values()}.values():
+        for name in rule.measures:
+            columns[measured(rule, name)] = rule.columns[name]
+            named[measured(rule, name)] = [
+                a.values.get(name) if a.rule is rule else None for a in rows.values()
+            ]
     arrays = [
-        pa.array([_typed(c, v[n]) if v.get(n) is not None else None for v in rows.values()], _ARROW[c.kind])
+        pa.array([None if v is None else _typed(c, v) for v in named[n]], _ARROW[c.kind])
         if c.kind != "money"
-        else pa.array([None if v.get(n) is None else str(v[n]) for v in rows.values()]).cast(_ARROW["money"])
+        else pa.array([None if v is None else str(v) for v in named[n]]).cast(_ARROW["money"])
         for n, c in columns.items()
     ]
+    told = pa.array([list(a.values) for a in rows.values()], pa.list_(pa.string()))
+    own = pa.array([_custom(a) for a in rows.values()], pa.map_(pa.string(), pa.string()))
     given = pa.table(
-        [*arrays, pa.array(list(rows)), pa.array([list(v) for v in rows.values()], pa.list_(pa.string()))],
-        names=[*columns, "subject_id", "told"],
+        [*arrays, pa.array(list(rows)), told, own], names=[*columns, "subject_id", "told", "custom"]
     )
     warehouse.register("given", given)
     if level != "opportunity":
-        warehouse.execute("CREATE OR REPLACE TEMP TABLE portfolio AS SELECT *, visits AS n FROM given")
+        n = "coalesce(n, visits)" if level == "stage" else "n"
+        shown = "" if "owner_id" in columns else ", NULL::VARCHAR AS owner_id"
+        warehouse.execute(
+            f"CREATE OR REPLACE TEMP TABLE portfolio AS SELECT * REPLACE ({n} AS n), NULL::DECIMAL(18, 2) AS amount"
+            f"{shown} FROM given"
+        )
         return "portfolio"
     derived = ", ".join(f'{_derived(n, sql)} AS "{n}"' for n, sql in _DERIVED.items())
     warehouse.execute(
-        f"CREATE OR REPLACE TEMP TABLE features AS SELECT * REPLACE ({derived}, subject_id AS id), "
-        "MAP {}::MAP(VARCHAR, VARCHAR) AS custom FROM given"
+        f"CREATE OR REPLACE TEMP TABLE features AS SELECT * REPLACE ({derived}, subject_id AS id) FROM given"
     )
     return "features"
+
+
+def _custom(asked: _Asked) -> list[tuple[str, str | None]]:
+    """Return a row's custom fields as the mirror keeps them, as texts; one that nobody gives is blank."""
+    names = [
+        n for n in {**asked.values, **dict.fromkeys(sorted(asked.rule.fields))} if n.startswith("custom.")
+    ]
+    values = [asked.values.get(n) for n in names]
+    return [
+        (n.removeprefix("custom."), None if v is None else _as_text(v))
+        for n, v in zip(names, values, strict=True)
+    ]
+
+
+def _as_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _derived(name: str, sql: str) -> str:
@@ -323,9 +358,9 @@ def _live(
 ) -> tuple[str, tuple[StandingFinding, ...]]:
     """Run the finding's life cycle on; return what became of it, and the findings that stand."""
     rule = asked.rule
-    _prepare(warehouse, rule.level, asked.today, {"o": asked.values})
+    table = _prepare(warehouse, rule.level, asked.today, {"o": asked})
     features = Features(_CONNECTION, _midnight(asked.today), asked.unknown)
-    evaluation = evaluate(warehouse, features, [rule], standing=standing)
+    evaluation = evaluate(warehouse, features, [rule], standing=standing, tables={rule.level: table})
     after = advance(standing, evaluation, [rule])
     status = after[0].status if after else None
     lived = {"open": "fires", "pending": "pending", "resolved": "resolved", None: verdict}[status]

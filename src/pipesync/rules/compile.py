@@ -7,14 +7,29 @@ verdict on a row is TRUE (fires), FALSE (clear) or NULL (unknown).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import date, timedelta
 from decimal import Decimal
 
 from sqlglot import exp
 
-from pipesync.rules.conditions import All, Condition, Field, Leaf, Not, Operand, Parameter, as_moment
-from pipesync.rules.format import Number, Rule
+from pipesync.features.columns import Kind
+from pipesync.rules.conditions import (
+    NUMERIC,
+    TIMED,
+    All,
+    BusinessDays,
+    Condition,
+    Field,
+    Leaf,
+    Not,
+    Operand,
+    Parameter,
+    as_moment,
+    read_by,
+)
+from pipesync.rules.format import Rule, Value
+from pipesync.rules.measures import Measure
 
 _COMPARE = {"eq": exp.EQ, "ne": exp.NEQ, "gt": exp.GT, "gte": exp.GTE, "lt": exp.LT, "lte": exp.LTE}
 _AS_OF = "as_of"
@@ -25,11 +40,19 @@ def variable(name: str) -> exp.Expr:
     return exp.Anonymous(this="getvariable", expressions=[exp.Literal.string(name)])
 
 
-def column(name: str) -> exp.Expr:
+def column(name: str, kind: Kind = "text") -> exp.Expr:
+    """Return a column; a custom field, which is text, read as the kind that it is asked as."""
     if name.startswith("custom."):
         key = exp.Literal.string(name.removeprefix("custom."))
-        return exp.Anonymous(this="map_extract_value", expressions=[column("custom"), key])
+        text = exp.Anonymous(this="map_extract_value", expressions=[column("custom"), key])
+        if kind in ("text", "category"):
+            return text
+        read_as = "DOUBLE" if kind in NUMERIC else {"flag": "BOOLEAN", "date": "DATE"}.get(kind, "TIMESTAMP")
+        return exp.TryCast(this=text, to=exp.DataType.build(read_as), requires_string=True)
     return exp.column(exp.to_identifier(name, quoted=True))
+
+
+_SECONDS = {"hours": 3600, "days": 86400, "weeks": 604800}
 
 
 class Compiler:
@@ -37,6 +60,8 @@ class Compiler:
 
     def __init__(self, rule: Rule, unknown: Collection[str]) -> None:
         self.rule, self.unknown = rule, unknown
+        self.unread = {n for n, m in rule.measures.items() if any(self._is_unread(f) for f in m.fields)}
+        """Measures that cannot be known: what they are made of is unknown."""
         self._matches = [exp.func("COALESCE", self.condition(o.match), exp.false()) for o in rule.overrides]
 
     def condition(self, condition: Condition) -> exp.Expr:
@@ -50,13 +75,18 @@ class Compiler:
         return exp.and_(*parts) if isinstance(condition, All) else exp.or_(*parts)
 
     def is_unknown(self, leaf: Leaf) -> bool:
-        read = {leaf.field} | ({leaf.value.name} if isinstance(leaf.value, Field) else set())
-        return any(name.split(".")[0] in self.unknown for name in read)
+        return any(self._is_unread(name) or name in self.unread for name in read_by(leaf))
+
+    def _is_unread(self, name: str) -> bool:
+        return name in self.unknown or name.split(".")[0] in self.unknown
+
+    def _column(self, name: str, kind: Kind) -> exp.Expr:
+        return column(measured(self.rule, name) if name in self.rule.measures else name, kind)
 
     def _leaf(self, leaf: Leaf) -> exp.Expr:
         if self.is_unknown(leaf):
             return exp.cast(exp.null(), "BOOLEAN")
-        this = column(leaf.field)
+        this = self._column(leaf.field, leaf.kind)
         if leaf.operator == "missing":
             blank = exp.Is(this=this, expression=exp.null())
             return blank if leaf.value else exp.not_(blank)
@@ -65,6 +95,10 @@ class Compiler:
     def _test(self, leaf: Leaf, this: exp.Expr) -> exp.Expr:
         value, operator = leaf.value, leaf.operator
         if operator in ("in", "not_in"):
+            if isinstance(value, Parameter):
+                asked = [self.parameter(value.name), this]
+                found: exp.Expr = exp.Anonymous(this="list_contains", expressions=asked)
+                return found if operator == "in" else exp.not_(found)
             assert isinstance(value, tuple)  # noqa: S101  # the reader saw to it
             found = exp.In(this=this, expressions=[self._value(v, leaf) for v in value])
             return found if operator == "in" else exp.not_(found)
@@ -79,14 +113,16 @@ class Compiler:
             )
         if operator == "matches":
             return exp.Anonymous(this="regexp_matches", expressions=[this, self._value(value, leaf)])
-        if operator in ("within_next", "within_last", "older_than"):
+        if operator in TIMED:
             return self._relative(leaf, this)
         return _COMPARE[operator](this=this, expression=self._value(value, leaf))
 
     def _relative(self, leaf: Leaf, this: exp.Expr) -> exp.Expr:
         """Moments are measured from as_of, dates from today, so that a date of today is within both."""
         now = variable("today") if leaf.kind == "date" else variable(_AS_OF)
-        span = self._value(leaf.value, leaf)
+        span, in_business_days = self._span(leaf.value)
+        if in_business_days:
+            return self._in_business_days(leaf, this, now, span)
         if leaf.operator == "within_next":
             return exp.Between(this=this, low=now, high=exp.Add(this=now.copy(), expression=span))
         then = exp.Sub(this=now, expression=span)
@@ -94,11 +130,40 @@ class Compiler:
             return exp.LT(this=this, expression=then)
         return exp.Between(this=this, low=then, high=now.copy())
 
+    def _span(self, value: Operand) -> tuple[exp.Expr, bool]:
+        """Return a length of time as an interval, or as a number of business days and True."""
+        if isinstance(value, BusinessDays):
+            return literal(value.days), True
+        if not isinstance(value, Parameter):
+            return literal(value), False
+        default = self.rule.params[value.name]
+        unit = self.rule.texts[value.name].unit
+        if isinstance(default, BusinessDays) or unit == "business_days":
+            return self.parameter(value.name), True
+        if isinstance(default, timedelta):
+            return self.parameter(value.name), False
+        seconds = exp.Mul(this=self.parameter(value.name), expression=exp.Literal.number(_SECONDS[unit]))
+        return exp.Anonymous(this="to_seconds", expressions=[exp.cast(seconds, "DOUBLE")]), False
+
+    def _in_business_days(self, leaf: Leaf, this: exp.Expr, now: exp.Expr, count: exp.Expr) -> exp.Expr:
+        day = (
+            this.copy()
+            if leaf.kind == "date"
+            else exp.Anonymous(this="local_date", expressions=[this.copy()])
+        )
+        if leaf.operator == "within_next":
+            ahead = exp.Anonymous(this="business_days_until", expressions=[day])
+            return exp.and_(exp.GTE(this=this, expression=now), exp.LTE(this=ahead, expression=count))
+        ago = exp.Anonymous(this="business_days_since", expressions=[day])
+        if leaf.operator == "older_than":
+            return exp.GT(this=ago, expression=count)
+        return exp.and_(exp.LTE(this=this, expression=now), exp.LTE(this=ago, expression=count))
+
     def _value(self, value: Operand, leaf: Leaf) -> exp.Expr:
         if isinstance(value, Parameter):
             return self.parameter(value.name)
         if isinstance(value, Field):
-            other = column(value.name)
+            other = self._column(value.name, leaf.kind)
             return (
                 other if value.times == 1 else exp.Mul(this=other, expression=exp.Literal.number(value.times))
             )
@@ -129,9 +194,7 @@ class Compiler:
         ]
         return self._chosen([*rungs, *said], self.rule.severity)
 
-    def _chosen(
-        self, cases: list[tuple[exp.Expr, Number | timedelta | str]], default: Number | timedelta | str
-    ) -> exp.Expr:
+    def _chosen(self, cases: list[tuple[exp.Expr, Value]], default: Value) -> exp.Expr:
         if not cases:
             return literal(default)
         chosen = exp.Case()
@@ -140,7 +203,11 @@ class Compiler:
         return chosen.else_(literal(default))
 
 
-def literal(value: Operand | Mapping[str, object]) -> exp.Expr:
+def literal(value: Operand | Value) -> exp.Expr:
+    if isinstance(value, tuple):
+        return exp.Array(expressions=[literal(v) for v in value])
+    if isinstance(value, BusinessDays):
+        return exp.Literal.number(value.days)
     if isinstance(value, bool):
         return exp.true() if value else exp.false()
     if isinstance(value, timedelta):
@@ -151,3 +218,37 @@ def literal(value: Operand | Mapping[str, object]) -> exp.Expr:
     if isinstance(value, int | float | Decimal):
         return exp.Literal.number(str(value)) if value >= 0 else exp.Neg(this=exp.Literal.number(str(-value)))
     return exp.Literal.string(str(value))
+
+
+# --- Measures -------------------------------------------------------------------------------------------------
+
+
+def measured(rule: Rule, name: str) -> str:
+    """Return the column of the level's table that holds a rule's measure."""
+    return f"{rule.id}.{name}"
+
+
+def measure(rule: Rule, asked: Measure) -> exp.Expr:
+    """Return a measure as an aggregate over the features of one subject."""
+    compiler = Compiler(rule, ())
+    where = compiler.condition(asked.where)
+    if asked.calculate == "count":
+        return _where(exp.Count(this=exp.Star()), where)
+    if asked.calculate == "share":
+        among = compiler.condition(asked.among)
+        weight: exp.Expr = exp.Count(this=exp.Star())
+        if asked.field:
+            weight = exp.cast(exp.func("SUM", column(asked.field)), "DOUBLE")
+        part = _where(weight, exp.and_(among, where))
+        whole = _where(weight.copy(), among.copy())
+        some = exp.func("COALESCE", exp.cast(part, "DOUBLE"), exp.Literal.number(0))
+        return exp.Div(this=some, expression=exp.func("NULLIF", whole, exp.Literal.number(0)))
+    function = {"mean": "AVG", "sum": "SUM", "min": "MIN", "max": "MAX", "median": "MEDIAN"}[asked.calculate]
+    assert asked.field  # noqa: S101  # the reader saw to it
+    return _where(exp.Anonymous(this=function, expressions=[column(asked.field)]), where)
+
+
+def _where(aggregate: exp.Expr, condition: exp.Expr) -> exp.Expr:
+    inner = aggregate.this if isinstance(aggregate, exp.Cast) else aggregate
+    filtered = exp.Filter(this=inner.copy(), expression=exp.Where(this=condition))
+    return exp.cast(filtered, "DOUBLE") if isinstance(aggregate, exp.Cast) else filtered

@@ -1,25 +1,33 @@
-"""Conditions: rows of field, operator and value, joined by all, any and not; typed before anything runs.
-
-A condition is a YAML map whose entries must all hold. An entry is a field with a value (equals), a list (one of) or
-a map of operators; or `all`, `any` (lists of maps) or `not` (a map). Reading one checks every leaf against the
-catalogue of its level and reports all that is wrong with it, each with its place and the nearest name.
-"""
+"""Conditions: rows of field, operator and value, joined by all, any and not. `reader` makes them from YAML."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
-from pipesync.errors import Problem
-from pipesync.features.columns import Column, Kind
-from pipesync.store.warehouse import is_pattern
-from pipesync.yamlsource import Document, nearest
+from pipesync.features.columns import Kind
 
 Scalar = str | int | float | bool | Decimal | date
-_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+_UNITS = {
+    "h": "hours", "hour": "hours", "hours": "hours", "d": "days", "day": "days", "days": "days",
+    "w": "weeks", "week": "weeks", "weeks": "weeks",
+}  # fmt: skip
+_SPAN = re.compile(r"(\d{1,5})\s*(business days?|bd|[a-z]+)")
+
+
+@dataclass(frozen=True)
+class BusinessDays:
+    """A length of time in days on which people work."""
+
+    days: int
+
+    def __str__(self) -> str:
+        return f"{self.days} business day{'' if self.days == 1 else 's'}"
+
+
+Span = timedelta | BusinessDays
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Field:
     times: float = 1.0
 
 
-Operand = Scalar | Parameter | Field | timedelta | tuple[Scalar, ...]
+Operand = Scalar | Parameter | Field | Span | tuple["Scalar | Parameter | Field", ...]
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,9 @@ Condition = Leaf | All | AnyOf | Not
 _ORDERED = ("gt", "gte", "lt", "lte", "between")
 _SAME = ("eq", "ne", "in", "not_in")
 _ANY = ("missing",)
-_TIME = ("within_next", "within_last", "older_than")
+TIMED = ("within_next", "within_last", "older_than")
+CHANGED = "changed_within"
+"""Of the fields whose last change has a column of its own (`Column.changed`)."""
 OPERATORS: dict[Kind, tuple[str, ...]] = {
     "text": (*_SAME, *_ANY, "contains", "matches"),
     "category": (*_SAME, *_ANY),
@@ -79,238 +89,41 @@ OPERATORS: dict[Kind, tuple[str, ...]] = {
     "number": (*_SAME, *_ORDERED, *_ANY),
     "integer": (*_SAME, *_ORDERED, *_ANY),
     "days": (*_SAME, *_ORDERED, *_ANY),
-    "date": (*_SAME, *_ORDERED, *_ANY, *_TIME),
-    "moment": (*_ORDERED, *_ANY, *_TIME),
+    "date": (*_SAME, *_ORDERED, *_ANY, *TIMED),
+    "moment": (*_ORDERED, *_ANY, *TIMED),
     "flag": ("eq", "ne", *_ANY),
 }
 """What can be asked of each kind of field."""
 
 NUMERIC: frozenset[Kind] = frozenset({"money", "number", "integer", "days"})
-_JOINS = ("all", "any", "not")
-
-
-@dataclass
-class Reader:
-    """Reads conditions of one file against one catalogue, and gathers what is wrong."""
-
-    document: Document
-    columns: Mapping[str, Column]
-    parameters: Mapping[str, object] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
-    used: set[str] = field(default_factory=set)
-    """Names of the parameters that were met."""
-
-    def complain(self, path: Sequence[str | int], message: str, fix: str = "", *, key: bool = False) -> None:
-        self.problems.append(self.document.problem(path, message, fix=fix, key=key))
-
-    def read(self, data: object, path: tuple[str | int, ...]) -> Condition:
-        """Return the condition at `path`; parts that are wrong are left out, and complained of."""
-        if not isinstance(data, Mapping):
-            self.complain(
-                path, "expected a map of fields", "write `field: value` or `field: {operator: value}`"
-            )
-            return All(())
-        parts: list[Condition] = []
-        for key, value in data.items():
-            at = (*path, key)
-            if key in ("all", "any"):
-                parts.append(self._join(key, value, at))
-            elif key == "not":
-                parts.append(Not(self.read(value, at)))
-            else:
-                parts += self._field(key, value, at)
-        return parts[0] if len(parts) == 1 else All(tuple(parts))
-
-    def _join(self, kind: str, value: object, at: tuple[str | int, ...]) -> Condition:
-        if not isinstance(value, list) or not value:
-            self.complain(
-                at, f"`{kind}` takes a list of conditions", f"write `{kind}:` and below it `- field: value`"
-            )
-            return All(())
-        parts = tuple(self.read(v, (*at, i)) for i, v in enumerate(value))
-        return All(parts) if kind == "all" else AnyOf(parts)
-
-    def _field(self, name: str, value: object, at: tuple[str | int, ...]) -> list[Condition]:
-        kind = self._kind(name, at)
-        if kind is None:
-            self._spare(value)
-            return []
-        if isinstance(value, list):
-            value = {"in": value}
-        elif not isinstance(value, Mapping):
-            value = {"eq": value}
-        or_missing = value.get("or_missing", False)
-        if not isinstance(or_missing, bool):
-            self.complain((*at, "or_missing"), "or_missing is true or false")
-        leaves: list[Condition] = []
-        operators = [k for k in value if k != "or_missing"]
-        if not operators:
-            self.complain(
-                at, f"{name} is not compared with anything", f"operators: {', '.join(OPERATORS[kind])}"
-            )
-        for operator in operators:
-            if operator not in OPERATORS[kind]:
-                fix = nearest(operator, OPERATORS[kind])
-                self.complain((*at, operator), f"{name} ({kind}) has no operator {operator!r}", fix, key=True)
-                self._spare(value[operator])
-                continue
-            operand = self._operand(name, kind, operator, value[operator], self._at(at, operator))
-            if operand is not None:
-                leaves.append(Leaf(name, kind, operator, operand, or_missing is True))
-        return leaves
-
-    def _spare(self, value: object) -> None:
-        """Count parameters of a leaf that is wrong as used: one mistake is one complaint."""
-        for item in value.values() if isinstance(value, Mapping) else [value]:
-            if isinstance(item, str) and item.startswith("$"):
-                self.used.add(item[1:])
-
-    def _at(self, at: tuple[str | int, ...], operator: str) -> tuple[str | int, ...]:
-        """The operator may be ours (`field: value` means eq), and then has no place of its own."""
-        return (*at, operator) if (*at, operator) in self.document.values else at
-
-    def _kind(self, name: str, at: tuple[str | int, ...]) -> Kind | None:
-        if name.startswith("custom.") and "custom" in self.columns:
-            return "text"
-        column = self.columns.get(name)
-        if column is None or name == "custom":
-            self.complain(at, f"unknown field {name!r}", nearest(name, (*self.columns, *_JOINS)), key=True)
-            return None
-        return column.kind
-
-    # --- Values -----------------------------------------------------------------------------------------------
-
-    def _operand(
-        self, name: str, kind: Kind, operator: str, value: object, at: tuple[str | int, ...]
-    ) -> Operand | None:
-        if operator == "missing":
-            return self._typed("flag", value, at)
-        if operator in _TIME:
-            return self._duration(value, at)
-        if operator in ("in", "not_in", "between"):
-            if not isinstance(value, list) or not value or (operator == "between" and len(value) != 2):
-                wanted = "a list of two values, [low, high]" if operator == "between" else "a list of values"
-                self.complain(at, f"{operator} takes {wanted}")
-                return None
-            found = []
-            for i, item in enumerate(value):
-                if isinstance(item, Mapping) or (isinstance(item, str) and item.startswith("$")):
-                    self._spare(item)
-                    self.complain(
-                        self._item(at, i),
-                        f"{operator} takes plain values",
-                        "compare with gte and lte instead",
-                    )
-                    continue
-                found.append(self._scalar(name, kind, item, self._item(at, i)))
-            return tuple(v for v in found if v is not None and not isinstance(v, Parameter | Field))
-        if operator == "matches":
-            return self._pattern(value, at)
-        return self._scalar(name, kind, value, at)
-
-    def _item(self, at: tuple[str | int, ...], i: int) -> tuple[str | int, ...]:
-        return (*at, i) if (*at, i) in self.document.values else at
-
-    def _scalar(
-        self, name: str, kind: Kind, value: object, at: tuple[str | int, ...]
-    ) -> Scalar | Parameter | Field | None:
-        if isinstance(value, str) and value.startswith("$"):
-            return self._parameter(value[1:], at, "number" if kind in NUMERIC else None)
-        if isinstance(value, Mapping):
-            return self._other(kind, value, at)
-        found = self._typed(kind, value, at)
-        allowed = self.columns[name].values if name in self.columns else ()
-        if allowed and found is not None and found not in allowed:
-            self.complain(at, f"{name} is never {value!r}", nearest(value, allowed))
-            return None
-        return found
-
-    def _parameter(self, name: str, at: tuple[str | int, ...], wanted: str | None) -> Parameter | None:
-        """Return the parameter where it is of the kind that is compared with: `number`, `duration`, or none at all."""
-        if name not in self.parameters:
-            self.complain(
-                at, f"no parameter {name!r}", nearest(name, self.parameters) or "add it under `params`"
-            )
-            return None
-        self.used.add(name)
-        given = self.parameters[name]
-        default = given.get("default") if isinstance(given, Mapping) else getattr(given, "default", None)
-        kind = "duration" if duration(default) is not None else "number"
-        if kind != wanted:
-            expected = f"a {wanted}" if wanted else "a plain value"
-            self.complain(at, f"${name} is a {kind}, expected {expected}")
-            return None
-        return Parameter(name)
-
-    def _other(self, kind: Kind, value: Mapping[str, object], at: tuple[str | int, ...]) -> Field | None:
-        for key in value:
-            if key not in ("field", "times"):
-                self.complain((*at, key), f"unknown key {key!r}", nearest(key, ("field", "times")), key=True)
-        other = value.get("field")
-        column = self.columns.get(str(other))
-        if column is None:
-            self.complain((*at, "field"), f"unknown field {other!r}", nearest(other, self.columns))
-            return None
-        if (column.kind in NUMERIC) != (kind in NUMERIC) or (kind not in NUMERIC and column.kind != kind):
-            self.complain((*at, "field"), f"a {kind} cannot be compared with {other} ({column.kind})")
-            return None
-        times = value.get("times", 1)
-        if isinstance(times, bool) or not isinstance(times, int | float):
-            self.complain((*at, "times"), f"times takes a number, not {times!r}")
-            return None
-        if times != 1 and kind not in NUMERIC:
-            self.complain((*at, "times"), f"a {kind} cannot be multiplied")
-            return None
-        return Field(str(other), float(times))
-
-    def _typed(self, kind: Kind, value: object, at: tuple[str | int, ...]) -> Scalar | None:
-        if kind == "flag":
-            if isinstance(value, bool):
-                return value
-            self.complain(at, f"expected true or false, not {value!r}")
-        elif kind in NUMERIC:
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                return Decimal(str(value)) if kind == "money" else value
-            self.complain(at, f"expected a number, not {value!r}")
-        elif kind in ("date", "moment"):
-            if value == "today":
-                return "today"
-            try:
-                return date.fromisoformat(str(value))
-            except ValueError:
-                self.complain(at, f"{value!r} is not a date", "write 2026-11-23, or `today`")
-        elif isinstance(value, str):
-            return value
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            return str(value)
-        else:
-            self.complain(
-                at,
-                f"expected text, not {value!r}",
-                "quote it" if value is not None else "use {missing: true}",
-            )
-        return None
-
-    def _duration(self, value: object, at: tuple[str | int, ...]) -> Operand | None:
-        if isinstance(value, str) and value.startswith("$"):
-            return self._parameter(value[1:], at, "duration")
-        found = duration(value)
-        if found is None:
-            self.complain(at, f"{value!r} is not a duration", "write 7d, 12h or 2w")
-        return found
-
-    def _pattern(self, value: object, at: tuple[str | int, ...]) -> str | None:
-        """RE2 does the matching, which takes linear time whatever the pattern is, and knows no look-around."""
-        if isinstance(value, str) and is_pattern(value):
-            return value
-        self.complain(at, f"{value!r} is not a pattern", "write a regular expression, such as ^(test|demo)")
-        return None
 
 
 def duration(value: object) -> timedelta | None:
-    """Read `7d`, `12h` or `2w`; None for anything else."""
-    found = re.fullmatch(r"(\d{1,5})\s*([hdw])", value.strip()) if isinstance(value, str) else None
-    return timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
+    """Read `7d`, `12h`, `2w` or `7 days`; None for anything else."""
+    found = span(value)
+    return found if isinstance(found, timedelta) else None
+
+
+def span(value: object) -> Span | None:
+    """Read a duration, or `3 business days` (short: `3bd`); None for anything else."""
+    found = _SPAN.fullmatch(value.strip()) if isinstance(value, str) else None
+    if not found:
+        return None
+    if found[2].startswith("b"):
+        return BusinessDays(int(found[1])) if found[2] == "bd" or "business" in found[2] else None
+    return timedelta(**{_UNITS[found[2]]: int(found[1])}) if found[2] in _UNITS else None
+
+
+def as_text(value: object) -> str:
+    """Write a parameter's or a condition's value as a rule file does."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(as_text, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, timedelta):
+        hours = value.total_seconds() / 3600
+        return f"{value.days}d" if hours % 24 == 0 else f"{hours:g}h"
+    return str(value)
 
 
 def leaves(condition: Condition) -> list[Leaf]:
@@ -322,14 +135,15 @@ def leaves(condition: Condition) -> list[Leaf]:
     return [leaf for part in condition.parts for leaf in leaves(part)]
 
 
+def read_by(leaf: Leaf) -> set[str]:
+    """Return every field that a leaf reads."""
+    operands = leaf.value if isinstance(leaf.value, tuple) else (leaf.value,)
+    return {leaf.field} | {o.name for o in operands if isinstance(o, Field)}
+
+
 def fields(condition: Condition) -> set[str]:
     """Return every field that the condition reads."""
-    found = set()
-    for leaf in leaves(condition):
-        found.add(leaf.field)
-        if isinstance(leaf.value, Field):
-            found.add(leaf.value.name)
-    return found
+    return {name for leaf in leaves(condition) for name in read_by(leaf)}
 
 
 def as_moment(value: date) -> datetime:

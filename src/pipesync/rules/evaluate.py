@@ -17,11 +17,12 @@ from sqlglot import exp
 
 from pipesync.features import Features
 from pipesync.model import SEVERITIES, Evidence, Finding, Level, Severity, StandingFinding
-from pipesync.rules.compile import Compiler, column
-from pipesync.rules.conditions import All, AnyOf, Condition, Field, Leaf, Not, Parameter
+from pipesync.rules.compile import Compiler, column, measured
+from pipesync.rules.conditions import All, AnyOf, Condition, Field, Leaf, Not, Parameter, as_text
 from pipesync.rules.format import Rule
 from pipesync.rules.levels import LEVELS
 from pipesync.rules.messages import is_blank, render, show, usual_filter
+from pipesync.rules.portfolio import has_no_key, scope, table_of, unknown_of
 from pipesync.store.warehouse import Warehouse
 
 WEIGHTS: Mapping[Severity, int] = {"info": 0, "low": 1, "medium": 3, "high": 6, "critical": 10}
@@ -69,10 +70,12 @@ def evaluate(
     *,
     stages: pd.DataFrame | None = None,
     standing: Sequence[StandingFinding] = (),
+    tables: Mapping[Level, str] | None = None,
 ) -> Evaluation:
     """Judge every rule over the session's `features`, and stage rules over `stages` (of `analysis.stages`).
 
-    `standing` are the ledger's findings: an open one keeps its first_seen and episode.
+    `standing` are the ledger's findings: an open one keeps its first_seen and episode. `tables` are levels whose
+    table the session has already.
     """
     known = {(s.rule, s.level, s.subject_id): s for s in standing}
     currency = next(
@@ -85,20 +88,22 @@ def evaluate(
     for rule in rules:
         by_level.setdefault(rule.level, []).append(rule)
     for level, some in by_level.items():
-        table = "features"
-        if level == "stage":
-            if stages is None:
-                continue
-            warehouse.register("portfolio", _stage_rows(stages))
-            table = "portfolio"
-        judge(warehouse, some, table, features.unknown if level == "opportunity" else frozenset())
-        results += _counts(warehouse, some, features.unknown if level == "opportunity" else frozenset())
+        if key := has_no_key(level, features.unknown):
+            results += [_unjudgeable(rule, key) for rule in some]
+            unknown |= {k for k in known if k[1] == level}
+            continue
+        table = (tables or {}).get(level) or table_of(warehouse, level, some, stages)
+        if table is None:
+            continue
+        unread = unknown_of(level, features.unknown) | _unmapped(warehouse, some)
+        judge(warehouse, some, table, unread)
+        results += _counts(warehouse, some, unread)
         fired = _fired(warehouse, some, table)
         findings += _findings(fired, features, known, currency)
         unknown |= _unjudged(
             warehouse, some, [k for k, s in known.items() if k[1] == level and s.status != "resolved"]
         )
-    open_count, score = _score(warehouse, findings)
+    open_count, score = _score(warehouse, findings) if not tables else (0, 100.0)
     order = {s: i for i, s in enumerate(SEVERITIES)}
     findings.sort(key=lambda f: (-order[f.severity], -(f.amount or Decimal(0)), f.rule, f.subject_id))
     results.sort(key=lambda r: r.id)
@@ -119,42 +124,56 @@ def judge(warehouse: Warehouse, rules: Sequence[Rule], table: str, unknown: froz
     selected: list[exp.Expr] = [exp.alias_(subject, "subject")]
     for i, rule in enumerate(rules):
         compiler = Compiler(rule, unknown)
-        scope = compiler.condition(rule.applies_to)
-        if rule.min_n and table != "features":
-            scope = exp.and_(scope, exp.GTE(this=column("n"), expression=exp.Literal.number(rule.min_n)))
-        selected.append(exp.alias_(scope, f"a{i}"))
-        selected.append(exp.alias_(exp.and_(scope.copy(), compiler.condition(rule.when)), f"v{i}"))
+        applies = scope(rule, compiler)
+        selected.append(exp.alias_(applies, f"a{i}"))
+        selected.append(exp.alias_(exp.and_(applies.copy(), compiler.condition(rule.when)), f"v{i}"))
         selected.append(exp.alias_(exp.cast(compiler.severity(), "VARCHAR"), f"s{i}"))
+        if rule.resolve_when:
+            selected.append(exp.alias_(compiler.condition(rule.resolve_when), f"r{i}"))
     body = exp.select(*selected).from_(table).sql(dialect="duckdb")
     warehouse.execute(f"CREATE OR REPLACE TEMP TABLE judged AS {body}")
 
 
-def _stage_rows(stages: pd.DataFrame) -> pd.DataFrame:
-    names = [n for n in LEVELS["stage"] if n in stages]
-    rows = stages[names].copy()
-    rows["subject_id"] = stages["pipeline"].fillna("") + "/" + stages["stage"]
-    rows["n"] = stages["visits"]
-    rows["amount"] = stages["wip_amount"].round(2)
-    rows["owner_id"] = None
-    return rows
+def _unmapped(warehouse: Warehouse, rules: Sequence[Rule]) -> frozenset[str]:
+    """Return the custom fields that rules ask for and no opportunity has: nobody can tell what they hold."""
+    asked = {n for rule in rules for n in _features_of(rule) if n.startswith("custom.")}
+    if not asked:
+        return frozenset()
+    rows = warehouse.rows("SELECT DISTINCT unnest(map_keys(custom)) FROM features")
+    return frozenset(asked - {f"custom.{name}" for (name,) in rows})
+
+
+def _features_of(rule: Rule) -> frozenset[str]:
+    return rule.fields.union(*(m.fields for m in rule.measures.values()))
+
+
+def _unjudgeable(rule: Rule, field: str) -> RuleResult:
+    """A portfolio rule whose subjects cannot be told apart says that one thing is unknown, and why."""
+    return RuleResult(
+        rule.id, rule.title, rule.status, rule.severity, rule.level, 0, 0, unknown=1, blame=(field,)
+    )
 
 
 def _counts(warehouse: Warehouse, rules: Sequence[Rule], unknown: frozenset[str]) -> list[RuleResult]:
     counted = ", ".join(
-        f"count_if(v{i}), count_if(a{i} AND v{i} IS FALSE), count_if(a{i} IS NOT FALSE AND v{i} IS NULL)"
+        f"coalesce(count_if(v{i}), 0), count_if(a{i} AND v{i} IS FALSE), count_if(a{i} IS NOT FALSE AND v{i} IS NULL)"
         for i in range(len(rules))
     )
     row = warehouse.rows(f"SELECT {counted} FROM judged")[0]
     results = []
     for i, rule in enumerate(rules):
         fired, clear, open_ = row[3 * i : 3 * i + 3]
-        blame = tuple(sorted(rule.fields & unknown)) if open_ else ()
+        blame = tuple(sorted(f for f in _features_of(rule) if _is_in(f, unknown))) if open_ else ()
         results.append(
             RuleResult(
                 rule.id, rule.title, rule.status, rule.severity, rule.level, fired, clear, open_, blame
             )
         )
     return results
+
+
+def _is_in(field: str, unknown: frozenset[str]) -> bool:
+    return field in unknown or field.split(".")[0] in unknown
 
 
 Fired = tuple[Rule, Severity, Mapping[str, Any]]  # Any: a row of the level's table
@@ -166,11 +185,13 @@ def _fired(warehouse: Warehouse, rules: Sequence[Rule], table: str) -> list[Fire
     """Fetch the rows that fired with the columns that their texts and evidence need; superseded ones are left out."""
     columns = LEVELS[rules[0].level]
     needed = {"amount", "owner_id"}
+    own: dict[str, str] = {}
     for rule in rules:
         for template in (rule.message, rule.subject, rule.propose):
             needed |= template.fields if template else set()
         needed |= rule.fields
-    names = sorted({n.split(".")[0] for n in needed} & (set(columns) | {"amount", "owner_id"}))
+        own |= {measured(rule, name): name for name in rule.measures}
+    names = sorted({n.split(".")[0] for n in needed} & (set(columns) | {"amount", "owner_id"})) + sorted(own)
     flags = ", ".join(f"v{i}, s{i}" for i in range(len(rules)))
     key = "id" if table == "features" else "subject_id"
     read = ", ".join(f't."{n}"' for n in names)
@@ -184,8 +205,15 @@ def _fired(warehouse: Warehouse, rules: Sequence[Rule], table: str) -> list[Fire
         values["subject"] = row[0]
         hits = [(rule, row[2 + 2 * i]) for i, rule in enumerate(rules) if row[1 + 2 * i]]
         hidden = {r for rule, _ in hits for r in rule.supersedes}
-        found += [(rule, severity, values) for rule, severity in hits if rule.id not in hidden]
+        found += [
+            (rule, severity, _with_measures(values, rule)) for rule, severity in hits if rule.id not in hidden
+        ]
     return found
+
+
+def _with_measures(row: Mapping[str, Any], rule: Rule) -> Mapping[str, Any]:  # Any: a row
+    """Give a rule's measures the names that its texts know them by."""
+    return {**row, **{n: row[measured(rule, n)] for n in rule.measures}} if rule.measures else row
 
 
 def _findings(
@@ -247,21 +275,22 @@ def _in_words(leaf: Leaf, rule: Rule) -> str:
         value = rule.params.get(value.name, value.name)
     if isinstance(value, Field):
         shown = f"{value.name} x {value.times:g}" if value.times != 1 else value.name
-    elif isinstance(value, tuple):
-        shown = ", ".join(map(str, value))
     else:
-        shown = str(value)
+        shown = as_text(value)
     return f"{leaf.operator} {shown}" + (" or missing" if leaf.or_missing else "")
 
 
 def _unjudged(warehouse: Warehouse, rules: Sequence[Rule], standing: Sequence[Subject]) -> set[Subject]:
-    """Return the standing findings on which a rule has no verdict now (also where its subject is gone from view)."""
+    """Return the standing findings that cannot be settled: no verdict now, or not yet as good as the rule asks."""
     position = {rule.id: i for i, rule in enumerate(rules)}
     asked = [s for s in standing if s[0] in position]
     if not asked:
         return set()
     warehouse.register("asked", pd.DataFrame({"subject": sorted({s[2] for s in asked})}))
-    flags = ", ".join(f"a{i} IS NOT FALSE AND v{i} IS NULL" for i in range(len(rules)))
+    flags = ", ".join(
+        f"a{i} IS NOT FALSE AND (v{i} IS NULL" + (f" OR r{i} IS NOT TRUE)" if rule.resolve_when else ")")
+        for i, rule in enumerate(rules)
+    )
     rows = warehouse.rows(f"SELECT subject, {flags} FROM judged SEMI JOIN asked USING (subject)")
     unjudged = {row[0]: row[1:] for row in rows}
     return {s for s in asked if s[2] in unjudged and unjudged[s[2]][position[s[0]]]}

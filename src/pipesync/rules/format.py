@@ -2,40 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from pipesync.errors import InputError, Problem
+from pipesync.config import RuleSetting
+from pipesync.errors import InputError, Place, Problem
 from pipesync.features.columns import Column
 from pipesync.model import Level, Priority, Severity
-from pipesync.rules.conditions import Condition, Reader, duration, fields
+from pipesync.rules.conditions import Condition, Parameter, Span, fields, leaves, span
 from pipesync.rules.levels import LEVELS
+from pipesync.rules.measures import Measure, MeasureText, read_measures
 from pipesync.rules.messages import Template, parse_template
-from pipesync.yamlsource import Document, nearest, read, validate
+from pipesync.rules.reader import UNITS, Reader, param_kind
+from pipesync.yamlsource import Document, nearest, parse, read, validate
 
 Number = int | float
+Value = Number | Span | str | tuple[Number | str, ...]
+"""What a parameter may be set to."""
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+Given = int | float | str | tuple[int | float | str, ...]
+"""A parameter's value as YAML has it."""
+
+
+def _unit(value: str) -> str:
+    if value not in ("", *UNITS):
+        raise ValueError(f"no unit {value!r}; {nearest(value, UNITS)}")
+    return value
+
+
 class ParamText(_Part):
-    default: int | float | str
+    default: Given
     min: int | float | None = None
     max: int | float | None = None
-    unit: str = ""
+    unit: Annotated[str, AfterValidator(_unit)] = ""
     help: str = ""
 
 
 class OverrideText(_Part):
-    match: dict[str, Any]  # Any: a condition, read by conditions.Reader
-    params: dict[str, int | float | str] = Field(default_factory=dict)
+    match: dict[str, Any]  # Any: a condition, read by reader.Reader
+    params: dict[str, Given] = Field(default_factory=dict)
     severity: Severity | None = None
 
 
@@ -63,6 +78,7 @@ class DedupeText(_Part):
 
 
 class ResolveText(_Part):
+    when: dict[str, Any] | None = None  # Any: a condition, stricter than that the rule's own is clear
     after: Annotated[str, Field(pattern=r"^\d{1,2} clean runs?$")] = "1 clean run"
 
 
@@ -90,7 +106,8 @@ class RuleText(_Part):
     params: dict[str, ParamText] = Field(default_factory=dict)
     overrides: tuple[OverrideText, ...] = ()
     severity_ladder: tuple[LadderText, ...] = ()
-    min_n: int = 0
+    min_n: Annotated[int, Field(ge=0)] = 0
+    measures: dict[str, MeasureText] = Field(default_factory=dict)
     when: dict[str, Any]  # Any: a condition
     for_: Annotated[str, Field(alias="for", pattern=r"^\d{1,2} runs?$")] = "1 run"
     supersedes: tuple[str, ...] = ()
@@ -108,7 +125,7 @@ class Override:
     """For what matches: other parameters, another severity. The first that matches wins."""
 
     match: Condition
-    params: Mapping[str, Number | timedelta]
+    params: Mapping[str, Value]
     severity: Severity | None
 
 
@@ -123,15 +140,18 @@ class Rule:
     severity: Severity
     level: Level
     applies_to: Condition
-    params: Mapping[str, Number | timedelta]
+    params: Mapping[str, Value]
     overrides: tuple[Override, ...]
     ladder: tuple[tuple[Condition, Severity], ...]
     min_n: int
+    measures: Mapping[str, Measure]
     when: Condition
     runs: int
     """How many runs in a row it must hold before it opens."""
     clean_runs: int
     """How many clean runs in a row resolve it."""
+    resolve_when: Condition | None
+    """What must hold as well before a clear run counts as clean."""
     supersedes: tuple[str, ...]
     message: Template
     subject: Template | None
@@ -146,31 +166,52 @@ class Rule:
     """The parameters as the file explains them."""
     file: Path
     document: Document
+    columns: Mapping[str, Column]
+    """What its conditions may ask for: those of its level, and its measures."""
+    status_note: str = ""
+    """Of a deprecated rule: what replaces it."""
+    owner: str | None = None
+    docs: str | None = None
+    tags: tuple[str, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """What a site changed -> where it says so."""
 
     @property
-    def fields(self) -> frozenset[str]:
-        """Every column that deciding it reads."""
-        conditions = [
+    def conditions(self) -> tuple[Condition, ...]:
+        """Every condition that it decides by."""
+        return (
             self.applies_to,
             self.when,
             *(o.match for o in self.overrides),
             *(c for c, _ in self.ladder),
-        ]
-        return frozenset(f for c in conditions for f in fields(c))
+            *((self.resolve_when,) if self.resolve_when else ()),
+        )
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """Every column that deciding it reads."""
+        return frozenset(f for c in self.conditions for f in fields(c))
 
 
-def load_rule(path: Path, folder: Path) -> Rule:
+Catalogue = Mapping[Level, Mapping[str, Column]]
+"""What can be asked for, by level: ours, or with the values that a connected CRM has."""
+
+
+def load_rule(path: Path, folder: Path, catalogue: Catalogue = LEVELS) -> Rule:
     """Read a rule file below `folder`; InputError with everything that is wrong with it."""
-    return read_rule(read(path), path, expected=".".join(path.relative_to(folder).with_suffix("").parts))
+    expected = ".".join(path.relative_to(folder).with_suffix("").parts)
+    return read_rule(read(path), path, expected=expected, catalogue=catalogue)
 
 
-def read_rule(document: Document, path: Path, *, expected: str | None = None) -> Rule:
+def read_rule(
+    document: Document, path: Path, *, expected: str | None = None, catalogue: Catalogue = LEVELS
+) -> Rule:
     problems: list[Problem] = []
     try:
         text = validate(RuleText, document)
     except InputError as error:
         # The frame is wrong; say what is wrong with the conditions as well, all at once.
-        raise InputError(*error.problems, *_conditions_of(document)) from None
+        raise InputError(*_in_order([*error.problems, *_conditions_of(document, catalogue)])) from None
     if expected is not None and text.rule != expected:
         problems.append(
             document.problem(
@@ -179,35 +220,59 @@ def read_rule(document: Document, path: Path, *, expected: str | None = None) ->
                 fix="make them equal",
             )
         )
-    columns = LEVELS[text.level]
+    columns = catalogue[text.level]
     reader = Reader(document, columns, text.params)
-    rule = _typed(text, document, path, reader)
+    measures = _measures(text, reader, catalogue)
+    reader.columns = {**columns, **{n: m.column for n, m in measures.items()}}
+    rule = _typed(text, document, path, reader, measures)
     for name in set(text.params) - reader.used:
         reader.complain(
             ("params", name), f"parameter {name!r} is never used", f"use ${name} or remove it", key=True
         )
     problems += reader.problems
     if problems:
-        raise InputError(
-            *sorted(problems, key=lambda p: (p.place.line, p.place.column) if p.place else (0, 0))
-        )
+        raise InputError(*_in_order(problems))
     return rule
 
 
-def _conditions_of(document: Document) -> list[Problem]:
+def _in_order(problems: Sequence[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda p: (p.place.line, p.place.column) if p.place else (0, 0))
+
+
+def _conditions_of(document: Document, catalogue: Catalogue) -> list[Problem]:
+    """Return what is wrong with the conditions of a file whose frame is wrong, as far as that can be told."""
     data = document.data if isinstance(document.data, dict) else {}
     level = data.get("level", "opportunity")
     params = data.get("params")
-    reader = Reader(
-        document, LEVELS.get(level, LEVELS["opportunity"]), params if isinstance(params, dict) else {}
-    )
+    if data.get("measures") or level not in catalogue:
+        return []
+    reader = Reader(document, catalogue[level], params if isinstance(params, dict) else {})
     for key in ("applies_to", "when"):
         if isinstance(data.get(key), dict):
             reader.read(data[key], (key,))
     return reader.problems
 
 
-def _typed(text: RuleText, document: Document, path: Path, reader: Reader) -> Rule:
+def _measures(text: RuleText, reader: Reader, catalogue: Catalogue) -> dict[str, Measure]:
+    if text.measures and text.level == "opportunity":
+        reader.complain(("measures",), "an opportunity has no measures", "set `level:`", key=True)
+        return {}
+    if text.min_n and text.level == "opportunity":
+        reader.complain(("min_n",), "an opportunity is always one", "remove it, or set `level:`", key=True)
+    inner = Reader(reader.document, catalogue["opportunity"], reader.parameters, reader.problems, reader.used)
+    found = read_measures(text.measures, inner, reader.columns)
+    for name, measure in found.items():
+        if any(
+            isinstance(leaf.value, Parameter) for c in (measure.where, measure.among) for leaf in leaves(c)
+        ):
+            fix = "write the value itself"
+            reader.complain(("measures", name), "a measure takes no parameters", fix, key=True)
+    return found
+
+
+def _typed(
+    text: RuleText, document: Document, path: Path, reader: Reader, measures: Mapping[str, Measure]
+) -> Rule:
     params = {name: _parameter(reader, name, p) for name, p in text.params.items()}
     overrides = []
     for i, override in enumerate(text.overrides):
@@ -239,9 +304,11 @@ def _typed(text: RuleText, document: Document, path: Path, reader: Reader) -> Ru
         overrides=tuple(overrides),
         ladder=ladder,
         min_n=text.min_n,
+        measures=measures,
         when=reader.read(text.when, ("when",)),
         runs=int(text.for_.split()[0]),
         clean_runs=int(text.resolve.after.split()[0]),
+        resolve_when=reader.read(text.resolve.when, ("resolve", "when")) if text.resolve.when else None,
         supersedes=text.supersedes,
         message=_template(reader, text.message, ("message",)),
         subject=_template(reader, text.task.subject, ("task", "subject")) if text.task else None,
@@ -254,33 +321,74 @@ def _typed(text: RuleText, document: Document, path: Path, reader: Reader) -> Ru
         texts=text.params,
         file=path,
         document=document,
+        columns=reader.columns,
+        status_note=f"use {text.replaced_by} instead" if text.replaced_by else "",
+        owner=text.owner,
+        docs=text.docs,
+        tags=text.tags,
     )
 
 
-def _parameter(reader: Reader, name: str, text: ParamText) -> Number | timedelta | None:
+def _parameter(reader: Reader, name: str, text: ParamText) -> Value | None:
     return _checked(reader, ("params", name, "default"), name, text.default, text)
 
 
 def _checked(
     reader: Reader, at: tuple[str | int, ...], name: str, value: object, text: ParamText | None
-) -> Number | timedelta | None:
+) -> Value | None:
     """Return a parameter's value within its limits; complain otherwise."""
     if text is None:
         reader.complain(at, f"no parameter {name!r}", nearest(name, reader.parameters), key=True)
         return None
-    wanted = duration(text.default)
-    if wanted is not None:
-        found = duration(value)
+    wanted = param_kind(text.default)
+    if wanted == "duration":
+        found = span(value)
         if found is None:
-            reader.complain(at, f"{name}: {value!r} is not a duration", "write 7d, 12h or 2w")
+            reader.complain(
+                at, f"{name}: {value!r} is not a duration", "write 7d, 12h, 2w or 3 business days"
+            )
         return found
+    if wanted == "text":
+        if not isinstance(value, str):
+            reader.complain(at, f"{name}: expected text, not {value!r}", "quote it")
+            return None
+        return value
+    if wanted == "list":
+        return _checked_list(reader, at, name, value, text)
     if isinstance(value, bool) or not isinstance(value, int | float):
         reader.complain(at, f"{name}: expected a number, not {value!r}")
         return None
-    if (text.min is not None and value < text.min) or (text.max is not None and value > text.max):
-        reader.complain(at, f"{name}: {value} is outside of {text.min} to {text.max}")
+    return value if _is_within(reader, at, name, value, text) else None
+
+
+def _checked_list(
+    reader: Reader, at: tuple[str | int, ...], name: str, value: object, text: ParamText
+) -> tuple[Number | str, ...] | None:
+    if not isinstance(value, list | tuple) or not value:
+        reader.complain(at, f"{name}: expected a list, not {value!r}", "write [first, second]")
         return None
-    return value
+    found: list[Number | str] = [
+        v for v in value if isinstance(v, str | int | float) and not isinstance(v, bool)
+    ]
+    if len(found) < len(value) or len({isinstance(v, str) for v in found}) > 1:
+        reader.complain(
+            at, f"{name}: a list of numbers or of texts is expected", "write [1, 10], or [new, old]"
+        )
+        return None
+    numbers = [v for v in found if not isinstance(v, str)]
+    return tuple(found) if all(_is_within(reader, at, name, v, text) for v in numbers) else None
+
+
+def _is_within(reader: Reader, at: tuple[str | int, ...], name: str, value: Number, text: ParamText) -> bool:
+    outside = (text.min is not None and value < text.min) or (text.max is not None and value > text.max)
+    if outside:
+        reader.complain(at, f"{name}: {value} is outside of {_limits(text)}", "stay within `min` and `max`")
+    return not outside
+
+
+def _limits(text: ParamText) -> str:
+    low = "anything" if text.min is None else text.min
+    return f"{low} to {'anything' if text.max is None else text.max}"
 
 
 def _template(reader: Reader, text: str, at: tuple[str | int, ...]) -> Template:
@@ -291,22 +399,48 @@ def _template(reader: Reader, text: str, at: tuple[str | int, ...]) -> Template:
 
 
 def _cooldown(reader: Reader, text: str) -> timedelta:
-    found = duration(text)
-    if found is None:
+    found = span(text)
+    if not isinstance(found, timedelta):
         reader.complain(("dedupe", "cooldown"), f"{text!r} is not a duration", "write 7d, 12h or 2w")
-    return found or timedelta(days=7)
+        return timedelta(days=7)
+    return found
 
 
 def with_setting(
-    rule: Rule, *, severity: Severity | None, params: Mapping[str, Any]
-) -> tuple[Rule, list[str]]:
-    """Apply a site's change; return the rule and what is wrong with the change."""
-    reader = Reader(rule.document, LEVELS[rule.level], rule.texts)
-    values = {n: _checked(reader, (), n, v, rule.texts.get(n)) for n, v in params.items()}
-    changed = {**rule.params, **{n: v for n, v in values.items() if v is not None}}
-    said = [f"{p.message}; {p.fix}" if p.fix else p.message for p in reader.problems]
-    return replace(rule, severity=severity or rule.severity, params=changed), said
+    rule: Rule, setting: RuleSetting, document: Document | None, at: tuple[str | int, ...], origin: str
+) -> tuple[Rule, list[Problem]]:
+    """Apply a site's change, which stands at `at` of a document; return the rule and what is wrong with it."""
+    where = document or parse("", origin)
+    reader = Reader(where, rule.columns, rule.texts)
+
+    def checked(params: Mapping[str, Any], base: tuple[str | int, ...]) -> dict[str, Value]:  # Any: YAML
+        found = {n: _checked(reader, (*base, n), n, v, rule.texts.get(n)) for n, v in params.items()}
+        return {n: v for n, v in found.items() if v is not None}
+
+    values = checked(setting.params, (*at, "params"))
+    overrides = tuple(
+        Override(
+            reader.read(o.match, (*at, "overrides", i, "match")),
+            checked(o.params, (*at, "overrides", i, "params")),
+            o.severity,
+        )
+        for i, o in enumerate(setting.overrides)
+    )
+    told = {f"params.{n}": str(_place(where, (*at, "params", n), origin)) for n in values}
+    if setting.severity:
+        told["severity"] = str(_place(where, (*at, "severity"), origin))
+    for i in range(len(overrides)):
+        told[f"overrides.{i}"] = str(_place(where, (*at, "overrides", i), origin))
+    changed = replace(
+        rule,
+        severity=setting.severity or rule.severity,
+        params={**rule.params, **values},
+        overrides=(*overrides, *rule.overrides),
+        origins={**rule.origins, **told},
+    )
+    return changed, reader.problems
 
 
-def columns_of(rule: Rule) -> Mapping[str, Column]:
-    return LEVELS[rule.level]
+def _place(document: Document, at: tuple[str | int, ...], origin: str) -> Place | str:
+    place = document.place(at)
+    return place if place.line else origin

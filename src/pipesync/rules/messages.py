@@ -16,7 +16,7 @@ from pipesync.yamlsource import nearest
 
 _SLOT = re.compile(r"\{(?P<field>[^{}:|]*)(?::(?P<filter>[^{}|]*))?(?:\|(?P<blank>[^{}]*))?\}")
 _COUNTED = ("number", "integer", "days")
-FILTERS = ("text", "money", "date", "number", "percent")
+FILTERS = ("text", "words", "money", "date", "number", "percent")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,12 @@ def is_blank(value: object) -> bool:
 
 
 def show(value: Any, kind: str, currency: str | None = None) -> str:
-    """Write one value: money with thousands and currency, dates as `23 Nov 2026`, numbers without noise."""
+    """Write one value: money with thousands and currency, dates as `23 Nov 2026`, numbers without noise.
+
+    `words` writes our own words for people: `best_case` as `best case`.
+    """
+    if kind == "words":
+        return str(value).replace("_", " ")
     if kind == "money":
         return f"{float(value):,.0f} {currency or ''}".rstrip()
     if kind == "date" and isinstance(value, date | datetime):

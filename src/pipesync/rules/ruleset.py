@@ -16,7 +16,7 @@ from pipesync._paths import shipped
 from pipesync.config import Config, RuleSetting
 from pipesync.errors import InputError, Place, Problem
 from pipesync.rules.format import Rule, load_rule, with_setting
-from pipesync.yamlsource import nearest, read, validate
+from pipesync.yamlsource import Document, nearest, read, validate
 
 PRESETS = ("recommended", "strict", "all")
 _AREAS = ("hygiene", "bottleneck", "forecast")
@@ -59,6 +59,21 @@ class RuleSet:
         return RuleSet({i: self[i] for i in ids}, self.problems, self.sources)
 
 
+@dataclass(frozen=True)
+class _Setting:
+    """A change to a rule, and where it is said."""
+
+    setting: RuleSetting
+    origin: str
+    document: Document
+    at: tuple[str | int, ...]
+
+
+def _site(config: Config | None) -> Document:
+    """Return the site's file, or an empty one where the configuration was made without."""
+    return (config.document if config else None) or Document("pipesync.yaml", "", None)
+
+
 def rule_files(folder: Path) -> dict[str, Path]:
     """Return rule id -> file for every rule file below a folder; presets and playbooks are not rules."""
     return {
@@ -73,19 +88,21 @@ def load(config: Config | None = None, *, strict: bool = False) -> RuleSet:
     home = shipped("rules")
     available = rule_files(home)
     chosen: dict[str, tuple[Path, Path, str]] = {}
-    settings: dict[str, list[RuleSetting]] = {}
+    settings: dict[str, list[_Setting]] = {}
     problems: list[Problem] = []
     for name in config.extends if config else ("pipesync:recommended",):
         path = _preset_file(name, config)
-        preset = validate(Preset, read(path))
+        document = read(path)
+        preset = validate(Preset, document)
         ids = tuple(available) if preset.all else preset.rules
         for rule in ids:
             if rule not in available:
-                problems.append(Problem(f"no rule {rule!r}", Place(str(path)), nearest(rule, available)))
+                at = ("rules", preset.rules.index(rule))
+                problems.append(document.problem(at, f"no rule {rule!r}", fix=nearest(rule, available)))
             else:
                 chosen[rule] = (available[rule], home, name)
         for rule, setting in preset.settings.items():
-            settings.setdefault(rule, []).append(setting)
+            settings.setdefault(rule, []).append(_Setting(setting, name, document, ("settings", rule)))
     for folder in config.rule_folders if config else ():
         own = config.path(folder) if config else folder
         if not own.is_dir():
@@ -93,17 +110,14 @@ def load(config: Config | None = None, *, strict: bool = False) -> RuleSet:
         chosen |= {rule: (path, own, str(own)) for rule, path in rule_files(own).items()}
     for rule, setting in (config.rules if config else {}).items():
         if rule not in chosen and rule not in available:
-            problems.append(
-                Problem(
-                    f"`rules:` speaks of {rule!r}, which is no rule",
-                    Place("pipesync.yaml"),
-                    nearest(rule, available),
-                )
-            )
+            said = f"`rules:` speaks of {rule!r}, which is no rule"
+            place = _site(config).place(("rules", rule), key=True)
+            problems.append(Problem(said, place, nearest(rule, {**available, **chosen})))
             continue
         if rule not in chosen and setting.enabled:
             chosen[rule] = (available[rule], home, "rules")
-        settings.setdefault(rule, []).append(setting)
+        own_setting = _Setting(setting, "pipesync.yaml", _site(config), ("rules", rule))
+        settings.setdefault(rule, []).append(own_setting)
     loaded = _read_all(chosen, settings, problems)
     for one in loaded.values():
         for i, other in enumerate(one.supersedes):
@@ -129,20 +143,20 @@ def _preset_file(name: str, config: Config | None) -> Path:
 
 def _read_all(
     chosen: dict[str, tuple[Path, Path, str]],
-    settings: dict[str, list[RuleSetting]],
+    settings: dict[str, list[_Setting]],
     problems: list[Problem],
 ) -> dict[str, Rule]:
     loaded: dict[str, Rule] = {}
     for rule_id, (path, folder, _) in sorted(chosen.items()):
-        if any(not s.enabled for s in settings.get(rule_id, ())):
+        if any(not s.setting.enabled for s in settings.get(rule_id, ())):
             continue
         try:
             rule = load_rule(path, folder)
         except InputError as error:
             problems += error.problems
             continue
-        for setting in settings.get(rule_id, ()):
-            rule, wrong = with_setting(rule, severity=setting.severity, params=setting.params)
-            problems += [Problem(f"rules: {rule_id}: {text}", Place("pipesync.yaml")) for text in wrong]
+        for one in settings.get(rule_id, ()):
+            rule, wrong = with_setting(rule, one.setting, one.document, one.at, one.origin)
+            problems += wrong
         loaded[rule_id] = rule
     return loaded
