@@ -84,6 +84,10 @@ class Opportunity(Record):
     custom: dict[str, str | None] = Field(default_factory=dict)
 
 
+OWN_FIELDS = ("win_probability", "win_in_period", "expected_close", "reasons")
+"""Our fields on an opportunity in the CRM, where a connection asks for them: two shares, a date, a text."""
+
+
 class Stage(Record):
     id: str
     name: str
@@ -448,6 +452,8 @@ class Change(Record):
     before: dict[str, Any] = Field(default_factory=dict)  # Any: JSON
     after: dict[str, Any] = Field(default_factory=dict)  # Any: JSON
     reason: Reason
+    rests_on: dict[str, Any] = Field(default_factory=dict)  # Any: JSON
+    """The opportunity as the plan saw it: where the CRM now holds something else, the change is not made."""
 
 
 class Outcome(Record):

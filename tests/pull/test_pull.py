@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipesync.adapters.base import Check, Installed, Page, Reject
+from pipesync.adapters.base import Check, Installed, Page, Reject, Seen
 from pipesync.errors import BudgetSpent, CrmError, PermissionMissing, RetryLater
 from pipesync.model import Change, ColumnState, Connection, Outcome, OwnForecast, OwnTask
 from pipesync.pull import pull
@@ -75,6 +75,9 @@ class Crm:
         self, keys: Collection[str], opportunity_ids: Collection[str]
     ) -> tuple[Sequence[OwnTask], Sequence[OwnForecast]]:
         return (), ()
+
+    def see(self, opportunity_ids: Collection[str]) -> Mapping[str, Seen]:
+        return {}
 
     def write(self, changes: Sequence[Change]) -> Iterator[Outcome]:
         return iter(())

@@ -6,10 +6,10 @@ a session and nothing else: cursors belong to the warehouse, intents to the ledg
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pipesync.model import Change, ColumnState, Connection, Outcome, OwnForecast, OwnTask
 
@@ -82,6 +82,16 @@ class Pulled:
     warnings: tuple[str, ...] = field(default=())
 
 
+@dataclass(frozen=True)
+class Seen:
+    """An opportunity as the CRM holds it now."""
+
+    facts: Mapping[str, Any]  # Any: columns' values
+    """By column of `model.Opportunity`, read as a pull reads them; what is not mapped is missing."""
+    ours: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
+    """Our own fields on it (`model.OWN_FIELDS`), as JSON values; what the CRM lacks is missing."""
+
+
 class Adapter(Protocol):
     """One signed-in connection."""
 
@@ -117,6 +127,10 @@ class Adapter(Protocol):
 
         `opportunity_ids` are those of the keys' changes, for CRMs that find tasks only through them.
         """
+        ...
+
+    def see(self, opportunity_ids: Collection[str]) -> Mapping[str, Seen]:
+        """Return these opportunities as they are now, never from an index that lags; what is gone is missing."""
         ...
 
     def write(self, changes: Sequence[Change]) -> Iterator[Outcome]:

@@ -11,6 +11,7 @@ from pipesync.adapters.base import Adapter
 from pipesync.apply.recovery import look_up, now, settle_unconfirmed
 from pipesync.config import Guard, Write
 from pipesync.model import Change, ChangeAction, ChangeObject, Outcome, OwnTask, Plan, Run
+from pipesync.plan.facts import rests_on
 from pipesync.plan.guards import guarded
 from pipesync.plan.threads import Written, same, written
 from pipesync.store.ledger import Ledger
@@ -131,7 +132,7 @@ def send(
     ]
     known = written(ledger.journal(run.connection))
     while waiting:
-        batch = _untouched(waiting.pop(0), known, adapter, told)
+        batch = _as_seen(_untouched(waiting.pop(0), known, adapter, told), adapter, told)
         ledger.renew_lease(run.connection, run.id, clock())
         ledger.intend(run, batch, at=clock(), as_of=plan.as_of, basis=plan.basis)
         outcomes: list[Outcome] = []
@@ -164,6 +165,28 @@ def _untouched(
             told.skip(
                 [change], "people changed it since it was pulled" if row else "it is not there any more"
             )
+    return kept
+
+
+def _as_seen(batch: list[Change], adapter: Adapter, told: Applied) -> list[Change]:
+    """Look once more at the opportunities: what people changed since the plan saw them waits for the next plan."""
+    asked = {c.opportunity_id for c in batch if c.opportunity_id and c.rests_on}
+    seen = adapter.see(asked) if asked else {}
+    kept = []
+    for change in batch:
+        if not change.opportunity_id or not change.rests_on:
+            kept.append(change)
+            continue
+        now = seen.get(change.opportunity_id)
+        if now is None:
+            told.skip([change], "the opportunity is not there any more")
+            continue
+        facts = rests_on(now.facts)
+        differing = [n for n, v in change.rests_on.items() if n in facts and facts[n] != v]
+        if differing:
+            told.skip([change], f"the opportunity changed since it was pulled ({', '.join(differing)})")
+        else:
+            kept.append(change)
     return kept
 
 

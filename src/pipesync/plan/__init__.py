@@ -50,7 +50,7 @@ def make(situation: Situation, config: Config, rules: RuleSet) -> Plan:
     if not facts.behind:
         if write.tasks and "task" in facts.takes:
             tasks = plan_tasks(situation, config, rules)
-            changes += tasks.changes
+            changes += [_resting(change, situation) for change in tasks.changes]
         if write.forecasts and "forecast" in facts.takes:
             changes += plan_forecasts(situation, config)
     held_back.update(tasks.held_back)
@@ -65,6 +65,11 @@ def make(situation: Situation, config: Config, rules: RuleSet) -> Plan:
         basis=facts.basis,
         journal=max((e.seq for e in situation.journal), default=0),
     )
+
+
+def _resting(change: Change, situation: Situation) -> Change:
+    standing = situation.facts.opportunities.get(change.opportunity_id or "")
+    return change.model_copy(update={"rests_on": dict(standing.rests_on)}) if standing else change
 
 
 def _wished(write: Write) -> Write:

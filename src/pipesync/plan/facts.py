@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import cast
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, cast
 
 from pipesync.features.columns import COLUMNS
-from pipesync.model import OwnForecast, OwnTask, User
+from pipesync.model import ColumnState, OwnForecast, OwnTask, User
 from pipesync.store.warehouse import Warehouse
 
+RESTS_ON = (
+    "name", "owner_id", "pipeline", "stage", "amount", "currency", "forecast_category", "close_date", "is_closed",
+    "type", "source", "product", "next_step",
+)  # fmt: skip
+"""What people change; a change of ours waits for the next plan where one of these is not as it was."""
 _FINGERPRINTED = (
     "id", "name", "account_id", "owner_id", "pipeline", "stage", "amount", "currency", "forecast_category",
     "close_date", "created_at", "closed_at", "is_closed", "is_won", "type", "source", "product", "next_step",
@@ -24,6 +30,8 @@ class Standing:
     is_closed: bool
     is_won: bool
     owner_id: str | None
+    rests_on: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
+    """What a change of it rests on; see `rests_on`."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +78,32 @@ def read(
 
 
 def _opportunities(warehouse: Warehouse, connection: str, ids: Collection[str]) -> dict[str, Standing]:
+    known = [n for n in RESTS_ON if n in {c.column for c in warehouse.columns(connection) if _is_fact(c)}]
+    names = ["id", "is_closed", "is_won", "owner_id", *known]
     found = warehouse.rows(
-        "SELECT id, is_closed, is_won, owner_id FROM opportunities SEMI JOIN (SELECT unnest(?) AS id) USING (id) "
+        f"SELECT {', '.join(names)} FROM opportunities SEMI JOIN (SELECT unnest(?) AS id) USING (id) "
         "WHERE connection = ?",
         [sorted(ids), connection],
     )
-    return {i: Standing(closed, won, owner) for i, closed, won, owner in found}
+    return {
+        i: Standing(is_closed, is_won, owner, rests_on(dict(zip(known, told, strict=True))))
+        for i, is_closed, is_won, owner, *told in found
+    }
+
+
+def _is_fact(column: ColumnState) -> bool:
+    return column.stream == "opportunities" and column.state == "known"
+
+
+def rests_on(facts: Mapping[str, Any]) -> dict[str, Any]:  # Any: columns' values, to JSON
+    """Return what a change of an opportunity rests on, of what is known of it, in a form that can be compared."""
+    return {n: _json(facts[n]) for n in RESTS_ON if n in facts}
+
+
+def _json(value: Any) -> Any:  # Any: as above
+    if isinstance(value, Decimal):
+        return f"{value:.2f}"
+    return value.isoformat() if isinstance(value, date) else value or None
 
 
 def _behind(

@@ -59,6 +59,7 @@ def gather(
     fields = {name for rule in rules for name in rule.fields}
     about = {e.opportunity_id for e in journal if e.object == "task" and e.opportunity_id}
     findings = in_force(evaluation, standing)
+    about |= {f.opportunity_id for f in findings if f.opportunity_id}
     firing = {(f.rule, f.level, f.subject_id) for f in findings}
     return Situation(
         connection=connection,

@@ -19,6 +19,7 @@ from pipesync.apply import apply, undo
 from pipesync.config import ConnectionConfig, Write
 from pipesync.errors import CrmError, PipesyncError
 from pipesync.model import Change, Plan, Reason
+from pipesync.plan.facts import read, rests_on
 from pipesync.pull import pull
 from pipesync.sandbox.process import Sandbox
 from pipesync.store.ledger import Ledger
@@ -331,6 +332,49 @@ def test_what_we_wrote_is_found_by_its_key(adapter: Adapter, warehouse: Warehous
 
     assert [t.key for t in tasks] == [change.key]
     assert list(forecasts) == []
+
+
+def test_what_is_seen_is_what_was_pulled_until_people_change_it(
+    adapter: Adapter, warehouse: Warehouse, place: Place
+) -> None:
+    """Every opportunity looks as the pull left it; what was edited looks new at once, what is deleted is missing."""
+    pull(adapter, warehouse)
+    ids = {i for (i,) in warehouse.rows("SELECT id FROM opportunities")}
+    pulled = {i: s.rests_on for i, s in read(warehouse, "crm", (), ids).opportunities.items()}
+    (changed, _), (deleted, _) = opportunity(warehouse), opportunity(warehouse, "is_closed")
+
+    before = {i: rests_on(seen.facts) for i, seen in adapter.see(ids).items()}
+    place.edit(changed, {"next_step": "Meet the board"})
+    place.delete(deleted)
+    after = adapter.see([changed, deleted])
+
+    assert {i: {n: facts[n] for n in pulled[i]} for i, facts in before.items()} == pulled
+    assert len(before) == 150
+    assert {i: seen.facts["next_step"] for i, seen in after.items()} == {changed: "Meet the board"}
+
+
+def test_a_change_of_an_opportunity_that_people_changed_meanwhile_is_skipped(
+    adapter: Adapter, warehouse: Warehouse, ledger: Ledger, place: Place
+) -> None:
+    """It is told with what differs, and the others go through."""
+    pull(adapter, warehouse)
+    rows = warehouse.rows("SELECT id, owner_id FROM opportunities WHERE NOT is_closed ORDER BY id LIMIT 3")
+    seen = read(warehouse, "crm", (), [i for i, _ in rows]).opportunities
+    changes = [
+        task(i, owner, n).model_copy(update={"rests_on": seen[i].rests_on})
+        for n, (i, owner) in enumerate(rows, start=1)
+    ]
+    place.edit(rows[0][0], {"next_step": "Meet the board"})
+    place.delete(rows[1][0])
+
+    done = apply(plan(changes), adapter, ledger, write=WRITE)
+
+    assert done.applied == 1
+    assert {o.key: o.error for o in done.skipped} == {
+        changes[0].key: "the opportunity changed since it was pulled (next_step)",
+        changes[1].key: "the opportunity is not there any more",
+    }
+    assert [t[0] for t in ours(adapter, warehouse)] == [changes[2].key]
 
 
 def test_wrong_credentials_are_one_clear_error(place: Place, warehouse: Warehouse) -> None:

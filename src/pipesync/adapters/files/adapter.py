@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from pipesync._paths import shipped
-from pipesync.adapters.base import Check, Cursor, Installed, Page
+from pipesync.adapters.base import Check, Cursor, Installed, Page, Seen
 from pipesync.adapters.files.dataset import Dataset, open_dataset
 from pipesync.adapters.files.outbox import Outbox
 from pipesync.adapters.files.streams import build, sources_of, tracked_fields
@@ -54,6 +55,8 @@ class FilesAdapter:
     def __init__(self, name: str, dataset: Dataset, outbox: Outbox, mapping_file: Path) -> None:
         self._name, self._dataset, self._outbox, self._mapping_file = name, dataset, outbox, mapping_file
         self._clock: datetime | None = None
+        self._seen: tuple[tuple[int, ...], dict[str, dict[str, Any]]] | None = None  # Any: columns' values
+        """Opportunities by id, and the state of the files that they were read from."""
 
     @property
     def streams(self) -> Sequence[str]:
@@ -149,6 +152,17 @@ class FilesAdapter:
             [t for t in tasks.values() if t.key in keys],
             [f for f in forecasts.values() if f.key in keys],
         )
+
+    def see(self, opportunity_ids: Collection[str]) -> Mapping[str, Seen]:
+        """Read the files again where they are not those that were read before."""
+        now = self._dataset.stamps(*sources_of("opportunities"))
+        if self._seen is None or self._seen[0] != now:
+            fresh = open_dataset(self._dataset.folder, self._dataset.mapping)
+            rows, _ = build(fresh, "opportunities", self.clock())
+            self._seen = now, {row["id"]: row for row in rows.to_pylist()}
+        ours = self._outbox.fields()
+        found = self._seen[1]
+        return {i: Seen(found[i], ours.get(i, {})) for i in opportunity_ids if i in found}
 
     def write(self, changes: Sequence[Change]) -> Iterator[Outcome]:
         yield from self._outbox.write(changes, self.clock())

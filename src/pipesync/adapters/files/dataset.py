@@ -82,6 +82,11 @@ class Dataset:
         ]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
+    def stamps(self, *needed: str) -> tuple[int, ...]:
+        """Return what the file system says of these sources' files: enough to see that one was replaced."""
+        found = [self.files[s].stat() for s in needed if s in self.files]
+        return tuple(n for one in found for n in (one.st_mtime_ns, one.st_size, one.st_ino))
+
     def load(self, source: str) -> Loaded:
         """Read one source; no rows where its file is absent."""
         if source not in self._loaded:

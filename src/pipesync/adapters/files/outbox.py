@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from pipesync.adapters.base import Check
 from pipesync.errors import InputError, Place, Problem, RetryLater
-from pipesync.model import Change, Outcome, OwnForecast, OwnTask, Record
+from pipesync.model import OWN_FIELDS, Change, Outcome, OwnForecast, OwnTask, Record
 
 if sys.platform == "win32":
     import msvcrt
@@ -46,6 +46,11 @@ class Outbox:
             _records(self._folder / "tasks.csv", OwnTask),
             _records(self._folder / "forecasts.csv", OwnForecast),
         )
+
+    def fields(self) -> dict[str, dict[str, Any]]:  # Any: JSON
+        """Return our fields by opportunity, as JSON values."""
+        held = _cells(self._folder / "opportunities.csv", "opportunity_id")
+        return {i: {n: _json(n, row.get(n)) for n in OWN_FIELDS} for i, row in held.items()}
 
     def write(self, changes: Sequence[Change], now: datetime) -> list[Outcome]:
         """Apply the changes; each file is replaced once. A refused change leaves the others alone."""
@@ -156,6 +161,10 @@ def _set_fields(change: Change, held: dict[str, dict[str, str | None]]) -> str:
     else:
         row |= {n: None if v is None else str(v) for n, v in change.after.items()}
     return key
+
+
+def _json(name: str, text: str | None) -> Any:  # Any: JSON
+    return float(text) if text and name in ("win_probability", "win_in_period") else text
 
 
 # --- Files ------------------------------------------------------------------------------------------------------

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Mapping as MappingOf
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pipesync._paths import shipped
-from pipesync.adapters.base import Check, Cursor, Installed, Page
+from pipesync.adapters.base import Check, Cursor, Installed, Page, Seen
 from pipesync.adapters.hubspot.api import Api
 from pipesync.adapters.hubspot.doctor import checks
 from pipesync.adapters.hubspot.install import install
@@ -16,10 +17,20 @@ from pipesync.adapters.hubspot.others import pull_activities, pull_objects, pull
 from pipesync.adapters.hubspot.own import KEY, Own
 from pipesync.adapters.hubspot.portal import Portal
 from pipesync.adapters.hubspot.streams import DealStreams
-from pipesync.adapters.hubspot.writing import write
+from pipesync.adapters.hubspot.writing import own_fields, own_property, write
 from pipesync.config import ConnectionConfig, Write, options_as
 from pipesync.mapping import Mapping, load
-from pipesync.model import TABLES, Change, ColumnState, Connection, HistoryKind, Outcome, OwnForecast, OwnTask
+from pipesync.model import (
+    OWN_FIELDS,
+    TABLES,
+    Change,
+    ColumnState,
+    Connection,
+    HistoryKind,
+    Outcome,
+    OwnForecast,
+    OwnTask,
+)
 from pipesync.schema import schema, table
 
 _DERIVED = ("is_closed", "is_won", "custom")
@@ -136,6 +147,14 @@ class HubspotAdapter:
         tasks = self._own.tasks(set(keys), opportunity_ids) if opportunity_ids else []
         forecasts = [k for k in keys if k.startswith("psf")]
         return tasks, self._own.forecasts(forecasts)
+
+    def see(self, opportunity_ids: Collection[str]) -> MappingOf[str, Seen]:
+        there = [n for n in OWN_FIELDS if own_property(n) in self._portal.deal_properties]
+        deals = DealStreams(self._api, self._portal, self._mapping, self._options)
+        return {
+            facts["id"]: Seen(facts, own_fields(record["properties"], there))
+            for facts, record in deals.see(opportunity_ids, [own_property(n) for n in there])
+        }
 
     def write(self, changes: Sequence[Change]) -> Iterator[Outcome]:
         yield from write(self._api, self._own, changes)

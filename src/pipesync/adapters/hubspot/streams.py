@@ -8,7 +8,7 @@ lagging search index may have hidden costs no second reading.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -162,6 +162,14 @@ class DealStreams:
     def _deals(self, labels: dict[str, Label], people: Callable[[], dict[str, str]]) -> Deals:
         portal = self._portal
         return Deals(self._mapping, portal.zone, labels, portal.endings, people, portal.currency)
+
+    def see(self, ids: Iterable[str], own: Sequence[str]) -> Iterator[tuple[dict[str, Any], Json]]:
+        """Yield these deals as they are now, normalized, each with its record; `own` are further properties to read."""
+        seen = replace(self._wanted, properties=(*self._wanted.properties, *own), history=(), associations=())
+        records = read(self._api, seen, ids)
+        rows, _ = self._deals(dict(self._portal.labels), dict).opportunities(records)
+        by_id = {str(r["id"]): r for r in records}
+        yield from ((row, by_id[row["id"]]) for row in rows.to_pylist())
 
     # --- Listing ----------------------------------------------------------------------------------------------
 

@@ -197,6 +197,12 @@ def own_property(name: str) -> str:
     return name if name.startswith("pipesync_") else f"pipesync_{name}"
 
 
+def own_fields(properties: Json, names: Sequence[str]) -> Json:
+    """Return our properties of a deal as JSON values."""
+    told = {n: properties.get(own_property(n)) or None for n in names}
+    return {n: float(v) if v and n in ("win_probability", "win_in_period") else v for n, v in told.items()}
+
+
 def _outcomes(answer: Json, inputs: Sequence[Json]) -> Iterator[Outcome]:
     """Pair results and errors with what was sent, by trace id, our key or the record's id."""
     key_of = {str(i["id"]): i["objectWriteTraceId"] for i in inputs if "id" in i}

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Mapping as MappingOf
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pipesync._paths import shipped
-from pipesync.adapters.base import Check, Cursor, Installed, Page
+from pipesync.adapters.base import Check, Cursor, Installed, Page, Seen
 from pipesync.adapters.salesforce.api import Api
 from pipesync.adapters.salesforce.doctor import checks
 from pipesync.adapters.salesforce.options import Options
 from pipesync.adapters.salesforce.org import Org
 from pipesync.adapters.salesforce.streams import TRACKED, Streams
-from pipesync.adapters.salesforce.writing import read_forecasts, read_tasks, write
+from pipesync.adapters.salesforce.writing import OPPORTUNITY, own_fields, read_forecasts, read_tasks, write
 from pipesync.config import ConnectionConfig, Write, options_as
 from pipesync.mapping import Mapping, load
 from pipesync.model import TABLES, Change, ColumnState, Connection, HistoryKind, Outcome, OwnForecast, OwnTask
@@ -129,6 +130,13 @@ class SalesforceAdapter:
         forecasts = {k for k in keys if k.startswith("psf")}
         tasks = set(keys) - forecasts
         return list(read_tasks(self._org, tasks)), list(read_forecasts(self._org, forecasts))
+
+    def see(self, opportunity_ids: Collection[str]) -> MappingOf[str, Seen]:
+        return {
+            facts["id"]: Seen(facts, own_fields(ours))
+            for rows, own in self._streams.see(opportunity_ids, OPPORTUNITY)
+            for facts, ours in zip(rows.to_pylist(), own.to_pylist(), strict=True)
+        }
 
     def write(self, changes: Sequence[Change]) -> Iterator[Outcome]:
         yield from write(self._org, changes)

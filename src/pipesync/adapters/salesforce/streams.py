@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -140,6 +140,27 @@ class Streams:
                 requests=batch.requests,
                 last=batch.is_last,
             )
+
+    def see(self, ids: Collection[str], ours: Mapping[str, str]) -> Iterator[tuple[pa.Table, pa.Table]]:
+        """Yield these opportunities' rows, and beside them our own fields as text; `ours` are those, by our names."""
+        told = self._org.mapping.streams["opportunities"]
+        visible = self.visible("opportunities")
+        own = {n: f for n, f in ours.items() if self._org.sees(told.source, f)}
+        paths = tuple(dict.fromkeys(("Id", *(told.fields[c].field for c in visible), *own.values())))
+        listed = sorted(ids)
+        for start in range(0, len(listed), _BY_IDS):
+            said = ", ".join(f"'{i}'" for i in listed[start : start + _BY_IDS])
+            soql = f"SELECT {', '.join(paths)} FROM {told.source} WHERE Id IN ({said})"
+            for page in self._api.pages(soql):
+                raw = raw_table(page, paths)
+                rows, rejects = normalized(raw, "opportunities", told.fields, visible)
+                if rejects:
+                    bad = pa.array([r.where for r in rejects], TEXT)
+                    raw = raw.filter(pc.invert(pc.is_in(column(raw, "Id"), value_set=bad)))
+                yield (
+                    self._settled(rows),
+                    pa.table({n: column(raw, f) for n, f in own.items()} | {"id": column(raw, "Id")}),
+                )
 
     def _settled(self, rows: pa.Table) -> pa.Table:
         """Give every opportunity a pipeline; an open one has not been closed, whatever its last change of stage."""

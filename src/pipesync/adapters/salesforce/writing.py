@@ -97,6 +97,15 @@ def _by_key(api: Api, entity: str, columns: Sequence[str], keys: Collection[str]
             yield from page
 
 
+def own_fields(row: Json) -> Json:
+    """Return our fields on an opportunity, given as text, as JSON values: a percent there is a share here."""
+    return {
+        n: round(float(v) / 100, 4) if n in _PERCENT and v is not None else v
+        for n, v in row.items()
+        if n != "id"
+    }
+
+
 # --- Writing --------------------------------------------------------------------------------------------------------
 
 
