@@ -52,7 +52,18 @@ def _zone(value: str) -> str:
     return value
 
 
+def _long_duration(value: object) -> object:
+    """`3 years` and `18 months` as well; a year has 365.25 days, a month a twelfth of that."""
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d+)\s*(year|month)s?", value.strip())):
+        return timedelta(days=int(int(found[1]) * (365.25 if found[2] == "year" else 365.25 / 12)))
+    try:
+        return _duration(value)
+    except ValueError:
+        raise ValueError("expected a duration such as 3 years, 18 months or 90d") from None
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+LongDuration = Annotated[timedelta, BeforeValidator(_long_duration), Field(ge=timedelta(days=90))]
 Zone = Annotated[str, AfterValidator(_zone)]
 
 
@@ -184,6 +195,8 @@ class Store(Section):
     warehouse: Path = Path("warehouse.duckdb")
     ledger: str = Field(default="ledger.db", repr=False)
     """A file, or an SQLAlchemy URL. One with a password belongs into the environment: PIPESYNC_LEDGER."""
+    keep: LongDuration | None = None
+    """How long what has ended stays in both stores, such as 3 years; forecasts learn from it. Default: for good."""
 
 
 class Config(Section):

@@ -28,9 +28,12 @@ from pipesync.forecast.history import to_moment
 from pipesync.model import Plan, StandingFinding
 from pipesync.pull import pull
 from pipesync.rules.examination import Examined, examine, load_rules
+from pipesync.store.erasure import Forgotten, forget_owner, prune
 from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import Warehouse, published
 
+_RENEWAL = timedelta(minutes=1)
+"""How often a run renews its lease, where it passes a checkpoint."""
 T = TypeVar("T")
 Clock = Callable[[], datetime]
 Step = Callable[[str, int], None]
@@ -250,32 +253,44 @@ def cycle(
     """
     recover(adapter, ledger, name, clock=clock)
     run = ledger.start_run(name, "sync", clock())
+    renewed = run.started_at
+
+    def go_on() -> None:
+        nonlocal renewed
+        checkpoint()
+        if (at := clock()) - renewed > _RENEWAL:
+            ledger.renew_lease(name, run.id, at)
+            renewed = at
 
     def page(stream: str, done: int) -> None:
         progress(f"{name}: {stream}", done)
-        checkpoint()
+        go_on()
 
     try:
-        pulled = pull(adapter, warehouse, progress=page)
-        as_of = warehouse.pulled_to(name)
-        learn(warehouse, name, config, as_of)
-        prepared = prepare(warehouse, name, config, ruleset, as_of, ledger)
-        found = bottlenecks.find(warehouse, name, as_of, config.calendar)
-        checkpoint()
-        applied = None
-        if config.mode == "enforce" and config.connections[name].write.enabled:
-            applied = _write(
-                config,
-                name,
-                adapter,
-                warehouse,
-                ledger,
-                prepared.plan,
-                guard=config.guard,
-                run=run,
-                clock=clock,
-            )
-        remember(ledger, name, run.id, prepared, config)
+        with ledger.lease(name, run.id, clock()):
+            pulled = pull(adapter, warehouse, progress=page)
+            as_of = warehouse.pulled_to(name)
+            learn(warehouse, name, config, as_of)
+            go_on()
+            prepared = prepare(warehouse, name, config, ruleset, as_of, ledger)
+            found = bottlenecks.find(warehouse, name, as_of, config.calendar)
+            go_on()
+            applied = None
+            if config.mode == "enforce" and config.connections[name].write.enabled:
+                applied = _write(
+                    config,
+                    name,
+                    adapter,
+                    warehouse,
+                    ledger,
+                    prepared.plan,
+                    guard=config.guard,
+                    run=run,
+                    clock=clock,
+                )
+            remember(ledger, name, run.id, prepared, config)
+            if config.store.keep is not None:
+                prune(warehouse, ledger, name, as_of - config.store.keep)
     except BaseException as error:
         ledger.finish_run(run.id, clock(), "failed", {"error": str(error) or type(error).__name__})
         raise
@@ -350,6 +365,27 @@ def undo_run(config: Config, run: str) -> tuple[str, Applied]:
             pull(adapter, warehouse, streams=("own_tasks", "own_forecasts"))
         warehouse.publish()
     return name, done
+
+
+def forget(config: Config, names: Sequence[str], owner: str) -> dict[str, Forgotten]:
+    """Take a person out of both stores and out of the readers' copy; return what became of each connection's rows.
+
+    InputError where no connection knows them.
+    """
+    found: dict[str, Forgotten] = {}
+    unknown: list[Problem] = []
+    with Warehouse(config.warehouse) as warehouse, Ledger(config.ledger_url) as ledger:
+        for name in names:
+            try:
+                found[name] = forget_owner(warehouse, ledger, name, owner)
+            except InputError as error:
+                unknown += error.problems
+        if not found:
+            raise InputError(*unknown)
+        warehouse.rewrite_file()
+        ledger.vacuum()
+        warehouse.publish()
+    return found
 
 
 def _may_write(config: Config, name: str) -> None:

@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from pipesync.errors import InputError, StoreError
 from pipesync.store import ledger as package
 from pipesync.store.ledger import Ledger
-from pipesync.store.ledger.database import HEAD
+from pipesync.store.ledger.database import HEAD, open_database
 from pipesync.store.ledger.tables import metadata
 
 MIGRATIONS = Path(package.__file__).parents[1] / "migrations"
@@ -121,3 +121,28 @@ def test_a_server_that_does_not_answer_is_a_store_error(tmp_path: Path) -> None:
         Ledger(f"postgresql://me:secret@/db?host={tmp_path}")
 
     assert "secret" not in str(caught.value)
+
+
+def tables_of(url: str) -> set[str]:
+    engine = engine_of(url)
+    found = set(sa.inspect(engine).get_table_names())
+    engine.dispose()
+    return found
+
+
+def test_every_migration_goes_down_again(url: str) -> None:
+    """From the newest schema step by step to none, which leaves no table of ours, and up to what the code uses."""
+    order = [r.revision for r in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
+    ours = {table.name for table in metadata.tables.values()}
+    open_database(url).dispose()
+
+    for revision in [*order[1:], "base"]:
+        open_database(url, revision).dispose()
+
+    assert tables_of(url) & ours == set()
+    open_database(url).dispose()
+    assert tables_of(url) >= ours
+    engine = engine_of(url)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()

@@ -7,6 +7,7 @@ Command modules import click and nothing heavy; what a command needs is imported
 from __future__ import annotations
 
 import gc
+import os
 from typing import Any
 
 import click
@@ -17,6 +18,7 @@ from pipesync.cli.cycle import apply, plan, pull, status, sync, undo
 from pipesync.cli.demo import demo
 from pipesync.cli.forecast import forecast
 from pipesync.cli.generated import docs
+from pipesync.cli.keeping import backup, forget, restore
 from pipesync.cli.look import bottlenecks, check
 from pipesync.cli.options import verbosity
 from pipesync.cli.records import audit, suppressions
@@ -42,6 +44,8 @@ class Commands(click.Group):
         # A command makes records by the ten thousand and few circles: at Python's default it would look for circles
         # among all of them again and again (an eighth of `check`'s time).
         gc.set_threshold(50_000)
+        mask = os.umask(0o077)  # whatever a command writes is of customers, and its owner's alone
+        ctx.call_on_close(lambda: os.umask(mask))
         try:
             return super().invoke(ctx)
         except PipesyncError as error:
@@ -72,7 +76,7 @@ class Commands(click.Group):
     cls=Commands,
     commands=[
         demo, sandbox, init, doctor, install_fields, pull, check, bottlenecks, analyze, forecast, plan, apply, undo,
-        sync, status, rules, suppressions, audit, schedule, docs,
+        sync, status, rules, suppressions, audit, schedule, backup, restore, forget, docs,
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip

@@ -144,7 +144,7 @@ def status_view(known: Entry) -> RenderableType:
     if known["rejected"]:
         lines.append(f"rejected      {known['rejected']:,} rows could not be read")
     if known["unreadable"]:
-        lines.append(f"not known     {', '.join(known['unmapped'])}")
+        lines.append(f"not known     {', '.join(known['unreadable'])}")
     return Group(*map(Text, lines))
 
 

@@ -42,7 +42,7 @@ CREATE TABLE IF NOT EXISTS rejects (
     connection VARCHAR, stream VARCHAR, "where" VARCHAR, reason VARCHAR, raw VARCHAR, seen_at TIMESTAMP
 );
 """
-_CHILDREN = ("field_changes", "activities", "contact_roles", "line_items")
+CHILDREN = ("field_changes", "activities", "contact_roles", "line_items")
 
 Parameters = Mapping[str, Any] | Sequence[Any]
 
@@ -60,20 +60,12 @@ class Warehouse:
 
     def __init__(self, path: Path | None = None, *, read_only: bool = False) -> None:
         self.path = path
-        try:
-            if path and not read_only:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = duckdb.connect(str(path) if path else ":memory:", read_only=read_only)
-        except duckdb.IOException as error:
-            holder = re.search(r"\(PID (\d+)\)", str(error))
-            if "lock" in str(error).lower():
-                who = f"process {holder[1]}" if holder else "another process"
-                raise StoreError(f"{path} is in use by {who}; wait for that run to end, or stop it") from None
-            raise StoreError(f"{path} cannot be opened as a warehouse; move it away and pull anew") from None
-        except (duckdb.Error, OSError) as error:
-            raise StoreError(f"{path} cannot be opened as a warehouse: {type(error).__name__}") from None
-        self._db.execute("SET TimeZone = 'UTC'")
+        if path and not read_only:
+            _prepare_folder(path)
+        self._db = _connect(path, read_only=read_only)
         if not read_only:
+            if path:
+                path.chmod(0o600)
             self._create()
 
     def _create(self) -> None:
@@ -317,7 +309,7 @@ class Warehouse:
             [connection, list(ids)],
         )
         if stream == "opportunities":
-            for child in _CHILDREN:
+            for child in CHILDREN:
                 self.execute(
                     f'DELETE FROM "{child}" WHERE connection = ? AND opportunity_id IN (SELECT unnest(?))',
                     [connection, list(ids)],
@@ -385,11 +377,51 @@ class Warehouse:
         assert self.path is not None, "a warehouse in memory has no readers"  # noqa: S101
         self.execute("CHECKPOINT")
         target, fresh = published(self.path), self.path.with_suffix(".publishing")
+        fresh.unlink(missing_ok=True)
+        os.close(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o600))
         shutil.copyfile(self.path, fresh)
         with fresh.open("rb") as copied:
             os.fsync(copied.fileno())
         fresh.replace(target)
         return target
+
+    def rewrite_file(self) -> None:
+        """Write the file anew, without the bytes of deleted rows, and go on with it; sessions must be closed."""
+        if self.path is None:
+            return
+        fresh = self.path.with_suffix(".rewriting")
+        fresh.unlink(missing_ok=True)
+        name = self.rows("SELECT current_database()")[0][0]
+        self.execute("CHECKPOINT")
+        self.execute(f"ATTACH '{str(fresh).replace(chr(39), chr(39) * 2)}' AS rewritten")
+        self.execute(f'COPY FROM DATABASE "{name}" TO rewritten')
+        self.execute("DETACH rewritten")
+        fresh.chmod(0o600)
+        self._db.close()
+        fresh.replace(self.path)
+        self._db = _connect(self.path)
+
+
+def _prepare_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be opened as a warehouse: {type(error).__name__}") from None
+
+
+def _connect(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    try:
+        opened = duckdb.connect(str(path) if path else ":memory:", read_only=read_only)
+    except duckdb.IOException as error:
+        holder = re.search(r"\(PID (\d+)\)", str(error))
+        if "lock" in str(error).lower():
+            who = f"process {holder[1]}" if holder else "another process"
+            raise StoreError(f"{path} is in use by {who}; wait for that run to end, or stop it") from None
+        raise StoreError(f"{path} cannot be opened as a warehouse; move it away and pull anew") from None
+    except (duckdb.Error, OSError) as error:
+        raise StoreError(f"{path} cannot be opened as a warehouse: {type(error).__name__}") from None
+    opened.execute("SET TimeZone = 'UTC'")
+    return opened
 
 
 def published(path: Path) -> Path:

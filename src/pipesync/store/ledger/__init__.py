@@ -7,7 +7,8 @@ method that writes is one transaction, on disk when it returns.
 
 from __future__ import annotations
 
+from pipesync.store.ledger.erasing import Person
 from pipesync.store.ledger.leases import LeaseTaken
 from pipesync.store.ledger.ledger import Ledger
 
-__all__ = ["LeaseTaken", "Ledger"]
+__all__ = ["LeaseTaken", "Ledger", "Person"]

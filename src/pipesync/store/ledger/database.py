@@ -24,8 +24,11 @@ _PATIENCE_MS = 30_000
 """How long SQLite waits for another writer's transaction."""
 
 
-def open_database(url: str) -> Engine:
-    """Connect and migrate. InputError for an unusable URL, StoreError for a database that cannot be used."""
+def open_database(url: str, revision: str = HEAD) -> Engine:
+    """Connect and migrate to `revision`, up or down.
+
+    InputError for an unusable URL, StoreError for a database that cannot be used, or is newer than this program.
+    """
     parsed = _parsed(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:"):
         _create_private(Path(str(parsed.database)))
@@ -34,7 +37,7 @@ def open_database(url: str) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
     try:
-        _migrate(engine)
+        _migrate(engine, revision)
     except DBAPIError as error:
         engine.dispose()
         raise StoreError(f"{_shown(parsed)} cannot be opened as a ledger: {_first_line(error)}") from None
@@ -87,40 +90,42 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-def _version(connection: Connection) -> str | None:
+def version_of(connection: Connection) -> str | None:
+    """Return the schema that a database has; None where it has none of ours."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
     return found
 
 
-def _migrate(engine: Engine) -> None:
+def _migrate(engine: Engine, revision: str) -> None:
     with engine.connect().execution_options(reading=True) as connection:
-        if _version(connection) == HEAD:
+        if version_of(connection) == revision:
             return
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('pipesync.ledger'))"))
-        found = _version(connection)
-        if found == HEAD:  # another process was faster
+        found = version_of(connection)
+        if found == revision:  # another process was faster
             return
         # Imported here: it costs as much as all the rest of opening, and is needed once in a database's life.
         from alembic import command
         from alembic.config import Config
         from alembic.script import ScriptDirectory
-        from alembic.util import CommandError
 
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parents[1] / "migrations"))
         config.attributes["connection"] = connection
-        try:
-            ScriptDirectory.from_config(config).get_revision(found or "base")
-        except CommandError:
-            raise StoreError(
-                f"{_shown(engine.url)} was written by a newer pipesync (schema {found}, this one knows {HEAD}); "
-                "upgrade pipesync, or restore a backup"
-            ) from None
-        command.upgrade(config, "head")
+        order = [r.revision for r in ScriptDirectory.from_config(config).walk_revisions()]
+        order = [*order, "base"]  # the newest first
+        for asked in (found or "base", revision):
+            if asked not in order:
+                raise StoreError(
+                    f"{_shown(engine.url)} was written by a newer pipesync (schema {asked}, this one knows {HEAD}); "
+                    "upgrade pipesync, or restore a backup"
+                )
+        is_newer = order.index(found or "base") < order.index(revision)
+        (command.downgrade if is_newer else command.upgrade)(config, revision)
 
 
 def _shown(url: URL) -> str:

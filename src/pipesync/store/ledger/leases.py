@@ -14,23 +14,37 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from pipesync.errors import StoreError
-from pipesync.store.ledger.tables import leases
+from pipesync.store.ledger.tables import leases, runs
+
+UNSAID = {"why": "it ended without a word"}
+"""What is told of a run that was killed."""
 
 
 class LeaseTaken(StoreError):
     """Another run is writing to this connection."""
 
 
-def take(transaction: sa.Connection, connection: str, run: str, now: datetime, ttl: timedelta) -> None:
-    """Enter this process as the connection's only writer until `now + ttl`; LeaseTaken where another one is."""
+def take(transaction: sa.Connection, connection: str, run: str, now: datetime, ttl: timedelta) -> bool:
+    """Enter this process as the connection's only writer until `now + ttl`; LeaseTaken where another one is.
+
+    Return whether it was entered now: a step of a run that holds the lease already takes, and releases, nothing.
+    """
     found = transaction.execute(sa.select(leases).where(leases.c.connection == connection)).one_or_none()
-    if found and found.expires_at > now and not _is_dead(found.holder):
-        raise LeaseTaken(
-            f"run {found.run} is writing to {connection!r} (since {found.taken_at:%Y-%m-%d %H:%M} UTC); "
-            f"wait for it to end. Its lease expires at {found.expires_at:%H:%M} UTC"
-        )
-    transaction.execute(leases.delete().where(leases.c.connection == connection))
-    # Where two processes come this far at once (PostgreSQL), the primary key lets one of them through.
+    if found and found.expires_at > now:
+        if (found.run, found.holder) == (run, _holder()):
+            return False
+        if not _is_dead(found.holder):
+            raise LeaseTaken(
+                f"run {found.run} is writing to {connection!r} (since {found.taken_at:%Y-%m-%d %H:%M} UTC); "
+                f"wait for it to end. Its lease expires at {found.expires_at:%H:%M} UTC"
+            )
+    # Only what was seen is taken away: a lease that another process entered or renewed since then stays (PostgreSQL),
+    # and the primary key lets one of two through.
+    if found:
+        same = (leases.c.run == found.run, leases.c.expires_at == found.expires_at)
+        transaction.execute(leases.delete().where(leases.c.connection == connection, *same))
+        was_killed = (runs.c.id == found.run, runs.c.id != run, runs.c.status == "running")
+        transaction.execute(runs.update().where(*was_killed).values(status="failed", detail=UNSAID))
     try:
         transaction.execute(
             leases.insert().values(
@@ -41,6 +55,14 @@ def take(transaction: sa.Connection, connection: str, run: str, now: datetime, t
         raise LeaseTaken(
             f"another run has just begun to write to {connection!r}; wait for it to end"
         ) from None
+    return True
+
+
+def refuse_live(transaction: sa.Connection, now: datetime) -> None:
+    """LeaseTaken where any connection is being written to."""
+    for found in transaction.execute(sa.select(leases)):
+        if found.expires_at > now and not _is_dead(found.holder):
+            raise LeaseTaken(f"run {found.run} is writing to {found.connection!r}; wait for it to end")
 
 
 def renew(transaction: sa.Connection, connection: str, run: str, now: datetime, ttl: timedelta) -> None:

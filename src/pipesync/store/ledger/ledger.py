@@ -24,7 +24,7 @@ from pipesync.model import (
     StandingFinding,
     TaskFate,
 )
-from pipesync.store.ledger import leases
+from pipesync.store.ledger import erasing, leases
 from pipesync.store.ledger.database import open_database
 from pipesync.store.ledger.tables import (
     episodes,
@@ -36,6 +36,7 @@ from pipesync.store.ledger.tables import (
     suppressions,
     task_fates,
 )
+from pipesync.store.ledger.tables import leases as lease_table
 
 R = TypeVar("R", bound=Record)
 
@@ -73,20 +74,25 @@ class Ledger:
     ) -> Run:
         """Enter a new run; its id begins with its start, so that ids sort by time.
 
-        An earlier one of its kind that never ended was killed. Should it be alive after all, it says so at its end.
+        An earlier one of its kind that never ended and holds no lease was killed. Should it be alive after all, it says
+        so at its end.
         """
         run = Run(
             connection=connection,
-            id=f"{started_at:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}",
+            id=f"{started_at:%Y%m%d-%H%M%S}-{secrets.token_hex(4)}",
             kind=kind,
             started_at=started_at,
             as_of=as_of,
         )
+        alive = sa.select(lease_table.c.run).where(lease_table.c.expires_at > started_at)
         earlier = runs.update().where(
-            runs.c.connection == connection, runs.c.kind == kind, runs.c.status == "running"
+            runs.c.connection == connection,
+            runs.c.kind == kind,
+            runs.c.status == "running",
+            runs.c.id.not_in(alive),
         )
         with self._engine.begin() as transaction:
-            transaction.execute(earlier.values(status="failed", detail={"why": "it ended without a word"}))
+            transaction.execute(earlier.values(status="failed", detail=leases.UNSAID))
             transaction.execute(runs.insert().values(_values(run)))
         return run
 
@@ -310,18 +316,44 @@ class Ledger:
             for row in self._rows(query.order_by(table.c.id))
         }
 
+    # --- Erasing ----------------------------------------------------------------------------------------------
+
+    def prune(self, connection: str, before: datetime) -> dict[str, int]:
+        """Delete what ended before a moment; return rows by table."""
+        with self._engine.begin() as transaction:
+            return erasing.prune(transaction, connection, before)
+
+    def rewrite(self, connection: str, person: erasing.Person) -> dict[str, int]:
+        """Put a pseudonym in a person's place; return rows changed by table."""
+        with self._engine.begin() as transaction:
+            return erasing.rewrite(transaction, connection, person)
+
+    def vacuum(self) -> None:
+        """Let no deleted or rewritten row remain in the database's file."""
+        if (
+            self._engine.dialect.name == "sqlite"
+        ):  # under SQLAlchemy there is always a transaction, and VACUUM wants none
+            raw = self._engine.raw_connection()
+            for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                raw.cursor().execute(statement)
+            raw.close()
+        else:
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                connection.exec_driver_sql("VACUUM FULL")
+
     # --- Leases -----------------------------------------------------------------------------------------------
 
     @contextmanager
     def lease(self, connection: str, run: str, now: datetime, ttl: timedelta = LEASE) -> Iterator[None]:
-        """Be the only writer to a connection; LeaseTaken where another run is. See `leases`."""
+        """Be the only one to work on a connection; LeaseTaken where another run is. See `leases`."""
         with self._engine.begin() as transaction:
-            leases.take(transaction, connection, run, now, ttl)
+            is_new = leases.take(transaction, connection, run, now, ttl)
         try:
             yield
         finally:
-            with self._engine.begin() as transaction:
-                leases.release(transaction, connection, run)
+            if is_new:
+                with self._engine.begin() as transaction:
+                    leases.release(transaction, connection, run)
 
     def renew_lease(self, connection: str, run: str, now: datetime, ttl: timedelta = LEASE) -> None:
         with self._engine.begin() as transaction:

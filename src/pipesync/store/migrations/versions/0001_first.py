@@ -146,3 +146,11 @@ def upgrade() -> None:
         sa.Column("ending", sa.String, nullable=False),
         sa.Column("seen_at", MOMENT, nullable=False),
     )
+
+
+def downgrade() -> None:
+    for name in (
+        "task_fates", "leases", "suppressions", "issued_forecasts", "journal", "rule_evaluations", "finding_episodes",
+        "findings", "runs",
+    ):  # fmt: skip
+        op.drop_table(name)
