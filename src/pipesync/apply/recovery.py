@@ -25,7 +25,7 @@ def recover(adapter: Adapter, ledger: Ledger, connection: str, *, clock: Callabl
     entries = ledger.unconfirmed(connection)
     if not entries:
         return 0
-    with ledger.lease(connection, entries[0].run, clock()):
+    with ledger.lease(connection, f"recovery of {entries[0].run}", clock()):
         return settle_unconfirmed(adapter, ledger, connection, clock)
 
 
