@@ -45,10 +45,10 @@ def test_an_unsettled_period_teaches_nothing(past: History) -> None:
 
 
 def test_nothing_known_is_the_plain_model() -> None:
-    """Without an earlier origin probabilities stay as they are."""
+    """Without an earlier origin probabilities stay as they are, and run-rate weighs as much as the model."""
     learned = learning.learn([], "hazard", NOW, 100)
 
-    assert learned == Learned()
+    assert learned == Learned(run_rate_weight=learning.EQUAL)
     assert learned.calibrate(np.array([0.0, 0.3, 1.0])) == pytest.approx([0.0, 0.3, 1.0])
 
 

@@ -12,6 +12,7 @@ from pipesync.errors import InputError, Problem
 from pipesync.forecast import (
     amounts,
     arrivals,
+    baselines,
     fitting,
     history,
     landmarks,
@@ -22,6 +23,7 @@ from pipesync.forecast import (
     totals,
 )
 from pipesync.forecast.fitting import Model
+from pipesync.forecast.forecasters import within
 from pipesync.forecast.history import DAY, NEVER, Floats, History, to_moment, to_ms
 from pipesync.forecast.landmarks import Landmarks
 from pipesync.forecast.periods import Period
@@ -52,6 +54,9 @@ class Forecast:
     """Open opportunities that are older than any that was ever closed."""
     draws: dict[Scope, dict[str, Floats]] = field(default_factory=dict, repr=False)
     """Amount closed in the period, by scope and group: one value per draw."""
+    baselines: dict[str, float] = field(default_factory=dict)
+    """What simpler methods say of the total, home currency: closed, plus open by each method and plain new business;
+    `run_rate` is closed plus the days left at the pace of the last 90."""
 
 
 def predict(
@@ -85,12 +90,16 @@ def predict(
         residuals=model.amount.residuals,
     )
     draws = totals.simulate(portfolio, shock=model.learned.shock, draws=DRAWS, seed=seed)
-    factor = learning.factor_of(draws.total(), _run_rate(past, model, left, as_of), model.learned)
+    pace = baselines.run_rate(past, as_of, left, model.since)
+    factor = learning.factor_of(draws.total(), pace, model.learned)
     closed = rollup.closed_by_group(
         past, people, to_ms(period.starts_at), min(as_of, to_ms(period.ends_at) - 1)
     )
     parts = rollup.parts_of(draws, factor, closed, people)
     made = rollup.summarise(past, period, parts, model.rung.forecaster)
+    simple = {name: float(within(one, rows, left) @ value) for name, one in model.baselines.items()}
+    plain_new = new.rate * float(np.average(portfolio.new_amount, weights=new.weight)) if len(new.pool) else 0.0
+    won = float(made["total"][0].closed)
     undated = int(((past.created == NEVER) & (past.closed > as_of)).sum())
     return Forecast(
         period=period,
@@ -104,6 +113,10 @@ def predict(
         draws={
             scope: {name: part.closed + part.open + part.new for name, part in groups.items()}
             for scope, groups in parts.items()
+        },
+        baselines={
+            **{name: won + amount + plain_new for name, amount in simple.items()},
+            "run_rate": won + pace,
         },
     )
 
@@ -126,12 +139,6 @@ def beyond_any_closed(past: History, rows: Landmarks) -> np.ndarray[tuple[int], 
     closed = (past.closed <= rows.origin.max()) & (past.created < NEVER)
     longest = float(((past.closed - past.created)[closed] / DAY).max()) if closed.any() else np.inf
     return rows.frame["age"].to_numpy(float) > longest
-
-
-def _run_rate(past: History, model: Model, left: float, as_of: int) -> float:
-    from pipesync.forecast.baselines import run_rate
-
-    return run_rate(past, as_of, left, model.since)
 
 
 def _opportunities(

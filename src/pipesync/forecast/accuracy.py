@@ -84,8 +84,8 @@ def score(
             calls[moment, period] = _called(past, people, moment, period)
         week = int(max(moment - start, 0) // (7 * DAY)) + 1
         called = calls[moment, period]
-        call = None if called is None or one.scope not in CALLED else _of(called, one)
-        found.append(Scored(as_of, week, one, _of(actuals[period], one), call))
+        call = None if called is None or one.scope not in CALLED else _of(called, one, people)
+        found.append(Scored(as_of, week, one, _of(actuals[period], one, people), call))
     return found
 
 
@@ -137,7 +137,10 @@ def _called(past: History, people: pd.DataFrame, moment: Ms, period: Period) -> 
     return pd.concat([rollup.closed_by_group(past, people, to_ms(period.starts_at), moment), open_part])
 
 
-def _of(frame: pd.DataFrame, one: PeriodForecast) -> float:
+def _of(frame: pd.DataFrame, one: PeriodForecast, people: pd.DataFrame) -> float:
     if one.scope == "total":
         return float(frame["amount"].sum())
+    if one.scope == "manager":
+        owners = rollup.managed(frame["owner_id"].unique(), people).get(one.scope_id, [])
+        return float(frame.loc[frame["owner_id"].isin(owners), "amount"].sum())
     return float(frame.loc[frame[rollup.DIMENSIONS[one.scope]] == one.scope_id, "amount"].sum())

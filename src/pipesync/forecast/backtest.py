@@ -18,7 +18,7 @@ import numpy as np
 from pipesync.config import Calendar
 from pipesync.errors import InputError, Problem
 from pipesync.forecast import history as histories
-from pipesync.forecast import ladder, leakage, learning, metrics, replay
+from pipesync.forecast import baselines, ladder, leakage, learning, metrics, replay
 from pipesync.forecast.history import DAY, Floats, History, Ints, Ms, to_moment, to_ms
 from pipesync.forecast.learning import Learned
 from pipesync.forecast.metrics import Interval
@@ -31,7 +31,6 @@ METRICS = ("auc", "brier", "brier_skill", "ece", "wape", "bias", "pinball", "cov
 ENOUGH_PERIODS = 4
 """Completed periods that do not overlap; fewer cannot tell a total's error from luck (notes 3.6)."""
 _RUN_RATE_SD = 0.3
-_FITTED = ("hazard", "stage", "stage_age", "crm_probability")
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,16 @@ class OriginResult:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """How the model did against one baseline on one metric, with its 95% interval."""
+
+    value: float
+    interval: Interval
+    says: str
+    """`better` or `worse` where the interval excludes none, else `not enough evidence`."""
+
+
+@dataclass(frozen=True)
 class Backtest:
     horizon: timedelta
     origins: list[OriginResult]
@@ -60,6 +69,8 @@ class Backtest:
     """Of the model, among those won by now: median absolute error in days, and coverage of P10 to P90."""
     evidence: dict[str, str]
     """By kind of metric: `enough`, or why not."""
+    against: dict[str, dict[str, Difference]] = field(default_factory=dict)
+    """By baseline and metric: the model less the baseline, both drawn together."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Methods that this connection has no data for, and why."""
 
@@ -141,11 +152,7 @@ class Replays:
 
     def at(self, origin: Ms) -> Settled:
         if origin not in self._made:
-            names = list(_FITTED)
-            if any(past is not None for past in self.past.now["forecast_category"]) and (
-                "forecast_category" in self.past.events
-            ):
-                names.append("crm_category")
+            names = ["hazard", *baselines.of(self.past)]
             closed = self.past.closed <= origin
             if ladder.is_challenged(int(closed.sum()), int((closed & self.past.won).sum())):
                 names.append("boosting")
@@ -203,23 +210,22 @@ def _score(past: History, now: Ms, horizon: timedelta, spoken: list[_Spoken], se
     block = max(int(np.ceil(days / max(span / max(len(spoken) - 1, 1), 1.0))), 1)
     found: dict[str, dict[str, float | None]] = {}
     ranges: dict[str, dict[str, Interval | None]] = {}
+    drawn: dict[str, dict[str, Floats]] = {}
     base = np.concatenate([s.win["stage"] for s in spoken])
+    everything, all_origins = np.arange(len(won)), np.arange(len(spoken))
     for method in present:
-        scores: dict[str, Callable[[Ints], float]] = {}
-        said = np.array([s.said[method] for s in spoken])
-        scores_of_totals = _total_scores(said, actual)
-        if method != "run_rate":
+        found[method], ranges[method], drawn[method] = dict.fromkeys(METRICS), dict.fromkeys(METRICS), {}
+        if method != "run_rate" and len(won):
             p = np.concatenate([s.win[method] for s in spoken])
-            scores = _opportunity_scores(won, p, base)
-        everything, all_origins = np.arange(len(won)), np.arange(len(spoken))
-        found[method] = dict.fromkeys(METRICS)
-        ranges[method] = dict.fromkeys(METRICS)
-        for name, score in scores.items():
-            found[method][name] = _number(score(everything)) if len(won) else None
-            ranges[method][name] = metrics.by_cluster(score, opportunity, seed=seed) if len(won) else None
-        for name, score in scores_of_totals.items():
-            found[method][name] = _number(score(all_origins))
-            low, high = metrics.by_block(score, len(spoken), block, periods=periods, seed=seed)
+            for name, score in _opportunity_scores(won, p, base).items():
+                draws = metrics.scores_by_cluster(score, opportunity, seed=seed)
+                found[method][name], drawn[method][name] = _number(score(everything)), draws
+                ranges[method][name] = metrics.middle_of(draws)
+        for name, score in _total_scores(np.array([s.said[method] for s in spoken]), actual).items():
+            draws = metrics.scores_by_block(score, len(spoken), block, seed=seed)
+            value = score(all_origins)
+            found[method][name], drawn[method][name] = _number(value), draws
+            low, high = metrics.widened(value, draws, periods)
             bounds = _BOUNDS.get(name, (-np.inf, np.inf))
             ranges[method][name] = (max(low, bounds[0]), min(high, bounds[1]))
     return Backtest(
@@ -239,8 +245,29 @@ def _score(past: History, now: Ms, horizon: timedelta, spoken: list[_Spoken], se
         intervals=ranges,
         close_date=_close_dates(past, now, spoken),
         evidence=_evidence(won, periods),
+        against={m: _against(found, drawn, m, periods) for m in present if m != "model"},
         left_out={m: _WHY_LEFT_OUT[m] for m in METHODS if m not in present},
     )
+
+
+_COMPARED = {"auc": 1, "brier": -1, "ece": -1, "wape": -1, "pinball": -1}
+"""Metrics that tell methods apart, and whether more (1) or less (-1) of them is better."""
+
+
+def _against(
+    found: dict[str, dict[str, float | None]], drawn: dict[str, dict[str, Floats]], method: str, periods: float
+) -> dict[str, Difference]:
+    made = {}
+    for name, better in _COMPARED.items():
+        mine, other = found["model"][name], found[method][name]
+        if mine is None or other is None:
+            continue
+        draws = drawn["model"][name] - drawn[method][name]
+        is_total = name in ("wape", "pinball")
+        low, high = metrics.widened(mine - other, draws, periods) if is_total else metrics.middle_of(draws)
+        sure = "better" if (low > 0) == (better > 0) else "worse"
+        made[name] = Difference(mine - other, (low, high), "not enough evidence" if low <= 0 <= high else sure)
+    return made
 
 
 _BOUNDS = {"wape": (0.0, np.inf), "pinball": (0.0, np.inf), "coverage_80": (0.0, 1.0)}

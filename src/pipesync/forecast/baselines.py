@@ -10,6 +10,14 @@ from pipesync.forecast.history import DAY, Floats, History, Ms
 from pipesync.forecast.landmarks import Landmarks
 from pipesync.forecast.training import Training
 
+def of(history: History) -> tuple[str, ...]:
+    """Name the baselines that have a forecaster; the category is one only where its past is known."""
+    known = "forecast_category" in history.events and any(
+        one is not None for one in history.now["forecast_category"]
+    )
+    return ("stage", "stage_age", "crm_probability", *(("crm_category",) if known else ()))
+
+
 _LOOK_BACK = 90.0
 _LOWEST, _HIGHEST = 0.1, 0.8
 """What CRMs ship for the first and the last open stage, where a company gives no probabilities of its own."""

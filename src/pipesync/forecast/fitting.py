@@ -5,14 +5,16 @@ What is kept are numbers and texts, never pickled objects: a ledger may be share
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from pipesync.errors import InputError, Problem
-from pipesync.forecast import amounts, ladder, learning, replay
+from pipesync.forecast import amounts, baselines, ladder, learning, replay
 from pipesync.forecast.amounts import AmountModel
+from pipesync.forecast.baselines import FittedCrmProbability
 from pipesync.forecast.design import Column, Design
 from pipesync.forecast.forecasters import Fitted
 from pipesync.forecast.forecasters import fit as fit_forecaster
@@ -26,7 +28,7 @@ from pipesync.forecast.replay import Settled
 from pipesync.forecast.training import Training, start_of_history, training_at
 from pipesync.forecast.typical import Typical, typical_of
 
-VERSION = 1
+VERSION = 2
 _REPLAY_ROWS = 8_000
 """Landmarks of an earlier origin's model: enough for how wrong it was, which is all that is asked of it."""
 
@@ -47,6 +49,8 @@ class Model:
     won: int
     since: Ms
     """Exposure begins here."""
+    baselines: Mapping[str, Fitted] = field(default_factory=dict)
+    """What people use without a model, fitted on the same past; shown beside it."""
 
     def card(self) -> dict[str, Any]:  # Any: JSON
         """Say for people what the model is, what it rests on and what to doubt."""
@@ -92,6 +96,7 @@ def fit(
         closed=training.closed,
         won=training.won,
         since=start_of_history(past, as_of),
+        baselines={name: fit_forecaster(name, training) for name in baselines.of(past)},
     )
 
 
@@ -123,17 +128,8 @@ def _earlier(
 
 def to_document(model: Model) -> dict[str, Any] | None:  # Any: JSON
     """Return the model as JSON values; None for boosting, which is fitted anew instead."""
-    if isinstance(model.fitted, FittedHazard):
-        fitted: dict[str, Any] = {
-            "kind": "hazard",
-            "bins": asdict(model.fitted.bins),
-            "columns": [_column(c) for c in model.fitted.design.columns],
-            "weights": model.fitted.weights.tolist(),
-            "intercept": model.fitted.intercept.tolist(),
-        }
-    elif isinstance(model.fitted, FittedPooled):
-        fitted = {"kind": "pooled", **asdict(model.fitted)}
-    else:
+    fitted = _kept(model.fitted)
+    if fitted is None:
         return None
     return {
         "version": VERSION,
@@ -149,7 +145,24 @@ def to_document(model: Model) -> dict[str, Any] | None:  # Any: JSON
         "closed": model.closed,
         "won": model.won,
         "since": model.since,
+        "baselines": {name: _kept(one) for name, one in model.baselines.items()},
     }
+
+
+def _kept(fitted: Fitted) -> dict[str, Any] | None:  # Any: JSON
+    if isinstance(fitted, FittedHazard):
+        return {
+            "kind": "hazard",
+            "bins": asdict(fitted.bins),
+            "columns": [_column(c) for c in fitted.design.columns],
+            "weights": fitted.weights.tolist(),
+            "intercept": fitted.intercept.tolist(),
+        }
+    if isinstance(fitted, FittedPooled):
+        return {"kind": "pooled", **asdict(fitted)}
+    if isinstance(fitted, FittedCrmProbability):
+        return {"kind": "crm_probability", **asdict(fitted)}
+    return None
 
 
 def _column(column: Column) -> dict[str, Any]:  # Any: JSON
@@ -161,21 +174,11 @@ def from_document(document: dict[str, Any]) -> Model:  # Any: JSON
     """Read a kept model; InputError where another version wrote it."""
     if document.get("version") != VERSION:
         raise InputError(Problem("the kept forecast model is of another version", fix="fit it anew"))
-    kept = dict(document["fitted"])
-    fitted: Fitted
-    if kept.pop("kind") == "hazard":
-        columns = tuple(Column(**column) for column in kept["columns"])
-        fitted = FittedHazard(
-            Bins(**kept["bins"]), Design(columns), np.array(kept["weights"]), np.array(kept["intercept"])
-        )
-    else:
-        tables = {n: {c: tuple(r) for c, r in kept[n].items()} for n in ("rates", "outer")}
-        fitted = FittedPooled(kept["by"], tuple(kept["days"]), tuple(kept["prior"]), **tables)
     return Model(
         as_of=int(document["as_of"]),
         days=float(document["days"]),
         rung=Rung(**document["rung"]),
-        fitted=fitted,
+        fitted=_read(document["fitted"]),
         learned=Learned(**document["learned"]),
         amount=AmountModel(**{**document["amount"], "residuals": tuple(document["amount"]["residuals"])}),
         typical=Typical(**document["typical"]),
@@ -184,4 +187,19 @@ def from_document(document: dict[str, Any]) -> Model:  # Any: JSON
         closed=int(document["closed"]),
         won=int(document["won"]),
         since=int(document["since"]),
+        baselines={name: _read(kept) for name, kept in document["baselines"].items()},
     )
+
+
+def _read(document: Mapping[str, Any]) -> Fitted:  # Any: JSON
+    kept = dict(document)
+    kind = kept.pop("kind")
+    if kind == "hazard":
+        columns = tuple(Column(**column) for column in kept["columns"])
+        return FittedHazard(
+            Bins(**kept["bins"]), Design(columns), np.array(kept["weights"]), np.array(kept["intercept"])
+        )
+    if kind == "crm_probability":
+        return FittedCrmProbability(kept["by_stage"], tuple(kept["orders"]))
+    tables = {n: {c: tuple(r) for c, r in kept[n].items()} for n in ("rates", "outer")}
+    return FittedPooled(kept["by"], tuple(kept["days"]), tuple(kept["prior"]), **tables)

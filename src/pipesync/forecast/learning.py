@@ -21,6 +21,8 @@ _LEVEL_SD = 0.15
 _SLOPE_SD = 0.2
 _PRIOR_PERIODS = 4.0
 """Completed periods that the prior shock is worth (notes 3.1: .3 until eight of them)."""
+EQUAL = 0.5
+"""Weight of the run-rate before any period has told: equal ones are hard to beat (Clemen 1989; Smith & Wallis 2009)."""
 _HALF_LIFE = 180.0
 _SMALLEST_SHOCK = 0.05
 _TRIAL_DRAWS = 1000
@@ -152,7 +154,7 @@ class _Remembered:
 
 def _summary(memory: Sequence[_Remembered], method: str, now: Ms, closed_now: int) -> Learned:
     if not memory:
-        return Learned()
+        return Learned(run_rate_weight=EQUAL)
     origins = np.array([m.settled.issue.origin for m in memory], dtype=float)
     days = memory[0].settled.issue.days
     periods = min((origins.max() - origins.min()) / DAY / days + 1.0, float(len(memory)))
@@ -243,14 +245,17 @@ def _score(actual: float, said: tuple[float, float, float]) -> float:
 
 
 def _trust(memory: Sequence[_Remembered], share: Floats, periods: float) -> tuple[float, float]:
-    """Weigh the run-rate by trailing pinball loss, both ways at least 20% until four periods are complete."""
+    """Weigh the run-rate by trailing pinball loss, from equal weights on as periods are completed.
+
+    Until four of them are, neither gets less than 20% (notes 3.1).
+    """
     rated = [
         (m, w)
         for m, w in zip(memory, share, strict=True)
         if m.settled.issue.run_rate > 0 and m.settled.actual > 0
     ]
     if not rated:
-        return 0.0, _RUN_RATE_SD
+        return EQUAL, _RUN_RATE_SD
     errors = np.array([np.log(m.settled.actual / m.settled.issue.run_rate) for m, _ in rated])
     weight = np.array([w for _, w in rated])
     spread = (_PRIOR_PERIODS * _RUN_RATE_SD**2 + np.sum(weight * np.clip(errors, -1, 1) ** 2)) / (
@@ -262,7 +267,8 @@ def _trust(memory: Sequence[_Remembered], share: Floats, periods: float) -> tupl
         actual, rate = m.settled.actual, m.settled.issue.run_rate
         mine += w * pinball(m.spoken.hazard, actual) / actual
         other += w * pinball((rate * np.exp(-_Z80 * sd), rate, rate * np.exp(_Z80 * sd)), actual) / actual
-    found = mine**2 / (mine**2 + other**2) if mine + other > 0 else 0.5
+    record = mine**2 / (mine**2 + other**2) if mine + other > 0 else EQUAL
+    found = (_PRIOR_PERIODS * EQUAL + periods * record) / (_PRIOR_PERIODS + periods)
     return float(np.clip(found, 0.2, 0.8)) if periods < 4 else float(found), sd
 
 

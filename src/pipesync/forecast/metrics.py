@@ -59,6 +59,13 @@ def by_cluster(
     score: Callable[[Ints], float], cluster: npt.NDArray[np.int64], *, seed: int = 0, draws: int = 200
 ) -> Interval:
     """Return the 95% interval of a score of rows, drawing whole clusters (an opportunity with all its landmarks)."""
+    return middle_of(scores_by_cluster(score, cluster, seed=seed, draws=draws))
+
+
+def scores_by_cluster(
+    score: Callable[[Ints], float], cluster: npt.NDArray[np.int64], *, seed: int = 0, draws: int = 200
+) -> Floats:
+    """Return the score of every draw; one seed draws the same clusters for every score, so differences are paired."""
     random = np.random.default_rng(seed)
     order = np.argsort(cluster, kind="stable")
     _, start = np.unique(cluster[order], return_index=True)
@@ -67,7 +74,7 @@ def by_cluster(
     for _ in range(draws):
         picked = random.integers(0, len(groups), len(groups))
         found.append(score(np.concatenate([groups[i] for i in picked])))
-    return _middle(found)
+    return np.array(found)
 
 
 def by_block(
@@ -81,11 +88,17 @@ def by_block(
 ) -> Interval:
     """Return the 95% interval of a score of origins in time order, drawing runs of `length` that overlap in time.
 
-    Circular block bootstrap: origins closer than a horizon share most of their outcome. A bootstrap of few periods
-    is too narrow, so the interval is widened as Student's t is over the normal (Hesterberg 2015, section 3.2).
+    A bootstrap of few periods is too narrow, so the interval is widened as Student's t is over the normal (Hesterberg
+    2015, section 3.2).
     """
-    from scipy.special import stdtrit
+    found = scores_by_block(score, count, length, seed=seed, draws=draws)
+    return widened(score(np.arange(count)), found, periods)
 
+
+def scores_by_block(
+    score: Callable[[Ints], float], count: int, length: int, *, seed: int = 0, draws: int = 1000
+) -> Floats:
+    """Return the score of every draw of a circular block bootstrap: near origins share most of their outcome."""
     random = np.random.default_rng(seed)
     length = max(min(length, count // 2), 1)  # one run of everything would say that there is no doubt
     runs = -(-count // length)
@@ -93,13 +106,19 @@ def by_block(
     for _ in range(draws):
         starts = random.integers(0, count, runs)
         found.append(score(np.concatenate([(s + np.arange(length)) % count for s in starts])[:count]))
-    low, high = _middle(found)
-    middle = score(np.arange(count))
+    return np.array(found)
+
+
+def widened(value: float, found: Floats, periods: float) -> Interval:
+    """Return the interval of draws around a value, as much wider as Student's t of so many periods asks."""
+    from scipy.special import stdtrit
+
+    low, high = middle_of(found)
     wider = float(stdtrit(max(periods - 1, 1.0), 0.975)) / 1.96
-    return middle - wider * (middle - low), middle + wider * (high - middle)
+    return value - wider * (value - low), value + wider * (high - value)
 
 
-def _middle(found: Sequence[float]) -> Interval:
+def middle_of(found: Sequence[float] | Floats) -> Interval:
     finite = np.array([f for f in found if np.isfinite(f)])
     if not len(finite):
         return float("nan"), float("nan")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import cast
@@ -79,17 +80,20 @@ Parts = dict[Scope, dict[str, Part]]
 def parts_of(draws: Draws, factor: Floats, closed: pd.DataFrame, people: pd.DataFrame) -> Parts:
     """Sum draws by scope and group; `factor` is what stretching and blending made of each draw's total.
 
-    A manager's group holds everybody below, through all levels, so those of one level add up and not all of them.
+    A manager's group holds his own and everybody's below, through all levels, so those of one level add up and not
+    all of them.
     """
     found: Parts = {}
     scopes = cast("dict[Scope, str]", {"total": "total", **DIMENSIONS})
     for scope, column in scopes.items():
+        column = "owner_id" if scope == "manager" else column
         sums = closed.groupby(column)["amount"].sum()
         done = {str(name): float(amount) for name, amount in sums.items()}
         index = {name: i for i, name in enumerate(draws.names[column])}
         groups = sorted({*index, *done} | ({NOBODY} if scope == "total" else set()))
         found[scope] = {}
-        for name, members in _members(scope, groups, people).items():
+        members_of = managed(groups, people) if scope == "manager" else {name: [name] for name in groups}
+        for name, members in members_of.items():
             columns = [index[m] for m in members if m in index]
             found[scope][name] = Part(
                 closed=sum(done.get(m, 0.0) for m in members),
@@ -99,14 +103,15 @@ def parts_of(draws: Draws, factor: Floats, closed: pd.DataFrame, people: pd.Data
     return found
 
 
-def _members(scope: Scope, groups: list[str], people: pd.DataFrame) -> dict[str, list[str]]:
-    if scope != "manager":
-        return {name: [name] for name in groups}
+def managed(owners: Iterable[str], people: pd.DataFrame) -> dict[str, list[str]]:
+    """Return by manager the owners that count there: the manager and everybody below; `NOBODY`: under no manager."""
     chains = above(people)
+    managers = {manager for chain in chains.values() for manager in chain}
     found: dict[str, list[str]] = {}
-    for name in groups:
-        for manager in (name, *chains.get(name, ())):
-            found.setdefault(manager, []).append(name)
+    for owner in owners:
+        counted = (*((owner,) if owner in managers else ()), *chains.get(owner, ()))
+        for manager in counted or (NOBODY,):
+            found.setdefault(manager, []).append(owner)
     return dict(sorted(found.items()))
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from pipesync.forecast import rollup
 from pipesync.model import OpportunityForecast, Scope
 from pipesync.store.warehouse import Warehouse
 
@@ -46,7 +47,7 @@ class Carrier:
     win_in_period: float
     win_probability: float
     running: float
-    """Closed so far, and the expected amounts up to and with this one."""
+    """What there is without them, and the expected amounts up to and with this one."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,12 @@ class Plans:
 def against_quota(
     warehouse: Warehouse, connection: str, forecast: Forecast, owners: pd.Series[str]
 ) -> list[Target]:
-    """Compare total, owners, teams and products with their quotas; `owners` maps opportunity id to owner id.
+    """Compare total, managers, owners, teams and products with their quotas; `owners`: opportunity id -> owner id.
 
-    A quota of another span counts in proportion to the days that it shares with the period. The total is the sum
-    of the owners' quotas, or of the teams' where no owner has one.
+    A quota of another span counts in proportion to the days that it shares with the period. A manager's quota is
+    the sum of those below; one of his own that is at least as large stands for all of them (so CRMs with quotas per
+    level have it), a smaller one is what he is to sell himself and comes on top. The total is that of whoever has
+    no manager, or the sum of the teams' where no owner has a quota.
     """
     frame = warehouse.frame(
         "SELECT owner_id, team, product, amount::DOUBLE AS amount, period_start, period_end FROM quotas "
@@ -85,25 +88,63 @@ def against_quota(
     by_owner = whole[whole["owner_id"].notna()].groupby("owner_id")["amount"].sum()
     by_team = whole[whole["owner_id"].isna() & whole["team"].notna()].groupby("team")["amount"].sum()
     by_product = frame[frame["product"].notna()].groupby("product")["amount"].sum()
-    found.append(("total", "", float(by_owner.sum() or by_team.sum() or by_product.sum())))
-    found += [("owner", str(name), float(amount)) for name, amount in by_owner.items()]
+    own = {str(name): float(amount) for name, amount in by_owner.items()}
+    people = rollup.people_of(warehouse, connection)
+    teams, whole_company = _by_level(own, people)
+    found.append(("total", "", whole_company or float(by_team.sum() or by_product.sum())))
+    found += [("manager", name, amount) for name, amount in teams.items()]
+    found += [("owner", name, amount) for name, amount in own.items() if name not in teams or own[name] < teams[name]]
     found += [("team", str(name), float(amount)) for name, amount in by_team.items()]
     found += [("product", str(name), float(amount)) for name, amount in by_product.items()]
-    return [_target(forecast, owners, *one) for one in found if one[2] > 0]
+    below = rollup.managed({str(o) for o in owners.dropna().unique()}, people)
+    return [_target(forecast, owners, below, *one) for one in found if one[2] > 0]
 
 
-def _target(forecast: Forecast, owners: pd.Series[str], scope: Scope, name: str, quota: float) -> Target:
+def owners_of(warehouse: Warehouse, connection: str) -> pd.Series[str]:
+    """Return the owner by opportunity id."""
+    frame = warehouse.frame("SELECT id, owner_id FROM opportunities WHERE connection = ?", [connection])
+    return frame.set_index("id")["owner_id"]
+
+
+def _by_level(own: Mapping[str, float], people: pd.DataFrame) -> tuple[dict[str, float], float]:
+    """Return the quota of every manager, and that of the whole company."""
+    chains = rollup.above(people)
+    direct: dict[str, list[str]] = {}
+    for person in sorted({*own, *chains}):
+        for manager in chains.get(person, ())[:1]:
+            direct.setdefault(manager, []).append(person)
+    teams: dict[str, float] = {}
+
+    def quota(person: str, seen: frozenset[str]) -> float:
+        if person not in direct or person in seen:
+            return own.get(person, 0.0)
+        below = sum(quota(one, seen | {person}) for one in direct[person])
+        mine = own.get(person, 0.0)
+        teams[person] = mine if mine >= below else below + mine
+        return teams[person]
+
+    tops = [p for p in sorted({*own, *direct}) if not chains.get(p)]
+    total = sum(quota(person, frozenset()) for person in tops)
+    return teams, total or sum(own.values())
+
+
+def _target(
+    forecast: Forecast,
+    owners: pd.Series[str],
+    below: Mapping[str, Sequence[str]],
+    scope: Scope,
+    name: str,
+    quota: float,
+) -> Target:
     figures = {one.scope_id: one for one in forecast.rollups[scope]}.get(name)
     drawn = forecast.draws[scope].get(name, np.zeros(1))
-    mine = [
-        one for one in forecast.opportunities
-        if scope == "total" or (scope == "owner" and owners.get(one.id) == name)
-    ]  # fmt: skip
+    counted = {name} if scope == "owner" else set(below.get(name, ())) if scope == "manager" else set()
+    mine = [one for one in forecast.opportunities if scope == "total" or owners.get(one.id) in counted]
     closed = float(figures.closed) if figures else 0.0
     gap = max(quota - closed, 0.0)
     opened = sum(_amount(one) for one in mine)
     expected = sum(_amount(one) * one.win_in_period for one in mine)
-    known = scope in ("total", "owner")
+    known = scope in ("total", "owner", "manager")
     return Target(
         scope=scope,
         scope_id=name,
@@ -121,7 +162,10 @@ def _target(forecast: Forecast, owners: pd.Series[str], scope: Scope, name: str,
 def plans(
     opportunities: Sequence[OpportunityForecast], closed: float, target: float, *, most: int = 10
 ) -> Plans:
-    """Choose what carries the number, and what to turn to if it does not."""
+    """Choose what carries the number, and what to turn to if it does not.
+
+    `closed` is what there is without open opportunities: won so far, and new business where that is counted on.
+    """
     ranked = sorted(opportunities, key=lambda one: (-_amount(one) * one.win_in_period, one.id))
     running, carried = closed, []
     for one in ranked:
