@@ -67,17 +67,30 @@ def foretell(
     warehouse: Warehouse, connection: str, config: Config, as_of: datetime, period: str | None = None
 ) -> Forecast:
     """Forecast the period that people wrote, or the configured kind of period that holds `as_of`."""
+    return foretell_why(warehouse, connection, config, as_of, period)[0]
+
+
+def foretell_why(
+    warehouse: Warehouse, connection: str, config: Config, as_of: datetime, period: str | None = None
+) -> tuple[Forecast, forecast.Model]:
+    """Do the same and return the model beside it, which gives the reasons."""
     computed = features.compute(warehouse, connection, as_of, config.calendar)
-    return _predict(warehouse, computed, _period(config, as_of, period), config)
+    wanted = _period(config, as_of, period)
+    model = _model(warehouse, computed, wanted, config)
+    return forecast.predict(warehouse, computed, wanted, model=model), model
 
 
 def _predict(
     warehouse: Warehouse, computed: features.Features, period: periods.Period, config: Config
 ) -> Forecast:
-    model = _kept_model(warehouse, computed.connection, computed.as_of, period, config) or _fit(
-        warehouse, computed, period
-    )
-    return forecast.predict(warehouse, computed, period, model=model)
+    return forecast.predict(warehouse, computed, period, model=_model(warehouse, computed, period, config))
+
+
+def _model(
+    warehouse: Warehouse, computed: features.Features, period: periods.Period, config: Config
+) -> forecast.Model:
+    kept = _kept_model(warehouse, computed.connection, computed.as_of, period, config)
+    return kept or _fit(warehouse, computed, period)
 
 
 def _fit(warehouse: Warehouse, computed: features.Features, period: periods.Period) -> forecast.Model:

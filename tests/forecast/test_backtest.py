@@ -65,6 +65,20 @@ def test_every_figure_lies_in_its_interval(done: Backtest) -> None:
                 assert interval[0] - 1e-9 <= value <= interval[1] + 1e-9, (method, name)
 
 
+def test_the_model_is_held_against_every_baseline_in_pairs(done: Backtest) -> None:
+    """The difference of the figures, with an interval that says whether it is real."""
+    assert done.against.keys() == set(done.metrics) - {"model"}
+    for method, differences in done.against.items():
+        for name, one in differences.items():
+            mine, other = done.metrics["model"][name], done.metrics[method][name]
+            assert mine is not None
+            assert other is not None
+            assert one.value == pytest.approx(mine - other)
+            low, high = one.interval
+            assert (one.says == "not enough evidence") == (low <= 0 <= high)
+    assert done.against["crm_probability"]["brier"].says == "better"
+
+
 def test_evidence_is_said_where_it_is_short(done: Backtest, warehouse: Warehouse) -> None:
     """Four periods are just enough for totals; two origins are not."""
     few = backtest.run(warehouse, NAME, Calendar(), origins=ORIGINS[:2], horizon=HORIZON)

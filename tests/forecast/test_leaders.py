@@ -25,7 +25,7 @@ from pipesync.forecast import (
 )
 from pipesync.forecast.history import DAY, History, to_ms
 from pipesync.forecast.landmarks import Fate
-from pipesync.forecast.targets import against_quota, plans
+from pipesync.forecast.targets import against_quota, plans, plans_for
 from pipesync.forecast.training import Training
 from pipesync.forecast.waterfall import waterfall
 from pipesync.model import OpportunityForecast, PeriodForecast
@@ -102,6 +102,39 @@ def test_quotas_are_held_against_the_draws(
     assert hard.coverage is not None
     assert hard.coverage_needed is not None
     assert hard.coverage_needed > 1
+
+
+@pytest.mark.parametrize(("own", "total"), [(10.0, 110.0), (120.0, 120.0), (None, 100.0)])
+def test_quotas_of_managers_count_nobody_twice(
+    company: simulate.Company, model: Model, owners: pd.Series[str], own: float | None, total: float
+) -> None:
+    """A quota that covers the team stands for it, one that does not comes on top."""
+    with company.warehouse(AS_OF) as opened:
+        made = predict(opened, features(), PERIOD, model=model)
+        for owner, amount in (("r0", 60.0), ("r3", 40.0), ("m0", own)):
+            if amount is not None:
+                opened.execute(
+                    "INSERT INTO quotas (connection, owner_id, period_start, period_end, amount) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    [NAME, owner, PERIOD.start, PERIOD.end, amount],
+                )
+        found = {(t.scope, t.scope_id): t for t in against_quota(opened, NAME, made, owners)}
+
+    assert found["total", ""].quota == total
+    assert found["manager", "m0"].quota == total
+    assert found["manager", "head"].quota == total
+    assert found["manager", "m0"].coverage_needed is not None
+
+
+def test_plans_count_on_what_is_won_and_new(forecast: Forecast) -> None:
+    """For the number asked for; without one or a quota, for what is likely."""
+    there = float(forecast.total.closed) + float(forecast.total.new)
+
+    near, far = plans_for(forecast, [], there), plans_for(forecast, [])
+
+    assert near.a == ()
+    assert far.target == float(forecast.total.p50)
+    assert far.a[0].running > there
 
 
 def test_no_quota_no_target(warehouse: Warehouse, forecast: Forecast, owners: pd.Series[str]) -> None:

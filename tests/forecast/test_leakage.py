@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tests.forecast.worlds import AS_OF, NAME, PERIOD, features, small_warehouse
 
-from pipesync.forecast import history, leakage
+from pipesync.forecast import history, landmarks, leakage
 from pipesync.forecast.leakage import Guard
 from pipesync.store.warehouse import Warehouse
 
@@ -150,3 +150,30 @@ def test_what_is_tracked_is_not_suspected(warehouse: Warehouse) -> None:
 
     assert "close_date" not in found.banned
     assert "amount" not in found.banned
+
+
+def test_a_stage_that_only_the_closing_fills_is_banned() -> None:
+    """A hand-over that is mapped as open tells who won; it is named, and no landmark stands in it."""
+    opportunities, changes = [], []
+    for i in range(120):
+        created = AS_OF - timedelta(days=200 - i)
+        closed, won = i % 3 != 0, i % 3 == 1
+        ended = created + timedelta(days=20)
+        opportunities.append(
+            {"id": f"o{i:03d}", "created_at": created, "stage": "Proposal", "is_closed": closed, "is_won": won,
+             "closed_at": ended if closed else None, "amount": 100}
+        )  # fmt: skip
+        path = [("Discovery", created), ("Proposal", created + timedelta(days=5))]
+        path += [("Handover", ended - timedelta(seconds=30))] if won else []
+        changes += [
+            {"opportunity_id": f"o{i:03d}", "field": "stage", "value": stage, "changed_at": at}
+            for stage, at in path
+        ]
+    with small_warehouse(opportunities, changes) as opened:
+        past = history.load(opened, NAME)
+        found = leakage.check(opened, past, history.to_ms(AS_OF))
+        moment = history.to_ms(opportunities[1]["closed_at"] - timedelta(seconds=10))
+        seen = landmarks.at(past, [moment], banned=found.banned).frame["stage"]
+
+    assert [(leak.field, leak.kind) for leak in found.leaks] == [("stage:Handover", "follows_closing")]
+    assert not seen.str.contains("Handover").any()

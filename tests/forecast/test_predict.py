@@ -8,12 +8,13 @@ from datetime import timedelta
 from decimal import Decimal
 
 import numpy as np
+import pandas as pd
 import pytest
 from benchmarks import simulate
 from tests.forecast.worlds import AS_OF, PERIOD, features, small_warehouse
 
 from pipesync.errors import InputError
-from pipesync.forecast import Forecast, Model, Period, fitting, predict
+from pipesync.forecast import Forecast, Model, Period, fit_model, fitting, predict, rollup
 from pipesync.forecast.rollup import above
 from pipesync.model import Scope
 from pipesync.store.warehouse import Warehouse
@@ -85,6 +86,35 @@ def test_a_kept_model_forecasts_as_the_fitted_one(
     assert found.rollups == forecast.rollups
     assert found.opportunities == forecast.opportunities
     assert found.model == forecast.model
+
+
+def test_a_model_for_little_data_can_be_kept_too() -> None:
+    """With its baselines, as text and nothing but text."""
+    with small_warehouse(
+        [{"id": "o1", "created_at": AS_OF - timedelta(days=9), "stage": "Proposal"}]
+    ) as opened:
+        made = fit_model(opened, features(), PERIOD)
+
+    document = json.loads(json.dumps(fitting.to_document(made)))
+
+    assert document["rung"]["forecaster"] == "stage_age"
+    assert document["baselines"].keys() == {"stage", "stage_age", "crm_probability"}
+    assert fitting.from_document(document) == made
+
+
+def test_simpler_methods_stand_beside_the_forecast(forecast: Forecast) -> None:
+    """Each from what is closed on; the run-rate too."""
+    assert forecast.baselines.keys() == {"stage", "stage_age", "crm_probability", "run_rate"}
+    assert all(amount > float(forecast.total.closed) for amount in forecast.baselines.values())
+
+
+def test_a_manager_holds_his_own_and_everybody_below() -> None:
+    """Through all levels; who has no manager and manages nobody stands apart."""
+    people = pd.DataFrame({"manager": {"a": "m", "m": "head", "b": "head", "alone": None}})
+
+    found = rollup.managed(["a", "m", "b", "alone"], people)
+
+    assert found == {"m": ["a", "m"], "head": ["a", "m", "b"], "": ["alone"]}
 
 
 def test_a_model_of_another_version_is_refused(model: Model) -> None:

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipesync.cli.options import Source, example, formatted, reading
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from pipesync.features import Features
+    from pipesync.forecast import Forecast
+    from pipesync.model import Scope
+    from pipesync.store.warehouse import Warehouse
+
+_SCOPES = ("owner", "manager", "team", "product", "source", "segment", "currency", "pipeline")
+_period = click.option(
+    "--period", metavar="P", help="2026-Q4, 2026-11 or 2026-11-01..2026-12-01 (default: the current one)."
+)
+
 
 @click.group(invoke_without_command=True, epilog=example("pipesync forecast --period 2026-Q4"))
 @reading
+@_period
 @click.option(
-    "--period", metavar="P", help="2026-Q4, 2026-11 or 2026-11-01..2026-12-01 (default: the current one)."
+    "--target", type=float, metavar="AMOUNT", help="What plans A and B aim at (default: the quota, else P50)."
 )
+@click.option("--by", type=click.Choice(_SCOPES), help="The side that the text tells it by.")
 @formatted("json", "csv")
 @click.pass_context
-def forecast(ctx: click.Context, source: Source, period: str | None, form: str) -> None:
-    """Say what will be won in a period, with an honest interval."""
+def forecast(
+    ctx: click.Context, source: Source, period: str | None, target: float | None, by: Scope | None, form: str
+) -> None:
+    """Say what will be won in a period, with an honest interval.
+
+    Beside it: simpler methods, quotas with the probability to reach them, the opportunities that carry the number
+    (plan A) and those that could be pulled in (plan B), which model speaks and why.
+    """
     if ctx.invoked_subcommand:
         if source != Source(None):
             raise click.UsageError(f"give the options after `{ctx.invoked_subcommand}`")
@@ -25,20 +48,152 @@ def forecast(ctx: click.Context, source: Source, period: str | None, form: str) 
     from pipesync import sync
     from pipesync.cli.opening import reading_from
     from pipesync.cli.output import Result, each, finish
-    from pipesync.report import documents, views
+    from pipesync.forecast import targets
+    from pipesync.report import documents, leaders, views
 
     with reading_from(source) as opened:
 
         def work(name: str) -> Result:
             as_of = opened.as_of(name)
             made = sync.foretell(opened.warehouse, name, opened.config, as_of, period)
-            detail = f"{made.period.start} to {made.period.end} (not included), as of {as_of:%Y-%m-%d}"
-            view = (views.heading(name, detail), views.forecast(made, opened.owners(name)))
-            return Result(documents.forecast(made, as_of), view)
+            quotas = targets.against_quota(
+                opened.warehouse, name, made, targets.owners_of(opened.warehouse, name)
+            )
+            plans = targets.plans_for(made, quotas, target)
+            people = opened.owners(name)
+            view = [
+                views.heading(name, _detail(made)),
+                views.forecast(made, people if by is None else None, sides=by is None),
+                leaders.baselines(made),
+            ]
+            view += ["", leaders.rollup(made, by, people)] if by else []
+            view += ["", leaders.targets(quotas, people)] if quotas else []
+            view += ["", leaders.plans(plans, opened.names(name, plans.ids)), "", leaders.model(made)]
+            beside = {"targets": [asdict(t) for t in quotas], "plans": asdict(plans)}
+            return Result(documents.forecast(made, as_of) | beside, tuple(view))
 
         results = each(opened.connections, work)
         columns = ("id", "win_probability", "win_in_period", "expected_amount", "expected_close")
         finish(opened.connections, results, form, csv=("opportunities", ("connection", *columns)))
+
+
+@forecast.command(epilog=example("pipesync forecast why --limit 3"))
+@reading
+@_period
+@click.option("--opportunity", "only", multiple=True, metavar="ID", help="Only this one.")
+@click.option("--limit", default=10, show_default=True, help="How many, those that bring most first.")
+@formatted("json", "csv")
+def why(source: Source, period: str | None, only: tuple[str, ...], limit: int, form: str) -> None:
+    """Say what speaks for an opportunity and what against, in the model's own points of probability."""
+    from pipesync import sync
+    from pipesync.cli.opening import reading_from
+    from pipesync.cli.output import Result, each, finish
+    from pipesync.errors import InputError, Problem
+    from pipesync.forecast.reasons import reasons
+    from pipesync.report import leaders, views
+    from pipesync.yamlsource import nearest
+
+    with reading_from(source) as opened:
+
+        def work(name: str) -> Result:
+            as_of = opened.as_of(name)
+            made, model = sync.foretell_why(opened.warehouse, name, opened.config, as_of, period)
+            said = {one.id: one for one in made.opportunities}
+            for asked in only:
+                if asked not in said:
+                    raise InputError(Problem(f"{asked!r} is not open in {name}", fix=nearest(asked, said)))
+            ranked = sorted(
+                said, key=lambda i: (-said[i].win_in_period * float(said[i].expected_amount or 0), i)
+            )
+            told = reasons(opened.warehouse, model, made, only or ranked[:limit])
+            told = {i: told[i] for i in (only or ranked[:limit])}
+            entry = {
+                "as_of": as_of,
+                "period": {"start": made.period.start, "end": made.period.end},
+                "opportunities": [
+                    {
+                        "id": i,
+                        "win_in_period": said[i].win_in_period,
+                        "win_probability": said[i].win_probability,
+                        "up": [asdict(w) for w in up],
+                        "down": [asdict(w) for w in down],
+                    }
+                    for i, (up, down) in told.items()
+                ],
+            }
+            view = (views.heading(name, _detail(made)), leaders.reasons(made, told, opened.names(name, told)))
+            return Result(entry, view)
+
+        columns = ("connection", "id", "win_in_period", "win_probability", "up", "down")
+        finish(opened.connections, each(opened.connections, work), form, csv=("opportunities", columns))
+
+
+@forecast.command(epilog=example("pipesync forecast patterns"))
+@reading
+@formatted("json", "csv")
+def patterns(source: Source, form: str) -> None:
+    """Say what opportunities that won had done by a stage that others had not."""
+    from pipesync.forecast.patterns import patterns as find
+    from pipesync.report import leaders
+
+    keys = ("stage", "habit", "with_it", "without", "difference", "count")
+    _look(
+        source, form, "patterns", keys,
+        lambda warehouse, computed: find(warehouse, computed),
+        lambda found: {"patterns": [asdict(one) for one in found]},
+        leaders.patterns,
+    )  # fmt: skip
+
+
+@forecast.command(epilog=example("pipesync forecast fields"))
+@reading
+@formatted("json", "csv")
+def fields(source: Source, form: str) -> None:
+    """Say which fields give the outcome away and are not used, and which say anything about it."""
+    from pipesync.forecast.leakage import guard
+    from pipesync.report import leaders
+
+    keys = ("field", "auc", "interval", "says")
+    _look(
+        source, form, "signals", keys,
+        lambda warehouse, computed: guard(warehouse, computed),
+        lambda found: {
+            "leaks": [asdict(one) for one in found.leaks],
+            "signals": [asdict(one) for one in found.signals],
+            "notes": found.notes,
+        },
+        leaders.fields,
+    )  # fmt: skip
+
+
+def _look(
+    source: Source,
+    form: str,
+    key: str,
+    columns: tuple[str, ...],
+    find: Callable[[Warehouse, Features], Any],
+    entry: Callable[[Any], dict[str, Any]],
+    view: Callable[[Any], RenderableType],
+) -> None:  # Any: what `find` returns, and JSON
+    """Show what one library call finds as of the moment."""
+    from pipesync.cli.opening import reading_from
+    from pipesync.cli.output import Result, each, finish
+    from pipesync.features import Features
+    from pipesync.report import views
+
+    with reading_from(source) as opened:
+
+        def work(name: str) -> Result:
+            as_of = opened.as_of(name)
+            found = find(opened.warehouse, Features(name, as_of, frozenset()))
+            heading = views.heading(name, f"as of {as_of:%Y-%m-%d}")
+            return Result({"as_of": as_of} | entry(found), (heading, view(found)))
+
+        finish(opened.connections, each(opened.connections, work), form, csv=(key, ("connection", *columns)))
+
+
+def _detail(made: Forecast) -> str:
+    return f"{made.period.start} to {made.period.end} (not included), as of {made.as_of:%Y-%m-%d}"
 
 
 @forecast.command(epilog=example("pipesync forecast backtest --origins 2026-09-01 --horizon 28d"))
@@ -72,6 +227,7 @@ def backtest(source: Source, origins: str | None, horizon: str, form: str) -> No
                 "intervals": done.intervals,
                 "close_date": done.close_date,
                 "evidence": done.evidence,
+                "against": {m: {n: asdict(d) for n, d in one.items()} for m, one in done.against.items()},
                 "left_out": done.left_out,
             }
             return Result(entry, (views.heading(name, f"{ahead.days} days ahead"), *views.backtest(done)))

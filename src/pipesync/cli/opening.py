@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,14 @@ class Opened:
         """Return the names of the CRM's users by id."""
         found = self.warehouse.rows(
             "SELECT id, name FROM users WHERE connection = ? AND name <> ''", [connection]
+        )
+        return dict(found)
+
+    def names(self, connection: str, ids: Iterable[str]) -> dict[str, str]:
+        """Return the names of opportunities by id, where they have one."""
+        found = self.warehouse.rows(
+            "SELECT id, name FROM opportunities WHERE connection = ? AND id IN (SELECT unnest(?)) AND name <> ''",
+            [connection, list(ids)],
         )
         return dict(found)
 

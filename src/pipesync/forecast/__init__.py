@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,8 +40,9 @@ DRAWS = 2000
 
 @dataclass(frozen=True)
 class Forecast:
-    """As of `model.as_of`. Figures per scope come from the same draws, so their means add up."""
+    """Figures per scope come from the same draws, so their means add up."""
 
+    as_of: datetime
     period: Period
     total: PeriodForecast
     by_owner: list[PeriodForecast]
@@ -60,13 +61,20 @@ class Forecast:
 
 
 def predict(
-    warehouse: Warehouse, features: Features, period: Period, *, seed: int = 0, model: Model | None = None
+    warehouse: Warehouse,
+    features: Features,
+    period: Period,
+    *,
+    seed: int = 0,
+    model: Model | None = None,
+    past: History | None = None,
 ) -> Forecast:
     """Forecast a connection's period as of `features.as_of`, from what was known then.
 
-    With a `model` that was fitted earlier (and may have been kept, see `fitting`) nothing is fitted.
+    With a `model` that was fitted earlier (and may have been kept, see `fitting`) nothing is fitted. `past` spares
+    reading the history where it was loaded already.
     """
-    past = history.load(warehouse, features.connection)
+    past = past or history.load(warehouse, features.connection)
     as_of = to_ms(features.as_of)
     left = max((to_ms(period.ends_at) - as_of) / DAY, 0.0)
     if model is None:
@@ -98,10 +106,13 @@ def predict(
     parts = rollup.parts_of(draws, factor, closed, people)
     made = rollup.summarise(past, period, parts, model.rung.forecaster)
     simple = {name: float(within(one, rows, left) @ value) for name, one in model.baselines.items()}
-    plain_new = new.rate * float(np.average(portfolio.new_amount, weights=new.weight)) if len(new.pool) else 0.0
+    plain_new = (
+        new.rate * float(np.average(portfolio.new_amount, weights=new.weight)) if len(new.pool) else 0.0
+    )
     won = float(made["total"][0].closed)
     undated = int(((past.created == NEVER) & (past.closed > as_of)).sum())
     return Forecast(
+        as_of=features.as_of,
         period=period,
         total=made["total"][0],
         by_owner=made["owner"],

@@ -17,8 +17,8 @@ import numpy as np
 
 from pipesync.config import Calendar
 from pipesync.errors import InputError, Problem
-from pipesync.forecast import history as histories
 from pipesync.forecast import baselines, ladder, leakage, learning, metrics, replay
+from pipesync.forecast import history as histories
 from pipesync.forecast.history import DAY, Floats, History, Ints, Ms, to_moment, to_ms
 from pipesync.forecast.learning import Learned
 from pipesync.forecast.metrics import Interval
@@ -255,7 +255,10 @@ _COMPARED = {"auc": 1, "brier": -1, "ece": -1, "wape": -1, "pinball": -1}
 
 
 def _against(
-    found: dict[str, dict[str, float | None]], drawn: dict[str, dict[str, Floats]], method: str, periods: float
+    found: dict[str, dict[str, float | None]],
+    drawn: dict[str, dict[str, Floats]],
+    method: str,
+    periods: float,
 ) -> dict[str, Difference]:
     made = {}
     for name, better in _COMPARED.items():
@@ -266,7 +269,9 @@ def _against(
         is_total = name in ("wape", "pinball")
         low, high = metrics.widened(mine - other, draws, periods) if is_total else metrics.middle_of(draws)
         sure = "better" if (low > 0) == (better > 0) else "worse"
-        made[name] = Difference(mine - other, (low, high), "not enough evidence" if low <= 0 <= high else sure)
+        made[name] = Difference(
+            mine - other, (low, high), "not enough evidence" if low <= 0 <= high else sure
+        )
     return made
 
 

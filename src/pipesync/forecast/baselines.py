@@ -10,6 +10,7 @@ from pipesync.forecast.history import DAY, Floats, History, Ms
 from pipesync.forecast.landmarks import Landmarks
 from pipesync.forecast.training import Training
 
+
 def of(history: History) -> tuple[str, ...]:
     """Name the baselines that have a forecaster; the category is one only where its past is known."""
     known = "forecast_category" in history.events and any(

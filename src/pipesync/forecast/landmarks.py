@@ -8,14 +8,14 @@ that do not change; what became of it afterwards stands apart, in `Fate`, and on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipesync.forecast.history import DAY, NEVER, STATIC, Bools, Floats, History, Ints, Ms
+from pipesync.forecast.history import DAY, NEVER, STATIC, Bools, Events, Floats, History, Ints, Ms
 
 NUMBERS = (
     "age", "stage_days", "idle_days", "acts_7", "acts_30", "acts_all", "moves", "back_moves", "skipped",
@@ -77,7 +77,7 @@ def at(
 ) -> Landmarks:
     """Return the opportunities open at each origin, or a seeded part of `most` of them.
 
-    Fields in `banned` are left blank.
+    Fields in `banned` are left blank; `stage:NAME` leaves out that stage.
     """
     pairs = [np.flatnonzero(history.is_open(origin)) for origin in origins]
     opportunity = np.concatenate([*pairs, np.empty(0, dtype=np.int64)]).astype(np.int64)
@@ -104,7 +104,9 @@ class _Teller:
     """Answers one family of columns each, for the same pairs of opportunity and origin."""
 
     def __init__(self, history: History, opportunity: Ints, origin: Ints, banned: frozenset[str]) -> None:
-        self.history, self.opportunity, self.origin = history, opportunity, origin
+        stages = {name.removeprefix("stage:") for name in banned if name.startswith("stage:")}
+        self.history = _without_stages(history, stages) if stages else history
+        self.opportunity, self.origin = opportunity, origin
         self.banned = banned | history.unknown
 
     def value(self, name: str) -> npt.NDArray[np.object_]:
@@ -285,6 +287,14 @@ class _Teller:
         codes, _ = pd.factorize(accounts, use_na_sentinel=True)
         won, _ = self._closed_before(codes, codes[self.opportunity])
         return np.where(codes[self.opportunity] >= 0, won, np.nan).astype(float)
+
+
+def _without_stages(history: History, names: set[str]) -> History:
+    """Return the history as if these stages had never been entered."""
+    events = history.events["stage"]
+    kept = ~np.isin(events.value.astype(str), sorted(names))
+    stage = Events(events.keys[kept], events.opportunity[kept], events.at[kept], events.value[kept])
+    return replace(history, events={**history.events, "stage": stage})
 
 
 def _between(cumulated: npt.NDArray[np.generic], start: Ints, found: Ints) -> Floats:

@@ -9,19 +9,25 @@ closed, or won with lost, as of one moment.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
-from pipesync.forecast.history import DAY, NEVER, Bools, Floats, History, Ms, column_ms
+from pipesync.forecast import history as histories
+from pipesync.forecast.history import DAY, NEVER, Bools, Floats, History, Ms, column_ms, to_ms
 from pipesync.forecast.metrics import Interval, auc
 from pipesync.store.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from pipesync.features import Features
 
 LeakKind = Literal["missing", "values", "outcome", "follows_closing"]
 _LIMIT = 0.6
 """AUC of a blank for having been closed (or won) above which a field is banned (notes 3.4)."""
 _OUTCOME_LIMIT = 0.9
+_AT_ONCE: Ms = 5 * 60_000
+"""A stage that is entered so shortly before the closing was entered by it."""
 _LEAST_CLOSED, _LEAST_OPEN = 30, 10
 _NO_SIGNAL = 0.03
 """An AUC this close to a half is none, however small its interval (notes: .47 to .53)."""
@@ -52,10 +58,17 @@ class Guard:
     leaks: tuple[Leak, ...]
     signals: tuple[Signal, ...]
     """Of every static field, and of `all static fields` together."""
+    notes: tuple[str, ...] = ()
+    """What else is not read of the past, and why."""
 
     @property
     def banned(self) -> frozenset[str]:
         return frozenset(leak.field for leak in self.leaks)
+
+
+def guard(warehouse: Warehouse, features: Features) -> Guard:
+    """Check a connection's fields as of a moment."""
+    return check(warehouse, histories.load(warehouse, features.connection), to_ms(features.as_of))
 
 
 def check(warehouse: Warehouse, past: History, as_of: Ms) -> Guard:
@@ -64,12 +77,19 @@ def check(warehouse: Warehouse, past: History, as_of: Ms) -> Guard:
     leaks = [leak for name in fields for leak in _leaks(name, fields[name], closed, won, past, as_of)]
     bad = {leak.field for leak in leaks}
     honest = {name: values for name, values in fields.items() if name not in bad}
-    return Guard(tuple(leaks), tuple(_signals(honest, closed, won)))
+    leaks += _stages(past, as_of)
+    notes = (
+        []
+        if "stage" in past.events
+        else ["stages have no history: those of the past are unknown, and not used"]
+    )
+    return Guard(tuple(leaks), tuple(_signals(honest, closed, won)), tuple(notes))
 
 
 def banned(warehouse: Warehouse, past: History, as_of: Ms) -> frozenset[str]:
     fields, closed, won = _static_fields(warehouse, past, as_of)
-    return frozenset(n for n in fields if _leaks(n, fields[n], closed, won, past, as_of))
+    leaking = {n for n in fields if _leaks(n, fields[n], closed, won, past, as_of)}
+    return frozenset(leaking | {leak.field for leak in _stages(past, as_of)})
 
 
 def _static_fields(
@@ -88,6 +108,35 @@ def _static_fields(
     }
     closed = (past.closed <= as_of)[existed]
     return found, closed, closed & past.won[existed]
+
+
+def _stages(past: History, as_of: Ms) -> list[Leak]:
+    """Find open stages that only the closing puts opportunities into, such as a hand-over that is mapped as open.
+
+    Where an opportunity begins is left out: one that is refused at once has been nowhere else.
+    """
+    events = past.events.get("stage")
+    if events is None or not len(events.keys):
+        return []
+    is_open = past.is_open(as_of)
+    every = np.arange(len(past))
+    last = events.last(every, np.minimum(past.closed, as_of))
+    began = last <= np.searchsorted(events.keys, every * NEVER)
+    stage = np.full(len(past), "", dtype=object)
+    stage[last >= 0] = events.value[last[last >= 0]]
+    seen = (last >= 0) & (past.closed <= as_of)
+    soon = np.zeros(len(past), dtype=bool)
+    soon[seen] = past.closed[seen] - events.at[last[seen]] <= _AT_ONCE
+    found = []
+    for name in sorted({str(s) for s in stage[seen & ~began & soon]}):
+        ended = seen & ~began & (stage == name)
+        if ended.sum() < 20 or (is_open & (stage == name)).any():
+            continue
+        share, wins = float(soon[ended].mean()), float(past.won[ended].mean())
+        if share >= 0.5 and max(wins, 1 - wins) > _OUTCOME_LIMIT:
+            why = f"entered with the closing by {share:.0%} of those that end in it ({wins:.0%} won); none is open"
+            found.append(Leak(f"stage:{name}", "follows_closing", why))
+    return found
 
 
 def _leaks(

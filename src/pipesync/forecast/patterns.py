@@ -11,11 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from pipesync.forecast.history import Bools
-from pipesync.forecast.training import Training
+from pipesync.forecast import history, leakage
+from pipesync.forecast.history import Bools, to_ms
+from pipesync.forecast.training import Training, training_at
+from pipesync.store.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from pipesync.features import Features
 
 _LEAST = 20
 _RATE = 0.10
@@ -47,6 +53,13 @@ _HABITS: tuple[_Habit, ...] = (
     ("account_wins", "an account that bought before", lambda v: v > 0),
     ("amount_changes", "an amount that was revised", lambda v: v > 0),
 )
+
+
+def patterns(warehouse: Warehouse, features: Features) -> list[Pattern]:
+    """Return the connection's winning patterns as of a moment; fields that give the outcome away are not looked at."""
+    past = history.load(warehouse, features.connection)
+    as_of = to_ms(features.as_of)
+    return winning_patterns(training_at(past, as_of, banned=leakage.banned(warehouse, past, as_of)))
 
 
 def winning_patterns(training: Training) -> list[Pattern]:

@@ -99,7 +99,7 @@ def _shrunk(
         pd.DataFrame({"cell": cell.to_numpy(object), "won": won * weight, "n": weight}).groupby("cell").sum()
     )
     return {
-        str(name): (wins + WEIGHT * above.get(str(name), base)) / (n + WEIGHT)
+        str(name): float((wins + WEIGHT * above.get(str(name), base)) / (n + WEIGHT))
         for name, wins, n in zip(table.index, table["won"], table["n"], strict=True)
     }
 

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipesync.forecast import landmarks
+from pipesync.forecast import history, landmarks
 from pipesync.forecast.fitting import Model
-from pipesync.forecast.history import DAY, Floats, History, to_moment
+from pipesync.forecast.history import DAY, Floats, History, to_moment, to_ms
 from pipesync.forecast.landmarks import NUMBERS, Landmarks
+from pipesync.store.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from pipesync.forecast import Forecast
 
 TRAITS: dict[str, tuple[str, ...]] = {
     "stage": ("stage", "stage_order"),
@@ -102,9 +107,8 @@ def _words(trait: str, model: Model, past: History, rows: Landmarks, i: int) -> 
             winners = usual.get("acts_30", 0.0)
             return f"{here['acts_30']:.0f} activities in 30 days, winners have {winners:.0f}"
         case "path":
-            back = (
-                f"{here['back_moves']:.0f} times back a stage" if here["back_moves"] else "never back a stage"
-            )
+            times = {0: "never", 1: "once"}.get(round(here["back_moves"]), f"{here['back_moves']:.0f} times")
+            back = f"{times} back a stage"
             return f"{here['moves']:.0f} stage changes, {back}"
         case "amount":
             return f"amount {here['amount']:,.0f}, usual is {model.typical.usual.get('amount', 0.0):,.0f}"
@@ -132,6 +136,16 @@ def _day(rows: Landmarks, i: int, ago: float) -> str:
 
 def _date(day: object) -> str:
     return f"{day:%-d %b %Y}"
+
+
+def reasons(
+    warehouse: Warehouse, model: Model, forecast: Forecast, ids: Sequence[str]
+) -> dict[str, tuple[tuple[Why, ...], tuple[Why, ...]]]:
+    """Return by opportunity what speaks for it and what against, of a forecast that this model made."""
+    past = history.load(warehouse, forecast.total.connection)
+    as_of = to_ms(forecast.as_of)
+    left = max((to_ms(forecast.period.ends_at) - as_of) / DAY, 0.0)
+    return of(model, past, ids, as_of, left)
 
 
 def of(

@@ -60,6 +60,10 @@ class Plans:
     short: float
     """What plan A lacks to the target."""
 
+    @property
+    def ids(self) -> list[str]:
+        return [one.id for one in (*self.a, *self.b)]
+
 
 def against_quota(
     warehouse: Warehouse, connection: str, forecast: Forecast, owners: pd.Series[str]
@@ -93,7 +97,11 @@ def against_quota(
     teams, whole_company = _by_level(own, people)
     found.append(("total", "", whole_company or float(by_team.sum() or by_product.sum())))
     found += [("manager", name, amount) for name, amount in teams.items()]
-    found += [("owner", name, amount) for name, amount in own.items() if name not in teams or own[name] < teams[name]]
+    found += [
+        ("owner", name, amount)
+        for name, amount in own.items()
+        if name not in teams or own[name] < teams[name]
+    ]
     found += [("team", str(name), float(amount)) for name, amount in by_team.items()]
     found += [("product", str(name), float(amount)) for name, amount in by_product.items()]
     below = rollup.managed({str(o) for o in owners.dropna().unique()}, people)
@@ -157,6 +165,17 @@ def _target(
         coverage=opened / gap if known and gap > 0 else None,
         coverage_needed=opened / expected if known and expected > 0 else None,
     )
+
+
+def plans_for(forecast: Forecast, quotas: Sequence[Target], target: float | None = None) -> Plans:
+    """Choose the plans of a forecast: for the number asked for, else the company's quota, else what is likely.
+
+    What is won and what new business is expected to bring come before any opportunity.
+    """
+    quota = next((t.quota for t in quotas if t.scope == "total"), None)
+    number = next((n for n in (target, quota) if n is not None), float(forecast.total.p50))
+    there = float(forecast.total.closed) + float(forecast.total.new)
+    return plans(forecast.opportunities, there, number)
 
 
 def plans(

@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 
     from pipesync.analysis.bottlenecks import Bottlenecks
     from pipesync.forecast import Forecast
-    from pipesync.model import Finding, Plan
+    from pipesync.model import Finding, Plan, Scope
     from pipesync.rules import Evaluation
 
 Entry = dict[str, Any]  # Any: JSON
+ROLLUPS: dict[Scope, str] = {
+    "owner": "owner_id", "product": "product", "manager": "manager_id", "team": "team", "source": "source",
+    "segment": "segment", "currency": "currency", "pipeline": "pipeline",
+}  # fmt: skip
+"""What a forecast is told by, and the key that names a group."""
 STAGE_KEYS = (
     "pipeline", "stage", "visits", "wip", "arrivals_per_week", "exits_per_week", "median_days", "p75_days", "p90_days",
     "advance", "advance_low", "advance_high", "backward", "win_rate",
@@ -77,8 +82,11 @@ def forecast(made: Forecast, as_of: datetime) -> Entry:
         "period": {"start": made.period.start, "end": made.period.end},
         "currency": made.total.currency,
         "total": part(made.total),
-        "by_owner": [part(one, owner_id=one.scope_id) for one in made.by_owner],
-        "by_product": [part(one, product=one.scope_id) for one in made.by_product],
+        **{
+            f"by_{scope}": [part(one, **{key: one.scope_id}) for one in made.rollups[scope]]
+            for scope, key in ROLLUPS.items()
+        },
+        "baselines": {name: round(amount, 2) for name, amount in made.baselines.items()},
         "opportunities": [
             {
                 "id": one.id,
@@ -91,6 +99,7 @@ def forecast(made: Forecast, as_of: datetime) -> Entry:
             }
             for one in made.opportunities
         ],
+        "zombies": made.zombies,
         "model": made.model,
     }
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pipesync.analysis.bottlenecks import Bottlenecks
     from pipesync.forecast import Forecast
-    from pipesync.forecast.backtest import Backtest
+    from pipesync.forecast.backtest import Backtest, Difference
     from pipesync.model import Change, Finding, Plan
     from pipesync.rules import Evaluation
 
@@ -99,7 +99,9 @@ def _rows(frame: pd.DataFrame) -> list[Any]:  # Any: named tuples whose fields a
     return list(frame.itertuples(index=False))
 
 
-def forecast(made: Forecast, owners: Mapping[str, str] | None = None) -> RenderableType:
+def forecast(
+    made: Forecast, owners: Mapping[str, str] | None = None, *, sides: bool = True
+) -> RenderableType:
     """Draw the total on its scale, and the largest owners (by name where `owners` has one) and products."""
     total, unit = made.total, made.total.currency
     drawn = interval(float(total.closed), float(total.p10), float(total.p50), float(total.p90), 56)
@@ -110,7 +112,7 @@ def forecast(made: Forecast, owners: Mapping[str, str] | None = None) -> Rendera
     sources = (("won so far", total.closed), ("from open", total.open), ("still to be created", total.new))
     parts = Text(" · ".join(f"{name} {money(amount)}" for name, amount in sources), "dim")
     shown: list[RenderableType] = [words, drawn, parts]
-    for title, one_side in (("owner", made.by_owner), ("product", made.by_product)):
+    for title, one_side in (("owner", made.by_owner), ("product", made.by_product)) if sides else ():
         largest = max((float(p.p90) for p in one_side), default=0.0)
         rows: list[Row] = [
             [
@@ -129,7 +131,7 @@ def forecast(made: Forecast, owners: Mapping[str, str] | None = None) -> Rendera
 
 
 def backtest(done: Backtest) -> list[RenderableType]:
-    """Show every origin's interval against what came, then the methods side by side."""
+    """Show every origin's interval against what came, the methods with their intervals, and what the model beats."""
     origins: list[Row] = [
         [
             f"{one.origin:%Y-%m-%d}",
@@ -142,15 +144,46 @@ def backtest(done: Backtest) -> list[RenderableType]:
         for one in done.origins[-12:]
     ]
     names = ("auc", "brier", "ece", "wape", "bias", "pinball", "coverage_80")
-    methods: list[Row] = [
-        [method, *(number(figures.get(name), 3) for name in names)]
-        for method, figures in done.metrics.items()
-    ]
-    return [
+    methods: list[Row] = []
+    for method, figures in done.metrics.items():
+        methods.append([method, *(number(figures.get(name), 3) for name in names)])
+        methods.append([Text("  95%", "dim"), *(_range(done.intervals[method].get(name)) for name in names)])
+    compared = [name for name in names if any(name in against for against in done.against.values())]
+    beaten: list[Row] = []
+    for method, against in done.against.items():
+        beaten.append([method, *(_difference(against.get(name)) for name in compared)])
+        beaten.append(
+            [Text("  95%", "dim"), *(_range(d.interval if (d := against.get(n)) else None) for n in compared)]
+        )
+    shown: list[RenderableType] = [
         grid(["from", ">came", ">p10", ">likely", ">p90", ""], origins),
         Text(),
         grid(["method", *(f">{name.replace('_', ' ')}" for name in names)], methods),
+        Text(),
+        grid(["model less ...", *(f">{name}" for name in compared)], beaten),
+        Text(
+            "green: better, red: worse, beyond what chance explains; opportunities and origins are redrawn",
+            "dim",
+        ),
+        Text(),
     ]
+    days, held = done.close_date["median_error_days"], done.close_date["coverage_80"]
+    if days is not None:
+        shown.append(Text(f"close dates: off by {days:.1f} days (median); P10 to P90 held {percent(held)}"))
+    for kind, said in done.evidence.items():
+        shown.append(Text(f"{kind}: {said}", "green" if said == "enough" else "yellow"))
+    shown += [Text(f"{method} is left out: {why}", "dim") for method, why in done.left_out.items()]
+    return shown
+
+
+def _range(interval: tuple[float, float] | None) -> Text:
+    return Text("" if interval is None else f"{interval[0]:.3f} … {interval[1]:.3f}", "dim")
+
+
+def _difference(found: Difference | None) -> Text:
+    if found is None:
+        return Text("–")
+    return Text(f"{found.value:+.3f}", {"better": "green", "worse": "red"}.get(found.says, ""))
 
 
 def plan(made: Plan, limit: int = 40, owners: Mapping[str, str] | None = None) -> RenderableType:
