@@ -154,7 +154,8 @@ def test_what_is_tracked_is_not_suspected(warehouse: Warehouse) -> None:
 
 def test_a_stage_that_only_the_closing_fills_is_banned() -> None:
     """A hand-over that is mapped as open tells who won; it is named, and no landmark stands in it."""
-    opportunities, changes = [], []
+    opportunities: list[Row] = []
+    changes: list[Row] = []
     for i in range(120):
         created = AS_OF - timedelta(days=200 - i)
         closed, won = i % 3 != 0, i % 3 == 1
