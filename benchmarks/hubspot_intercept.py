@@ -1,4 +1,4 @@
-"""A proxy through which clients that insist on https://api.hubapi.com reach the sandbox instead.
+"""A proxy through which clients that insist on an https host of the CRM's reach the sandbox instead.
 
 It answers CONNECT with a certificate of a throw-away authority, which the client is told to trust by environment
 variables, and passes the decrypted bytes on. Nothing of it is used by pipesync itself.
@@ -23,8 +23,8 @@ from cryptography.x509.oid import NameOID
 HOST = "api.hubapi.com"
 
 
-def _certificates(folder: Path) -> tuple[Path, Path]:
-    """Write an authority and a certificate of its for HubSpot's host; return (authority, certificate with key)."""
+def _certificates(folder: Path, host: str) -> tuple[Path, Path]:
+    """Write an authority and a certificate of its for the host; return (authority, certificate with key)."""
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pipesync benchmark")])
     start = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
@@ -41,8 +41,8 @@ def _certificates(folder: Path) -> tuple[Path, Path]:
         .sign(authority_key, hashes.SHA256())
     )
     leaf = (
-        build(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)]), key.public_key())
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
+        build(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)]), key.public_key())
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
         )
@@ -86,9 +86,9 @@ async def _serve(started: threading.Event, port: list[int], target: str, served:
 
 
 @contextlib.contextmanager
-def intercepting(target: str, folder: Path) -> Iterator[dict[str, str]]:
-    """Run the proxy; yields the environment variables under which a client reaches `target` as HubSpot."""
-    trusted, served = _certificates(folder)
+def intercepting(target: str, folder: Path, host: str = HOST) -> Iterator[dict[str, str]]:
+    """Run the proxy; yields the environment variables under which a client reaches `target` as `host`."""
+    trusted, served = _certificates(folder, host)
     started, port = threading.Event(), list[int]()
     loop = asyncio.new_event_loop()
     task = loop.create_task(_serve(started, port, target, served))

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pipesync.sandbox.salesforce import asynchronous, bulk, composite, writing
-from pipesync.sandbox.salesforce.oauth import token
+from pipesync.sandbox.salesforce.oauth import introspect, token
 from pipesync.sandbox.salesforce.objects import OBJECTS
 from pipesync.sandbox.salesforce.org import ORG_ID, USER_ID, Json, Org, Refused
 from pipesync.sandbox.salesforce.soql import stored_time
@@ -25,7 +25,7 @@ from pipesync.sandbox.salesforce.soql import stored_time
 Endpoint = Callable[[Org, Request, bytes], Response]
 DAILY_LIMIT = 1_000_000
 VERSIONS = ("58.0", "59.0", "60.0", "61.0", "62.0", "63.0", "64.0", "65.0", "66.0", "67.0", "68.0")
-_FREE = ("/services/oauth2/token", "/services/data/")
+_FREE = ("/services/oauth2/token", "/services/oauth2/introspect", "/services/data/")
 """What is answered to anyone and counts against no limit."""
 
 
@@ -34,6 +34,7 @@ def routes(org: Org) -> list[Route]:
     data, job = "/services/data/v{version}", "/services/async/{version}/job"
     listed: list[tuple[str, str, Endpoint]] = [
         ("POST", "/services/oauth2/token", token),
+        ("POST", "/services/oauth2/introspect", introspect),
         ("GET", "/services/oauth2/userinfo", userinfo),
         ("GET", "/services/data/", versions),
         ("GET", f"{data}/limits", limits),
@@ -72,6 +73,13 @@ def routes(org: Org) -> list[Route]:
     ]
 
 
+def _cased(name: bytes) -> bytes:
+    """Write a header's name as Salesforce does: clients exist that do not find it otherwise."""
+    if name == b"sforce-numberofrecords":
+        return b"Sforce-NumberOfRecords"
+    return b"-".join(part.capitalize() for part in name.split(b"-"))
+
+
 def _served(org: Org, endpoint: Endpoint) -> Callable[[Request], Any]:
     async def serve(request: Request) -> Response:
         body = await request.body()
@@ -99,6 +107,7 @@ def _served(org: Org, endpoint: Endpoint) -> Callable[[Request], Any]:
             answer = JSONResponse(refused.body, refused.status)
         if not is_free:
             answer.headers["Sforce-Limit-Info"] = f"api-usage={min(used, limit)}/{limit}; api-bursts=1/750"
+        answer.raw_headers = [(_cased(name), value) for name, value in answer.raw_headers]
         return answer
 
     return serve

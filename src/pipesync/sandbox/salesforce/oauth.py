@@ -8,6 +8,7 @@ Settings of the org that this module heeds: `certificate` (of the app: a public 
 from __future__ import annotations
 
 import base64
+import time
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs
@@ -20,6 +21,8 @@ from starlette.responses import JSONResponse, Response
 from pipesync.sandbox.salesforce.org import CONSUMER_KEY, CONSUMER_SECRET, ORG_ID, USER_ID, Json, Org
 
 REFRESH_TOKEN = "sandbox-refresh"  # noqa: S105  # of an org that exists for as long as this process
+
+_SESSION_SECONDS = 7200
 
 
 def token(org: Org, request: Request, body: bytes) -> Response:
@@ -37,6 +40,15 @@ def token(org: Org, request: Request, body: bytes) -> Response:
         "access_token": org.sign_in(), "instance_url": base, "token_type": "Bearer", "scope": "api",
         "id": f"{base}/id/{ORG_ID}/{USER_ID}",
     })  # fmt: skip
+
+
+def introspect(org: Org, request: Request, body: bytes) -> Response:
+    """Tell a token's end by the client's clock, as it stands on the same machine: the sandbox's own may rest."""
+    given = {n: v[-1] for n, v in parse_qs(body.decode()).items()}
+    is_active = given.get("token") in org.setting("sessions", [])
+    return JSONResponse(
+        {"active": is_active, "exp": round(time.time()) + _SESSION_SECONDS, "token_type": "Bearer"}
+    )
 
 
 def _refusal(org: Org, request: Request, given: Json) -> tuple[str, str] | None:
