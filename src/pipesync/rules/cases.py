@@ -44,6 +44,8 @@ _DERIVED = {
     "close_is_business_day": "is_business_day(close_date)",
     "closes_this_quarter": "quarter_of(close_date) = quarter_of(getvariable('today'))",
     "days_since_closed": "days_since(closed_at)",
+    "created_on": "local_date(created_at)",
+    "business_days_since_last_inbound": "business_days_since(local_date(last_inbound_at))",
 }
 """Columns that follow from others, as in features.sql."""
 _ARROW = {
@@ -330,7 +332,7 @@ def _as_text(value: object) -> str:
 
 def _derived(name: str, sql: str) -> str:
     """Return the column as it is told, or as it follows from the columns that it rests on where those are told."""
-    bases = ("is_open", "close_date", "created_at", "stage_entered_at", "last_activity_at", "closed_at")
+    bases = ("is_open", "close_date", "created_at", "stage_entered_at", "last_activity_at", "closed_at", "last_inbound_at")
     missing = " OR ".join(f"{b} IS NULL" for b in bases if b in sql)
     return f"CASE WHEN list_contains(told, '{name}') OR {missing} THEN \"{name}\" ELSE {sql} END"
 
