@@ -280,6 +280,24 @@ def test_line_items_are_compared_with_the_amount(build: Build) -> None:
         assert (found["line_item_gap"], found["line_item_gap_pct"]) == expected
 
 
+def test_what_a_pipeline_records_at_all_is_told_of_each_of_its_opportunities(build: Build) -> None:
+    """One meeting, one person who decides and one line item in the pipeline are enough; another pipeline has none."""
+    warehouse = build(
+        opportunities=[opportunity(), opportunity(id="p"), opportunity(id="q", pipeline="other")],
+        stages=STAGES,
+        activities=[
+            {"id": "a", "opportunity_id": "p", "at": days_ago(1), "is_done": True, "kind": "Meeting"}
+        ],
+        contact_roles=[{"opportunity_id": "p", "contact_id": "c", "role": "Decision Maker"}],
+        line_items=[{"id": "i", "opportunity_id": "p"}],
+    )
+
+    compute(warehouse, "crm", NOW, Calendar())
+
+    found = warehouse.rows("SELECT id, meetings_used, roles_used, products_used FROM features ORDER BY id")
+    assert found == [("o", *[True] * 3), ("p", *[True] * 3), ("q", *[False] * 3)]
+
+
 def test_waiting_begins_with_the_lead_and_ends_with_the_first_touch(build: Build) -> None:
     """Five business days since the lead came in; its own first touch counts, one of tomorrow does not."""
     made = opportunity(created_at=days_ago(3))

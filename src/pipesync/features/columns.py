@@ -183,6 +183,8 @@ _ALL = (
     Column("last_outbound_at", "moment", "Last activity of our side", needs=("activities.direction",),
            history="events"),
     Column("last_meeting_at", "moment", "Last meeting", needs=("activities.kind",), history="events"),
+    Column("meetings_used", "flag", "Anything in this pipeline has had a meeting", needs=("activities.kind",),
+           history="events"),
     Column("first_activity_at", "moment", "First activity", needs=_LOGGED, history="events"),
     Column("lead_created_at", "moment", "When the lead that it came from arrived", needs=("leads.created_at",),
            history="events"),
@@ -215,6 +217,8 @@ _ALL = (
            needs=("contact_roles.contact_id|opportunities.contact_count",), history="now"),
     Column("has_decision_maker", "flag", "One of the people decides, by role",
            needs=("contact_roles.role",), history="now"),
+    Column("roles_used", "flag", "Anything in this pipeline has somebody who decides", needs=("contact_roles.role",),
+           history="now"),
     # --- Records that look alike
     Column("duplicate_of", "text", "The earlier open opportunity that it looks like",
            needs=_o("account_id", "name"), history="now"),

@@ -96,6 +96,16 @@ FROM line_items AS i JOIN standing AS o ON o.id = i.opportunity_id
 WHERE i.connection = getvariable('connection') AND getvariable('is_current')
 GROUP BY i.opportunity_id;
 
+-- What people record in a pipeline at all: nobody is asked for what nobody keeps.
+CREATE OR REPLACE TEMP TABLE habits AS
+SELECT o.pipeline, bool_or(a.last_meeting_at IS NOT NULL) AS meetings_used,
+       bool_or(coalesce(p.has_decision_maker, FALSE)) AS roles_used, bool_or(i.line_item_count > 0) AS products_used
+FROM standing AS o
+LEFT JOIN acted AS a ON a.opportunity_id = o.id
+LEFT JOIN peopled AS p ON p.opportunity_id = o.id
+LEFT JOIN itemised AS i ON i.opportunity_id = o.id
+GROUP BY o.pipeline;
+
 -- Names alike (Jaro-Winkler 0.9) on one account, pipeline and type, closing within 90 days of each other. Accounts with
 -- more than 200 open opportunities are catch-alls ("Unknown"), where being alike says nothing.
 CREATE OR REPLACE TEMP TABLE alike AS

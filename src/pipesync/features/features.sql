@@ -52,8 +52,7 @@ SELECT
     abs(o.amount - i.line_item_total) AS line_item_gap,
     CAST(100 * abs(o.amount - i.line_item_total) / nullif(abs(o.amount), 0) AS DOUBLE) AS line_item_gap_pct,
     coalesce(i.line_item_currencies, 0) AS line_item_currencies, i.discount_pct,
-    o.pipeline IN (SELECT DISTINCT x.pipeline FROM itemised JOIN standing AS x ON x.id = itemised.opportunity_id)
-        AS products_used,
+    coalesce(h.products_used, FALSE) AS products_used,
 
     o.close_date,
     date_diff('day', getvariable('today'), o.close_date) AS days_to_close,
@@ -78,7 +77,8 @@ SELECT
     coalesce(act.activity_count, 0) AS activity_count,
     coalesce(act.activities_14d, 0) AS activities_14d, coalesce(act.activities_30d, 0) AS activities_30d,
     act.last_inbound_at, business_days_since(local_date(act.last_inbound_at)) AS business_days_since_last_inbound,
-    act.last_outbound_at, act.last_meeting_at, act.first_at AS first_activity_at,
+    act.last_outbound_at, act.last_meeting_at, coalesce(h.meetings_used, FALSE) AS meetings_used,
+    act.first_at AS first_activity_at,
     le.lead_created_at,
     CASE WHEN last_activity_at IS NULL AND le.lead_touched_at IS NULL
          THEN business_days_since(local_date(coalesce(le.lead_created_at, o.created_at))) END AS business_days_untouched,
@@ -97,6 +97,7 @@ SELECT
     coalesce(t.owner_changed_at, o.created_at) AS owner_changed_at,
     coalesce(pp.contact_count, o.summed_contacts, 0) AS contact_count,
     coalesce(pp.has_decision_maker, FALSE) AS has_decision_maker,
+    coalesce(h.roles_used, FALSE) AS roles_used,
     al.duplicate_of, coalesce(al.duplicate_count, 0) AS duplicate_count
 FROM standing AS o
 LEFT JOIN accounts AS a ON a.connection = getvariable('connection') AND a.id = o.account_id
@@ -107,6 +108,7 @@ LEFT JOIN walked AS w ON w.opportunity_id = o.id
 LEFT JOIN acted AS act ON act.opportunity_id = o.id
 LEFT JOIN peopled AS pp ON pp.opportunity_id = o.id
 LEFT JOIN led AS le ON le.opportunity_id = o.id
+LEFT JOIN habits AS h ON h.pipeline IS NOT DISTINCT FROM o.pipeline
 LEFT JOIN itemised AS i ON i.opportunity_id = o.id
 LEFT JOIN alike AS al ON al.opportunity_id = o.id
 LEFT JOIN round_numbers AS n ON n.owner_id = o.owner_id AND n.amount = o.amount AND NOT o.is_closed

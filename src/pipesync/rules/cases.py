@@ -332,7 +332,9 @@ def _as_text(value: object) -> str:
 
 def _derived(name: str, sql: str) -> str:
     """Return the column as it is told, or as it follows from the columns that it rests on where those are told."""
-    bases = ("is_open", "close_date", "created_at", "stage_entered_at", "last_activity_at", "closed_at", "last_inbound_at")
+    bases = (
+        "is_open", "close_date", "created_at", "stage_entered_at", "last_activity_at", "closed_at", "last_inbound_at",
+    )  # fmt: skip
     missing = " OR ".join(f"{b} IS NULL" for b in bases if b in sql)
     return f"CASE WHEN list_contains(told, '{name}') OR {missing} THEN \"{name}\" ELSE {sql} END"
 

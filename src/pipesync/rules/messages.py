@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 from pipesync.features.columns import Column, Kind
@@ -96,4 +97,6 @@ def show(value: Any, kind: str, currency: str | None = None) -> str:
         return f"{float(value):.0%}"
     if kind == "number" and isinstance(value, int | float):
         return f"{value:,.1f}".removesuffix(".0")
+    if kind == "number" and isinstance(value, Decimal):
+        return f"{value:,.2f}".removesuffix(".00")
     return str(value)
