@@ -439,12 +439,17 @@ def _freshness(warehouse: Warehouse, name: str) -> dict[str, Any]:  # Any: JSON
     streams = warehouse.rows(
         "SELECT stream, watermark, is_complete FROM pulls WHERE connection = ? ORDER BY stream", [name]
     )
-    latest = max((w for _, w, _ in streams if w), default=None)
+    # Our own records are read once more after an apply: what they are ahead of is not behind.
+    latest = max((w for s, w, _ in streams if w and not s.startswith("own_")), default=None)
     rejected = warehouse.rows("SELECT count(*) FROM rejects WHERE connection = ?", [name])
     unreadable = [f"{c.stream}.{c.column}" for c in warehouse.columns(name) if c.state == "unreadable"]
     return {
         "watermark": warehouse.watermark(name),
-        "behind": [{"stream": s, "watermark": w} for s, w, done in streams if not done or w != latest],
+        "behind": [
+            {"stream": s, "watermark": w}
+            for s, w, done in streams
+            if not done or w is None or (latest and w < latest)
+        ],
         "rejected": rejected[0][0],
         "unreadable": unreadable,
     }

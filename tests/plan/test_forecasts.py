@@ -35,7 +35,7 @@ def test_a_new_period_is_written_whole(bench: Bench) -> None:
         ("create", "forecast", "total", None),
         ("create", "forecast", "owner", "rep"),
     ]
-    assert made.changes[0].after["p50"] == "100"
+    assert made.changes[0].after["p50"] == "100.00"
     assert (made.changes[0].after["basis"], made.changes[0].after["as_of"]) == ("b1", "2026-11-23")
     assert len({c.key for c in made.changes}) == 2
 
@@ -75,8 +75,8 @@ def test_it_is_rewritten_when_it_moved(
 
     assert len(made.changes) == expected
     if expected:
-        assert made.changes[0].before["p50"] in ("100", "100.00")
-        assert made.changes[0].after["p50"] == str(p50)
+        assert made.changes[0].before["p50"] == "100.00"
+        assert made.changes[0].after["p50"] == f"{p50:.2f}"
         assert "p10" not in made.changes[0].after
         bench.carry_out(made, pulled=pulled)
         assert bench.plan(forecasts=[forecast(p50=p50)]).changes == ()

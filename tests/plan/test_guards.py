@@ -31,6 +31,16 @@ def test_the_first_apply_stops_early(bench: Bench) -> None:
     assert "--yes" in waiting[0].error
 
 
+def test_a_first_apply_that_died_early_is_still_the_first(bench: Bench) -> None:
+    """What is left of its few may be written; two writes are no usual size of a plan."""
+    bench.carry_out(bench.plan(bench.finding("A"), bench.finding("B")))
+    made = bench.plan(bench.finding("A"), bench.finding("B"), *(bench.finding(f"006{i}") for i in range(6)))
+
+    part, waiting = guarded(made, bench.situation.journal, Guard(first_apply=5, at_least=1))
+
+    assert (len(made.changes), len(part.changes), len(waiting)) == (6, 3, 3)
+
+
 @pytest.mark.parametrize(
     ("size", "expected"), [(3, 3), (8, 8), (9, 0)], ids=["usual", "large", "far too large"]
 )
@@ -42,7 +52,7 @@ def test_a_plan_far_larger_than_usual_is_not_written(bench: Bench, size: int, ex
     found = [bench.finding("A"), bench.finding("B"), *(bench.finding(f"006{i}") for i in range(size))]
     made = bench.plan(*found, as_of=MONDAY + DAY)
 
-    part, waiting = guarded(made, bench.situation.journal, Guard(at_least=4, times_usual=4))
+    part, waiting = guarded(made, bench.situation.journal, Guard(first_apply=0, at_least=4, times_usual=4))
 
     assert len(made.changes) == size
     assert (len(part.changes), len(waiting)) == (expected, size - expected)
@@ -53,7 +63,7 @@ def test_small_plans_are_never_unusual(bench: Bench) -> None:
     bench.carry_out(bench.plan(bench.finding("A")))
     made = bench.plan(*(bench.finding(f"006{i}") for i in range(5)))
 
-    part, waiting = guarded(made, bench.situation.journal, Guard(at_least=100, times_usual=2))
+    part, waiting = guarded(made, bench.situation.journal, Guard(first_apply=0, at_least=100, times_usual=2))
 
     assert (part, waiting) == (made, ())
 

@@ -60,6 +60,19 @@ def test_a_stream_that_was_not_reached_is_named(build: Build) -> None:
     assert without == ()
 
 
+def test_our_own_records_may_be_ahead(build: Build) -> None:
+    """After an apply they are read again, at a later moment of the CRM's; that leaves nothing else behind."""
+    warehouse = build(opportunities=[OPPORTUNITY], users=[], own_tasks=[], own_forecasts=[])
+    later = NOW + timedelta(minutes=1)
+    warehouse.merge(CRM, "own_tasks", table("own_tasks", []), cursor=None, until=later, last=True)
+
+    ahead = read(warehouse, CRM, ["amount"]).behind
+    warehouse.merge(CRM, "opportunities", table("opportunities", []), cursor=None, until=later, last=True)
+
+    assert ahead == ()
+    assert read(warehouse, CRM, ["amount"]).behind == ("own_forecasts", "users")
+
+
 def test_the_fingerprint_moves_with_the_opportunities_alone(build: Build) -> None:
     """Another amount is another pipeline; another task, or another order, is not."""
     other = {**OPPORTUNITY, "id": "006B"}

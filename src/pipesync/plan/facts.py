@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, cast
 
@@ -12,6 +12,7 @@ from pipesync.features.columns import COLUMNS
 from pipesync.model import ColumnState, OwnForecast, OwnTask, User
 from pipesync.store.warehouse import Warehouse
 
+_OWN = ("own_tasks", "own_forecasts")
 RESTS_ON = (
     "name", "owner_id", "pipeline", "stage", "amount", "currency", "forecast_category", "close_date", "is_closed",
     "type", "source", "product", "next_step",
@@ -109,8 +110,11 @@ def _json(value: Any) -> Any:  # Any: as above
 def _behind(
     warehouse: Warehouse, connection: str, fields: Iterable[str], known: Collection[tuple[str, str]]
 ) -> tuple[str, ...]:
-    """Name the readable streams that are not at the moment of the last pull."""
-    needed = {"opportunities", "users", "own_tasks", "own_forecasts"}
+    """Name the readable streams that are not at the moment of the last pull.
+
+    Our own records are read once more after an apply; that leaves no other stream behind.
+    """
+    needed = {"opportunities", "users", *_OWN}
     for name in fields:
         needed |= (
             {n.split(".")[0] for need in COLUMNS[name].needs for n in need.split("|")}
@@ -123,9 +127,10 @@ def _behind(
             "SELECT stream, until, watermark FROM pulls WHERE connection = ?", [connection]
         )
     }
-    last = max((until for until, _ in pulls.values()), default=datetime.min.replace(tzinfo=UTC))
+    last = max((until for s, (until, _) in pulls.items() if s not in _OWN), default=None)
     readable = {stream for stream, _ in known}
-    return tuple(sorted(s for s in needed & readable if s not in pulls or pulls[s][1] != last))
+    reached = {s for s, (_, watermark) in pulls.items() if watermark and not (last and watermark < last)}
+    return tuple(sorted((needed & readable) - reached))
 
 
 def _basis(warehouse: Warehouse, connection: str) -> str:

@@ -18,7 +18,8 @@ from pipesync.plan.calendars import local_date
 from pipesync.plan.situation import Situation
 
 _QUANTILES = ("p10", "p50", "p90")
-FIELDS = (*_QUANTILES, "mean", "closed", "open", "new", "as_of", "basis")
+_MONEY = (*_QUANTILES, "mean", "closed", "open", "new")
+FIELDS = (*_MONEY, "as_of", "basis")
 """What a rewrite sets; the rest of a record is what its key is about."""
 
 
@@ -36,7 +37,7 @@ def plan_forecasts(situation: Situation, config: Config) -> list[Change]:
         if before is None:
             changes.append(_change(key, "create", None, {}, after, forecast, situation))
         elif _moved(before, forecast, situation, config.forecast):
-            old = before.model_dump(mode="json", include=set(FIELDS))
+            old = before.model_dump(mode="json", include=set(FIELDS)) | _cents(before)
             changed = {n: after[n] for n in FIELDS if after[n] != old[n]}
             changes.append(
                 _change(key, "update", before.id, {n: old[n] for n in changed}, changed, forecast, situation)
@@ -45,10 +46,16 @@ def plan_forecasts(situation: Situation, config: Config) -> list[Change]:
 
 
 def _values(forecast: PeriodForecast, situation: Situation, config: Config) -> dict[str, Any]:  # Any: JSON
-    return forecast.model_dump(mode="json", exclude={"connection", "model"}) | {
+    moment = {
         "as_of": local_date(situation.as_of, config.zone).isoformat(),
         "basis": situation.facts.basis,
     }
+    return forecast.model_dump(mode="json", exclude={"connection", "model"}) | _cents(forecast) | moment
+
+
+def _cents(record: PeriodForecast | OwnForecast) -> dict[str, str]:
+    """Return the money as every CRM gives it back, so that an undo restores what was there to the letter."""
+    return {n: f"{getattr(record, n):.2f}" for n in _MONEY}
 
 
 def _moved(before: OwnForecast, now: PeriodForecast, situation: Situation, settings: ForecastConfig) -> bool:
