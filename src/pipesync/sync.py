@@ -230,16 +230,24 @@ def pull_all(
 
 
 def sync_all(
-    config: Config, names: Sequence[str], *, progress: Step = _silent, checkpoint: Checkpoint = _goes_on
+    config: Config,
+    names: Sequence[str],
+    ruleset: rules.RuleSet | None = None,
+    *,
+    progress: Step = _silent,
+    checkpoint: Checkpoint = _goes_on,
 ) -> dict[str, Cycle | PipesyncError]:
-    """Run the cycle of every connection, publish the warehouse; return a `Cycle` per connection, or the error."""
-    ruleset = load_rules(config)
+    """Run the cycle of every connection, publish the warehouse; return a `Cycle` per connection, or the error.
+
+    Without a ruleset the configured rules run, those that can be read.
+    """
+    chosen = load_rules(config) if ruleset is None else ruleset
     with Warehouse(config.warehouse) as warehouse, Ledger(config.ledger_url) as ledger:
 
         def work(name: str) -> Cycle:
             with warehouse.session() as session, _adapter(config, name) as adapter:
                 return cycle(
-                    config, name, adapter, session, ledger, ruleset, progress=progress, checkpoint=checkpoint
+                    config, name, adapter, session, ledger, chosen, progress=progress, checkpoint=checkpoint
                 )
 
         outcomes = side_by_side(names, work)

@@ -85,3 +85,102 @@ def test_lint_reports_for_programs(fresh: Path, pipesync: Run) -> None:
     assert ran.code == 2
     (problem, *_) = ran.document["problems"]
     assert (problem["line"], problem["file"].endswith("mine.yaml")) == (6, True)
+
+
+def test_lint_says_all_that_is_wrong_with_a_file_its_cases_included(fresh: Path, pipesync: Run) -> None:
+    """One run names every mistake, in the order of the file."""
+    _own(fresh, 1)
+    mine = fresh / "own" / "hygiene" / "mine.yaml"
+    text = mine.read_text().replace("severity: low", "severity: lo").replace("amount: {gt", "amonut: {gt")
+    mine.write_text(text.replace("expect: fires", "expect: fire"))
+
+    problems = pipesync("rules", "lint", "--format", "json").document["problems"]
+
+    assert [(p["line"], p["fix"]) for p in problems] == [
+        (4, "allowed: 'info', 'low', 'medium', 'high' or 'critical'"),
+        (6, "did you mean 'amount'?"),
+        (8, "add a case with `expect: fires`"),
+        (9, "did you mean 'fires'?"),
+    ]
+
+
+def test_lint_holds_names_against_the_crm(work: Path, pipesync: Run) -> None:
+    """A stage that this CRM does not have is an error; a segment that nobody is in so far is wondered at."""
+    _own(work, 1)
+    mine = work / "own" / "hygiene" / "mine.yaml"
+    mine.write_text(mine.read_text().replace("when: {", "when: {stage: Negotation, segment: enterprize, "))
+
+    ran = pipesync("rules", "lint", "--format", "json")
+
+    assert ran.code == 2
+    said = {p["kind"]: (p["message"], p["line"], p["fix"]) for p in ran.document["problems"]}
+    assert said["error"] == ("stage is never 'Negotation'", 6, "did you mean 'Negotiate'?")
+    assert said["warning"] == ("segment is never 'enterprize'", 6, "did you mean 'enterprise'?")
+    assert ran.document["checked_against"] == ["company"]
+
+
+def test_a_bad_rule_stops_no_good_one_unless_asked(work: Path, pipesync: Run) -> None:
+    """check, plan and sync run the others and end with 4; with --strict they stop."""
+    _own(work, 1)
+    mine = work / "own" / "hygiene" / "mine.yaml"
+    mine.write_text(mine.read_text().replace("gt", "gtt"))
+
+    ran = pipesync("check", "--format", "json")
+
+    assert ran.code == 4
+    assert ran.entry["findings"]
+    assert [p["line"] for p in ran.document["problems"]] == [6]
+    assert "did you mean 'gt'" in ran.err
+    assert [pipesync(command, "--strict").code for command in ("check", "plan", "sync")] == [2, 2, 2]
+
+
+def test_a_rule_that_broke_closes_none_of_its_tasks(fresh: Path, pipesync: Run) -> None:
+    """What it found earlier stays as it is until it can be read again."""
+    _own(fresh, 1)
+    mine = fresh / "own" / "hygiene" / "mine.yaml"
+    good = mine.read_text().replace("tests:", 'task: {subject: "Look at {name}"}\ntests:')
+    mine.write_text(good)
+    assert pipesync("sync").code == 0
+
+    mine.write_text(good.replace("gt:", "gtt:"))
+    broken = pipesync("plan", "--format", "json")
+    mine.write_text(good)
+    mended = pipesync("plan", "--format", "json")
+
+    assert (broken.code, mended.code) == (4, 0)
+    assert broken.entry["held_back"]["a rule of it cannot be read"] > 10
+    assert [c for c in broken.entry["changes"] if c["object"] == "task" and c["action"] != "create"] == []
+    assert [c for c in mended.entry["changes"] if c["object"] == "task"] == []
+
+
+def test_show_tells_where_each_value_comes_from(fresh: Path, pipesync: Run) -> None:
+    """The site's file with its line, or the rule's own."""
+    file = fresh / "pipesync.yaml"
+    text = (
+        file.read_text()
+        + "rules:\n  hygiene.stale_commit:\n    params: {idle_days: 21}\n    severity: critical\n"
+    )
+    file.write_text(text)
+    line = text.splitlines().index("    params: {idle_days: 21}") + 1
+
+    values = pipesync("rules", "show", "hygiene.stale_commit", "--format", "json").document["values"]
+
+    found = {v["key"]: (v["value"], v["origin"]) for v in values}
+    assert found["params.idle_days"] == ("21", f"pipesync.yaml:{line}")
+    assert found["severity"] == ("critical", f"pipesync.yaml:{line + 1}")
+    assert found["where segment is enterprise"][1].startswith("rules/hygiene/stale_commit.yaml:")
+
+
+def test_explain_recomputes_what_check_found(work: Path, pipesync: Run) -> None:
+    """The same message, with every condition's value and whether it holds."""
+    found = pipesync("check", "--format", "json").entry["findings"]
+    one = next(f for f in found if f["rule"] == "hygiene.single_threaded")
+
+    told = pipesync("rules", "explain", one["rule"], one["opportunity_id"], "--format", "json").entry
+    said = pipesync("rules", "explain", one["rule"], told["name"]).out
+
+    assert (told["result"], told["severity"], told["message"]) == ("fires", one["severity"], one["message"])
+    leaves = {p["field"]: (p["holds"], p["value"]) for p in told["when"]["parts"]}
+    assert leaves["contact_count"] == (True, "1")
+    assert "+ contact_count <= 1 ($max_contacts): 1" in said
+    assert pipesync("rules", "explain", one["rule"], "nobody").code == 2

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipesync.cli.options import Source, configured, example, formatted, reading
+from pipesync.cli.options import Source, configured, example, formatted, reading, strictly
 from pipesync.cli.progress import progress
 from pipesync.cli.stopping import stopping
 
@@ -42,20 +42,20 @@ def pull(source: Source, full: bool, form: str) -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Keep the plan, for `pipesync apply FILE`."
 )
+@strictly
 @formatted("json")
-def plan(source: Source, out: Path | None, form: str) -> None:
+def plan(source: Source, out: Path | None, strict: bool, form: str) -> None:
     """Show what apply would write, and why. Writes nothing."""
     from pipesync import sync
-    from pipesync.cli.opening import reading_from
+    from pipesync.cli.opening import reading_from, usable_rules
     from pipesync.cli.output import Result, each, finish, note
     from pipesync.model import Plan
     from pipesync.plan import save
     from pipesync.report import documents, views
-    from pipesync.rules.examination import load_rules
 
     made: list[Plan] = []
     with reading_from(source) as opened:
-        ruleset = load_rules(opened.config)
+        ruleset = usable_rules(opened.config, strict=strict)
 
         def work(name: str) -> Result:
             as_of = opened.as_of(name)
@@ -65,7 +65,7 @@ def plan(source: Source, out: Path | None, form: str) -> None:
                 views.heading(name, f"plan {one.id}, as of {one.as_of:%Y-%m-%d %H:%M} UTC"),
                 views.plan(one, owners=opened.owners(name)),
             )
-            return Result(documents.plan(one), view)
+            return Result(documents.plan(one), view, 4 if ruleset.problems else 0)
 
         results = each(opened.connections, work)
         if out:
@@ -145,8 +145,9 @@ def undo(run: str, source: Source, form: str) -> None:
 @click.command("sync", epilog=example("pipesync sync -q"))
 @configured
 @click.option("--jitter", metavar="D", help="Begin up to this much later, at random, such as 5m.")
+@strictly
 @formatted("json")
-def sync(source: Source, jitter: str | None, form: str) -> None:
+def sync(source: Source, jitter: str | None, strict: bool, form: str) -> None:
     """The scheduled cycle: pull, check, forecast, plan, apply.
 
     Apply needs mode enforce and a connection whose `write:` is enabled; otherwise people read the plan.
@@ -156,21 +157,22 @@ def sync(source: Source, jitter: str | None, form: str) -> None:
 
     from pipesync import sync as cycle
     from pipesync.cli import outcomes
-    from pipesync.cli.opening import configuration
+    from pipesync.cli.opening import configuration, usable_rules
     from pipesync.cli.output import Result, finish, gather
     from pipesync.config import parse_duration
     from pipesync.report import views
 
     config, names = configuration(source)
+    ruleset = usable_rules(config, strict=strict)
 
     def render(name: str, done: cycle.Cycle) -> Result:
-        code = outcomes.applied_code(done.applied) if done.applied else 0
+        code = max(outcomes.applied_code(done.applied) if done.applied else 0, 4 if ruleset.problems else 0)
         return Result(outcomes.cycle_entry(done), (views.heading(name), outcomes.cycle_view(done)), code)
 
     if jitter:
         time.sleep(random.uniform(0, parse_duration(jitter).total_seconds()))  # noqa: S311  # to spread load
     with progress() as step, stopping() as checkpoint:
-        found = cycle.sync_all(config, names, progress=step, checkpoint=checkpoint)
+        found = cycle.sync_all(config, names, ruleset, progress=step, checkpoint=checkpoint)
     finish(names, gather(found, render), form)
 
 

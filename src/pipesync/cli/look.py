@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pipesync.cli.options import Source, example, formatted, reading
+from pipesync.cli.options import Source, example, formatted, reading, strictly
 
 
 @click.command(epilog=example("pipesync check --data exports"))
@@ -16,19 +16,25 @@ from pipesync.cli.options import Source, example, formatted, reading
     help="Exit with 1 where a finding is at least this severe.",
 )
 @click.option("--limit", default=12, show_default=True, help="How many findings the text shows.")
+@strictly
 @formatted("json", "csv")
-def check(source: Source, only: tuple[str, ...], fail_on: str | None, limit: int, form: str) -> None:
-    """Run the rules over the warehouse and list what they find."""
-    from pipesync.cli.opening import reading_from
+def check(
+    source: Source, only: tuple[str, ...], fail_on: str | None, limit: int, strict: bool, form: str
+) -> None:
+    """Run the rules over the warehouse and list what they find.
+
+    A rule file that is wrong is told of and stops no other; the exit code is then 4.
+    """
+    from pipesync.cli.opening import reading_from, usable_rules
     from pipesync.cli.output import Result, each, finish
     from pipesync.model import SEVERITIES
     from pipesync.report import documents, views
-    from pipesync.rules.examination import examine, load_rules
+    from pipesync.rules.examination import examine
 
     least = [s for s in SEVERITIES if s == fail_on]
     severe = SEVERITIES[SEVERITIES.index(least[0]) :] if least else ()
     with reading_from(source) as opened:
-        ruleset = load_rules(opened.config, only)
+        ruleset = usable_rules(opened.config, only, strict=strict)
 
         def work(name: str) -> Result:
             as_of = opened.as_of(name)
@@ -44,7 +50,7 @@ def check(source: Source, only: tuple[str, ...], fail_on: str | None, limit: int
                 "",
                 views.findings(found, limit),
             )
-            code = 1 if any(f.severity in severe for f in found) else 0
+            code = 1 if any(f.severity in severe for f in found) else 4 if ruleset.problems else 0
             return Result(documents.checked(seen.evaluation, as_of), view, code)
 
         finish(
@@ -52,6 +58,7 @@ def check(source: Source, only: tuple[str, ...], fail_on: str | None, limit: int
             each(opened.connections, work),
             form,
             csv=("findings", documents.FINDING_KEYS),
+            more={"problems": [documents.problem(p) for p in ruleset.problems]},
         )
 
 

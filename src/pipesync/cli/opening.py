@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pipesync.config import Config
     from pipesync.model import StandingFinding
+    from pipesync.rules import RuleSet
     from pipesync.store.ledger import Ledger
     from pipesync.store.warehouse import Warehouse
 
@@ -122,6 +123,20 @@ def reading_from(source: Source) -> Iterator[Opened]:
             )
         warehouse = stack.enter_context(Warehouse(copy, read_only=True))
         yield Opened(config, warehouse, names, open_ledger(config), source.as_of)
+
+
+def usable_rules(config: Config, only: Sequence[str] = (), *, strict: bool = False) -> RuleSet:
+    """Return the rules that can be read, and tell of those that cannot."""
+    import click
+
+    from pipesync.rules.examination import load_rules
+
+    ruleset = load_rules(config, only, strict=strict)
+    for problem in ruleset.problems:
+        click.echo(f"Error: {problem}", err=True)
+    if ruleset.problems:
+        click.echo("The other rules run; what these found earlier stays as it is.\n", err=True)
+    return ruleset
 
 
 def open_ledger(config: Config) -> Ledger | None:

@@ -110,6 +110,13 @@ def formatted(*formats: str) -> Callable[[F], F]:
     )
 
 
+def strictly(command: F) -> F:
+    """Add --strict, for commands that run rules."""
+    return click.option(
+        "--strict", is_flag=True, help="Stop where a rule file is wrong, instead of running the others."
+    )(command)
+
+
 def example(*lines: str) -> str:
     """Return the end of a command's help; tests run these lines."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipesync.cli.options import Source, configured, example, formatted
+from pipesync.cli.options import Source, configured, example, formatted, reading
 
 if TYPE_CHECKING:
     from pipesync.config import Config
+    from pipesync.rules.vocabulary import Vocabulary
 
 
 @click.group(epilog=example("pipesync rules list"))
@@ -46,56 +47,40 @@ def list_(source: Source, form: str) -> None:
 
 @rules.command(epilog=example("pipesync rules lint"))
 @configured
+@click.option("--strict", is_flag=True, help="Take warnings as errors.")
 @formatted("json")
-def lint(source: Source, form: str) -> None:
-    """Check every rule file: keys, fields, operators, parameters, texts."""
+def lint(source: Source, strict: bool, form: str) -> None:
+    """Check every rule file, and all of each: keys, fields, operators, parameters, texts, cases.
+
+    After a pull the stages, pipelines, owners, teams and custom fields that rules name are held against the CRM's own.
+    """
     from pipesync.cli.output import emit
-    from pipesync.errors import InputError
-    from pipesync.rules import load
+    from pipesync.report import documents
+    from pipesync.rules.linting import lint as look
 
-    ruleset = load(_configuration(source))
+    config = _configuration(source)
+    words, checked = _words(config, source)
+    found = look(config, words)
+    errors = (*found.problems, *(found.warnings if strict else ()))
+    warnings = () if strict else found.warnings
     if form == "json":
-        found = [
-            {
-                "file": p.place.file,
-                "line": p.place.line,
-                "column": p.place.column,
-                "message": p.message,
-                "fix": p.fix,
-            }
-            for p in ruleset.problems
-            if p.place
-        ]
-        emit(form, {"rules": len(ruleset), "problems": found})
-        click.get_current_context().exit(2 if ruleset.problems else 0)
-    if ruleset.problems:
-        raise InputError(*ruleset.problems)
-    click.echo(f"{len(ruleset)} rules are fine")
-
-
-@rules.command("test", epilog=example("pipesync rules test"))
-@configured
-@click.option("--rule", "only", multiple=True, metavar="ID", help="Only this rule.")
-@formatted("json")
-def test_(source: Source, only: tuple[str, ...], form: str) -> None:
-    """Run the rules' own cases."""
-    from pipesync import rules as library
-    from pipesync.cli.output import emit
-
-    ruleset = library.load(_configuration(source), strict=True)
-    results = library.test(ruleset.only(only) if only else ruleset)
-    failed = [r for r in results if not r.passed]
-    if form == "json":
-        keys = ("rule", "case", "expected", "got")
-        told = [{k: getattr(r, k) for k in keys} | {"passed": r.passed} for r in results]
-        emit(form, {"cases": told, "failed": len(failed)})
+        told = [documents.problem(p) for p in errors] + [documents.problem(p, "warning") for p in warnings]
+        emit(form, {"rules": len(found.rules), "problems": told, "checked_against": checked})
     else:
-        for r in failed:
-            click.echo(
-                f"{r.place}: {r.rule}: {r.case}\n    expected {r.expected}\n    got      {r.got}", err=True
-            )
-        click.echo(f"{len(results) - len(failed)} of {len(results)} cases of {len(ruleset)} rules pass")
-    click.get_current_context().exit(2 if failed else 0)
+        for problem in errors:
+            click.echo(f"{problem}\n", err=True)
+        for problem in warnings:
+            click.echo(f"Warning: {problem}\n", err=True)
+        against = (
+            f"; names held against {', '.join(checked)}" if checked else "; no pull yet to hold names against"
+        )
+        said = _count(len(errors), "mistake") if errors else f"{len(found.rules)} rules are fine"
+        click.echo(f"{said}{', ' + _count(len(warnings), 'warning') if warnings else ''}{against}")
+    click.get_current_context().exit(2 if errors else 0)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 @rules.command(epilog=example("pipesync rules test", "pipesync rules test hygiene.stale_commit"))
@@ -128,19 +113,78 @@ def test(source: Source, ids: tuple[str, ...], form: str) -> None:
     click.get_current_context().exit(1 if failed else 0)
 
 
-@rules.command("show", epilog=example("pipesync rules show hygiene.stale_commit"))
+@rules.command(
+    "show",
+    epilog=example(
+        "pipesync rules show hygiene.stale_commit", "pipesync rules show hygiene.stale_commit --resolved"
+    ),
+)
 @click.argument("rule_id", metavar="ID")
 @configured
-def show_rule(source: Source, rule_id: str) -> None:
-    """Print a rule's file, and the parameters that hold here."""
+@click.option("--resolved", is_flag=True, help="What is in force here, and where each value comes from.")
+@formatted("json")
+def show_rule(source: Source, rule_id: str, resolved: bool, form: str) -> None:
+    """Print a rule's file, or what is in force of it."""
+    from pipesync.cli.output import emit, show
+    from pipesync.report.draw import grid
     from pipesync.rules import load
+    from pipesync.rules.resolved import resolve
 
-    rule = load(_configuration(source), strict=True)[rule_id]
-    click.echo(rule.document.text.rstrip())
-    if rule.params:
-        click.echo(
-            "\n# in force here: " + ", ".join(f"{name} = {value}" for name, value in rule.params.items())
+    ruleset = load(_configuration(source))
+    rule = ruleset[rule_id]
+    values = list(resolve(rule))
+    if form == "json":
+        told = [dict(v._asdict()) for v in values]
+        emit(
+            form,
+            {"rule": rule.id, "source": ruleset.sources[rule.id], "file": str(rule.file), "values": told},
         )
+    elif resolved:
+        click.echo(f"{rule.id}: {rule.title}\nfrom {ruleset.sources[rule.id]}\n")
+        show(grid(["what", "in force", "from", ""], [list(v) for v in values]))
+    else:
+        click.echo(rule.document.text.rstrip())
+        changed = [
+            f"{v.key.removeprefix('params.')} = {v.value}" for v in values if v.key.startswith("params.")
+        ]
+        if changed:
+            click.echo(f"\n# in force here: {', '.join(changed)}")
+
+
+@rules.command(epilog=example("pipesync rules explain hygiene.close_date_past opp-00017 --data exports"))
+@click.argument("rule_id", metavar="RULE")
+@click.argument("subject", metavar="OPPORTUNITY")
+@reading
+@formatted("json")
+def explain(source: Source, rule_id: str, subject: str, form: str) -> None:
+    """Show why a rule fires on an opportunity, or why not: every condition with its value, computed anew.
+
+    OPPORTUNITY is its id or its name; for portfolio rules an owner's id, a team's name, PIPELINE/STAGE and so on.
+    """
+    from pipesync.analysis import stages
+    from pipesync.cli.opening import reading_from
+    from pipesync.cli.output import Result, each, finish
+    from pipesync.features import compute
+    from pipesync.report import documents, views
+    from pipesync.rules import explanation
+    from pipesync.rules.examination import load_rules
+
+    with reading_from(source) as opened:
+        ruleset = load_rules(opened.config)
+
+        def work(name: str) -> Result:
+            as_of, calendar = opened.as_of(name), opened.config.calendar
+            features = compute(opened.warehouse, name, as_of, calendar)
+            table = None
+            if ruleset[rule_id].level == "stage":
+                table = stages.analyse(opened.warehouse, name, as_of, calendar)
+            told = explanation.explain(
+                opened.warehouse, features, ruleset, rule_id, subject, stages=table,
+                currency=opened.currency(name),
+            )  # fmt: skip
+            return Result(documents.explained(told), views.explained(told))
+
+        finish(opened.connections, each(opened.connections, work), form)
 
 
 def _configuration(source: Source) -> Config | None:
@@ -150,3 +194,16 @@ def _configuration(source: Source) -> Config | None:
     if source.config is None and not DEFAULT_FILE.exists():
         return None
     return load(source.config or DEFAULT_FILE)
+
+
+def _words(config: Config | None, source: Source) -> tuple[Vocabulary | None, list[str]]:
+    """Return the words of the connections that were pulled, and their names."""
+    from pipesync.rules.vocabulary import vocabulary
+    from pipesync.store.warehouse import Warehouse, published
+
+    if config is None or not published(config.warehouse).exists():
+        return None, []
+    with Warehouse(published(config.warehouse), read_only=True) as warehouse:
+        there = {c.connection for c in warehouse.connections()}
+        names = [n for n in source.connections or config.connections if n in there]
+        return vocabulary(warehouse, names), names

@@ -47,6 +47,10 @@ def plan_tasks(situation: Situation, config: Config, rules: RuleSet) -> Planned:
             if line and line.open:
                 still_open.append(line.owner_id)
             continue
+        if line and line.open and any(line.open.lists(rule) for rule in rules.unreadable):
+            planned.held_back["a rule of it cannot be read"] += 1
+            still_open.append(line.owner_id)
+            continue
         if line is None:
             line = Thread(items[0].opportunity_id, items[0].assignee)
         planned.fates += _fates(line, items, situation)

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipesync.analysis.bottlenecks import Bottlenecks
+    from pipesync.errors import Problem
     from pipesync.forecast import Forecast
     from pipesync.model import Finding, Plan, Scope
     from pipesync.rules import Evaluation
+    from pipesync.rules.explanation import Explanation, Node
 
 Entry = dict[str, Any]  # Any: JSON
 ROLLUPS: dict[Scope, str] = {
@@ -40,6 +42,19 @@ def finding(found: Finding) -> Entry:
     }
 
 
+def problem(found: Problem, kind: str = "error") -> Entry:
+    """One thing that is wrong with a file, and where."""
+    place = found.place
+    return {
+        "kind": kind,
+        "file": place.file if place else None,
+        "line": place.line if place else None,
+        "column": place.column if place else None,
+        "message": found.message,
+        "fix": found.fix,
+    }
+
+
 def checked(evaluation: Evaluation, as_of: datetime) -> Entry:
     return {
         "as_of": as_of,
@@ -60,6 +75,28 @@ def checked(evaluation: Evaluation, as_of: datetime) -> Entry:
         ],
         "findings": [finding(f) for f in evaluation.findings],
     }
+
+
+def explained(told: Explanation) -> Entry:
+    def node(one: Node) -> Entry:
+        found: Entry = {"holds": one.verdict, "test": one.words}
+        if one.field:
+            found |= {"field": one.field, "value": one.value}
+        return found | ({"parts": [node(p) for p in one.parts]} if one.parts else {})
+
+    keys = (
+        "rule",
+        "subject",
+        "name",
+        "as_of",
+        "result",
+        "severity",
+        "params",
+        "override",
+        "superseded_by",
+        "message",
+    )
+    return {key: getattr(told, key) for key in keys} | {"scope": node(told.scope), "when": node(told.when)}
 
 
 def stages(frame: pd.DataFrame) -> list[Entry]:

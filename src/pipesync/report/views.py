@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipesync.forecast.backtest import Backtest, Difference
     from pipesync.model import Change, Finding, Plan
     from pipesync.rules import Evaluation
+    from pipesync.rules.explanation import Explanation, Node
 
 _STYLES = {"critical": "bold red", "high": "red", "medium": "yellow", "low": "cyan", "info": "dim"}
 
@@ -43,6 +44,37 @@ def findings(found: Sequence[Finding], limit: int = 12) -> RenderableType:
     rest = len(found) - limit
     table = grid(["severity", "rule", ">at stake", "what"], rows)
     return Group(table, Text(f"... and {rest:,} more", "dim")) if rest > 0 else table
+
+
+_MARKS = {True: ("+", "green"), False: ("-", "red"), None: ("?", "yellow")}
+_RESULTS = {"fires": "bold red", "clear": "green", "unknown": "yellow", "out_of_scope": "dim"}
+
+
+def explained(told: Explanation) -> tuple[RenderableType, ...]:
+    """Show a verdict and the tree of conditions that it comes from: `+` holds, `-` does not, `?` cannot be known."""
+    result = told.result.replace("_", " ")
+    severity = f" ({told.severity})" if told.severity else ""
+    head = Text.assemble(
+        (told.rule, "bold"), " on ", (told.name, "bold"), f" [{told.subject}]: ",
+        (result + severity, _RESULTS[told.result]), (f"  as of {told.as_of:%Y-%m-%d %H:%M} UTC", "dim"),
+    )  # fmt: skip
+    lines: list[RenderableType] = [head]
+    lines += [Text(told.message)] if told.message else []
+    lines += (
+        [Text(f"but {', '.join(told.superseded_by)} says it already", "dim")] if told.superseded_by else []
+    )
+    lines += ["", Text("applies to", "dim"), *_tree(told.scope, 1), Text("when", "dim"), *_tree(told.when, 1)]
+    if told.params:
+        override = f" (override {told.override})" if told.override else ""
+        lines += [Text(f"with{override} {', '.join(f'{n} = {v}' for n, v in told.params.items())}", "dim")]
+    return tuple(lines)
+
+
+def _tree(node: Node, depth: int) -> list[RenderableType]:
+    mark, style = _MARKS[node.verdict]
+    value = f": {node.value if node.value is not None else 'blank'}" if node.field else ""
+    line = Text.assemble("  " * depth, (mark, style), f" {node.words}", (value, "bold"))
+    return [line, *(part for p in node.parts for part in _tree(p, depth + 1))]
 
 
 def rules(evaluation: Evaluation) -> RenderableType:

@@ -26,7 +26,7 @@ from pipesync.rules.format import Rule
 from pipesync.rules.levels import LEVELS
 from pipesync.rules.lifecycle import advance
 from pipesync.store.warehouse import Warehouse
-from pipesync.yamlsource import nearest
+from pipesync.yamlsource import Document, nearest
 
 RESULTS = ("fires", "clear", "unknown", "out_of_scope")
 _LIVES = (*RESULTS, "pending", "resolved")
@@ -52,6 +52,9 @@ _ARROW = {
     "text": pa.string(), "category": pa.string(), "money": pa.decimal128(18, 2), "number": pa.float64(),
     "integer": pa.int64(), "days": pa.float64(), "date": pa.date32(), "moment": pa.timestamp("us"), "flag": pa.bool_(),
 }  # fmt: skip
+_EXAMPLES = {
+    "flag": "write true or false", "date": "write 2026-11-23", "moment": "write 2026-11-23 or 2026-11-23T08:00:00",
+} | dict.fromkeys(NUMERIC, "write a number")  # fmt: skip
 _CONNECTION = "case"
 
 
@@ -95,50 +98,91 @@ class CaseResult:
 
 def read_cases(rule: Rule) -> list[Case]:
     """Read a rule's cases; InputError with all that is wrong with them, and where one that fires or is clear lacks."""
-    problems: list[Problem] = []
-    cases = [_case(rule, i, text, problems) for i, text in enumerate(rule.document.data["tests"])]
-    results = {s.result for c in cases for s in c.steps}
-    for wanted in ("fires", "clear"):
-        if wanted not in results and not (wanted == "clear" and results & {"resolved", "out_of_scope"}):
-            fix = f"add a case with `expect: {wanted}`"
-            problems.append(rule.document.problem(("tests",), f"no case is {wanted}", fix=fix, key=True))
+    cases, problems = look_at(rule.document, rule.columns)
     if problems:
         raise InputError(*problems)
     return cases
 
 
-def _case(rule: Rule, i: int, text: Any, problems: list[Problem]) -> Case:  # Any: YAML
+def look_at(document: Document, columns: Mapping[str, Column]) -> tuple[list[Case], list[Problem]]:
+    """Return a file's cases as far as they can be read, and all that is wrong with them."""
+    problems: list[Problem] = []
+    texts = document.data.get("tests") if isinstance(document.data, Mapping) else None
+    if not isinstance(texts, list) or not texts:
+        return [], [
+            document.problem(("tests",), "a rule has cases", fix="add one that fires, one that is clear")
+        ]
+    cases = [_case(document, columns, i, text, problems) for i, text in enumerate(texts)]
+    results = {s.result for c in cases for s in c.steps}
+    for wanted in ("fires", "clear"):
+        if wanted not in results and not (wanted == "clear" and results & {"resolved", "out_of_scope"}):
+            fix = f"add a case with `expect: {wanted}`"
+            problems.append(document.problem(("tests",), f"no case is {wanted}", fix=fix, key=True))
+    return cases, problems
+
+
+def _case(
+    document: Document,
+    columns: Mapping[str, Column],
+    i: int,
+    text: Any,
+    problems: list[Problem],  # Any: YAML
+) -> Case:
     at: tuple[str | int, ...] = ("tests", i)
-    document = rule.document
-    text = text if isinstance(text, Mapping) else {}
+    if not isinstance(text, Mapping):
+        problems.append(
+            document.problem(at, "a case is a map", fix="write `name`, `today`, `given`, `expect`")
+        )
+        text = {}
     for key in text:
         if key not in _KEYS:
             problems.append(
                 document.problem((*at, key), f"unknown key {key!r}", fix=nearest(key, _KEYS), key=True)
             )
-    columns = rule.columns
-    given = text.get("given") or {}
-    _check_values(rule, given, (*at, "given"), columns, problems)
+    given = _map(document, text, (*at, "given"), problems)
+    _check_values(document, given, (*at, "given"), columns, problems)
     unknown = text.get("unknown") or []
-    for name in unknown:
+    if not isinstance(unknown, list):
+        problems.append(document.problem((*at, "unknown"), "unknown takes a list", fix="write [field]"))
+        unknown = []
+    for k, name in enumerate(unknown):
         if name not in columns and not _is_custom(name, columns):
-            problems.append(
-                document.problem((*at, "unknown"), f"unknown field {name!r}", fix=nearest(name, columns))
-            )
+            place = (*at, "unknown", k)
+            problems.append(document.problem(place, f"unknown field {name!r}", fix=nearest(name, columns)))
     timeline = text.get("timeline")
-    if timeline is not None:
+    steps: tuple[Step, ...]
+    if timeline is None:
+        steps = (_step(document, columns, text, at, {}, RESULTS, problems),)
+    elif isinstance(timeline, list) and timeline and all(isinstance(s, Mapping) for s in timeline):
         steps = tuple(
-            _step(rule, s, (*at, "timeline", k), s.get("set") or {}, _LIVES, problems)
+            _step(
+                document, columns, s, (*at, "timeline", k),
+                _map(document, s, (*at, "timeline", k, "set"), problems), _LIVES, problems,
+            )
             for k, s in enumerate(timeline)
-        )
+        )  # fmt: skip
     else:
-        steps = (_step(rule, text, at, {}, RESULTS, problems),)
+        fix = "write a list of {today: .., set: {..}, expect: ..}"
+        problems.append(document.problem((*at, "timeline"), "a timeline takes a list of days", fix=fix))
+        steps = ()
     name = str(text.get("name", f"case {i + 1}"))
-    return Case(name, given, frozenset(unknown), steps, timeline is not None, document.place(at))
+    known = frozenset(map(str, unknown))
+    return Case(name, given, known, steps, timeline is not None, document.place(at))
+
+
+def _map(
+    document: Document, text: Mapping[str, Any], at: tuple[str | int, ...], problems: list[Problem]
+) -> Mapping[str, Any]:  # Any: YAML
+    """Return the map of fields under a key; complain where something else stands there."""
+    found = text.get(str(at[-1])) or {}
+    if isinstance(found, Mapping):
+        return found
+    problems.append(document.problem(at, f"{at[-1]} takes a map of fields", fix="write {field: value}"))
+    return {}
 
 
 def _check_values(
-    rule: Rule,
+    document: Document,
     values: Mapping[str, Any],
     at: tuple[str | int, ...],
     columns: Mapping[str, Column],
@@ -149,13 +193,13 @@ def _check_values(
             continue
         column = columns.get(name)
         if column is None:
-            problems.append(
-                rule.document.problem(
-                    (*at, name), f"unknown field {name!r}", fix=nearest(name, columns), key=True
-                )
-            )
+            fix = nearest(name, columns)
+            problems.append(document.problem((*at, name), f"unknown field {name!r}", fix=fix, key=True))
         elif value is not None and _typed(column, value) is None:
-            problems.append(rule.document.problem((*at, name), f"{name} ({column.kind}) cannot be {value!r}"))
+            fix = _EXAMPLES.get(column.kind, "write text")
+            problems.append(
+                document.problem((*at, name), f"{name} ({column.kind}) cannot be {value!r}", fix=fix)
+            )
 
 
 def _is_custom(name: str, columns: Mapping[str, Column]) -> bool:
@@ -163,34 +207,39 @@ def _is_custom(name: str, columns: Mapping[str, Column]) -> bool:
 
 
 def _step(
-    rule: Rule,
+    document: Document,
+    columns: Mapping[str, Column],
     text: Mapping[str, Any],
     at: tuple[str | int, ...],
     values: Mapping[str, Any],
     allowed: tuple[str, ...],
     problems: list[Problem],
 ) -> Step:
-    _check_values(rule, values, (*at, "set"), rule.columns, problems)
+    _check_values(document, values, (*at, "set"), columns, problems)
     expect = text.get("expect")
     said = expect if isinstance(expect, Mapping) else {"result": expect}
     result, severity = said.get("result"), said.get("severity")
+    place = (*at, "expect", "result") if isinstance(expect, Mapping) else (*at, "expect")
     if result not in allowed:
-        problems.append(
-            rule.document.problem(
-                (*at, "expect"), f"a rule is never {result!r}", fix=f"one of {', '.join(allowed)}"
-            )
-        )
+        fix = nearest(result, allowed) if isinstance(result, str) else f"one of {', '.join(allowed)}"
+        problems.append(document.problem(place, f"a rule is never {result!r}", fix=fix))
+    if isinstance(expect, Mapping):
+        for key in expect:
+            if key not in ("result", "severity"):
+                fix = nearest(key, ("result", "severity"))
+                problems.append(
+                    document.problem((*at, "expect", key), f"unknown key {key!r}", fix=fix, key=True)
+                )
     if severity is not None and severity not in SEVERITIES:
+        place = (*at, "expect", "severity")
         problems.append(
-            rule.document.problem(
-                (*at, "expect"), f"no severity {severity!r}", fix=nearest(severity, SEVERITIES)
-            )
+            document.problem(place, f"no severity {severity!r}", fix=nearest(severity, SEVERITIES))
         )
     try:
         today = date.fromisoformat(str(text.get("today")))
     except ValueError:
         fix = "write `today: 2026-11-23`"
-        problems.append(rule.document.problem((*at, "today"), f"{text.get('today')!r} is not a day", fix=fix))
+        problems.append(document.problem((*at, "today"), f"{text.get('today')!r} is not a day", fix=fix))
         today = date(2000, 1, 1)
     return Step(today, values, str(result), severity)
 

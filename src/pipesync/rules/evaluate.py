@@ -95,7 +95,7 @@ def evaluate(
         table = (tables or {}).get(level) or table_of(warehouse, level, some, stages)
         if table is None:
             continue
-        unread = unknown_of(level, features.unknown) | _unmapped(warehouse, some)
+        unread = unread_by(warehouse, features, some)
         judge(warehouse, some, table, unread)
         results += _counts(warehouse, some, unread)
         fired = _fired(warehouse, some, table)
@@ -132,6 +132,11 @@ def judge(warehouse: Warehouse, rules: Sequence[Rule], table: str, unknown: froz
             selected.append(exp.alias_(compiler.condition(rule.resolve_when), f"r{i}"))
     body = exp.select(*selected).from_(table).sql(dialect="duckdb")
     warehouse.execute(f"CREATE OR REPLACE TEMP TABLE judged AS {body}")
+
+
+def unread_by(warehouse: Warehouse, features: Features, rules: Sequence[Rule]) -> frozenset[str]:
+    """Return what rules of one level cannot know: the level's unknown columns, and custom fields that are not there."""
+    return unknown_of(rules[0].level, features.unknown) | _unmapped(warehouse, rules)
 
 
 def _unmapped(warehouse: Warehouse, rules: Sequence[Rule]) -> frozenset[str]:

@@ -17,9 +17,13 @@ from pipesync.rules.ruleset import RuleSet, load
 from pipesync.store.warehouse import Warehouse
 
 
-def load_rules(config: Config, only: Sequence[str] = ()) -> RuleSet:
-    """Load the configured rules, or some of them; a wrong rule file is an InputError, not a rule that is missing."""
-    ruleset = load(config, strict=True)
+def load_rules(config: Config, only: Sequence[str] = (), *, strict: bool = False) -> RuleSet:
+    """Load the configured rules, or some of them.
+
+    A rule that cannot be read is named in the set's `problems`, and what it found earlier stays as it is; `strict`
+    makes an InputError of it.
+    """
+    ruleset = load(config, strict=strict)
     return ruleset.only(only) if only else ruleset
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from pipesync.config import RuleSetting
-from pipesync.errors import InputError, Place, Problem
+from pipesync.errors import InputError, Problem
 from pipesync.features.columns import Column
 from pipesync.model import Level, Priority, Severity
 from pipesync.rules.conditions import Condition, Parameter, Span, fields, leaves, span
@@ -19,7 +19,7 @@ from pipesync.rules.levels import LEVELS
 from pipesync.rules.measures import Measure, MeasureText, read_measures
 from pipesync.rules.messages import Template, parse_template
 from pipesync.rules.reader import UNITS, Reader, param_kind
-from pipesync.yamlsource import Document, nearest, parse, read, validate
+from pipesync.yamlsource import Document, nearest, read, validate
 
 Number = int | float
 Value = Number | Span | str | tuple[Number | str, ...]
@@ -407,11 +407,14 @@ def _cooldown(reader: Reader, text: str) -> timedelta:
 
 
 def with_setting(
-    rule: Rule, setting: RuleSetting, document: Document | None, at: tuple[str | int, ...], origin: str
+    rule: Rule,
+    setting: RuleSetting,
+    where: Document,
+    at: tuple[str | int, ...],
+    catalogue: Catalogue = LEVELS,
 ) -> tuple[Rule, list[Problem]]:
     """Apply a site's change, which stands at `at` of a document; return the rule and what is wrong with it."""
-    where = document or parse("", origin)
-    reader = Reader(where, rule.columns, rule.texts)
+    reader = Reader(where, {**rule.columns, **catalogue[rule.level]}, rule.texts)
 
     def checked(params: Mapping[str, Any], base: tuple[str | int, ...]) -> dict[str, Value]:  # Any: YAML
         found = {n: _checked(reader, (*base, n), n, v, rule.texts.get(n)) for n, v in params.items()}
@@ -426,11 +429,15 @@ def with_setting(
         )
         for i, o in enumerate(setting.overrides)
     )
-    told = {f"params.{n}": str(_place(where, (*at, "params", n), origin)) for n in values}
+
+    def here(*path: str | int) -> str:
+        place = where.place((*at, *path))
+        return f"{place.file}:{place.line}"
+
+    told = {f"params.{n}": here("params", n) for n in values}
     if setting.severity:
-        told["severity"] = str(_place(where, (*at, "severity"), origin))
-    for i in range(len(overrides)):
-        told[f"overrides.{i}"] = str(_place(where, (*at, "overrides", i), origin))
+        told["severity"] = here("severity")
+    told |= {f"overrides.{i}": here("overrides", i) for i in range(len(overrides))}
     changed = replace(
         rule,
         severity=setting.severity or rule.severity,
@@ -439,8 +446,3 @@ def with_setting(
         origins={**rule.origins, **told},
     )
     return changed, reader.problems
-
-
-def _place(document: Document, at: tuple[str | int, ...], origin: str) -> Place | str:
-    place = document.place(at)
-    return place if place.line else origin

@@ -211,6 +211,8 @@ class Reader:
             return tuple(v for v in found if v is not None) if None not in found else None
         if operator == "matches":
             return self._pattern(value, at)
+        if operator == "contains" and not (isinstance(value, str) and value.startswith("$")):
+            return self._typed(kind, value, at)
         return self._scalar(name, kind, value, at)
 
     def _item(self, at: tuple[str | int, ...], i: int) -> tuple[str | int, ...]:

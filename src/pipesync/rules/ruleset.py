@@ -7,7 +7,7 @@ of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipesync._paths import shipped
 from pipesync.config import Config, RuleSetting
 from pipesync.errors import InputError, Place, Problem
-from pipesync.rules.format import Rule, load_rule, with_setting
+from pipesync.rules.format import Catalogue, Rule, load_rule, with_setting
+from pipesync.rules.levels import LEVELS
 from pipesync.yamlsource import Document, nearest, read, validate
 
 PRESETS = ("recommended", "strict", "all")
@@ -42,6 +43,10 @@ class RuleSet:
     problems: tuple[Problem, ...] = ()
     sources: dict[str, str] = field(default_factory=dict)
     """Rule id -> where it comes from: a preset or a folder."""
+    unreadable: frozenset[str] = frozenset()
+    """Ids of rules that should run and cannot be read; what they found earlier stays as it is."""
+    files: dict[str, Path] = field(default_factory=dict)
+    """Rule id -> its file, also of those that cannot be read."""
 
     def __iter__(self) -> Iterator[Rule]:
         return iter(self.rules.values())
@@ -50,13 +55,15 @@ class RuleSet:
         return len(self.rules)
 
     def __getitem__(self, rule: str) -> Rule:
+        if rule in self.unreadable:
+            raise InputError(*self.problems)
         if rule not in self.rules:
             raise InputError(Problem(f"no rule {rule!r} is on", fix=nearest(rule, self.rules)))
         return self.rules[rule]
 
     def only(self, ids: Sequence[str]) -> RuleSet:
         """Return the set of these rules alone; InputError for one that is not there."""
-        return RuleSet({i: self[i] for i in ids}, self.problems, self.sources)
+        return replace(self, rules={i: self[i] for i in ids})
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,6 @@ class _Setting:
     """A change to a rule, and where it is said."""
 
     setting: RuleSetting
-    origin: str
     document: Document
     at: tuple[str | int, ...]
 
@@ -83,8 +89,12 @@ def rule_files(folder: Path) -> dict[str, Path]:
     }
 
 
-def load(config: Config | None = None, *, strict: bool = False) -> RuleSet:
-    """Return the rules that a configuration asks for; without one the recommended preset."""
+def load(config: Config | None = None, *, strict: bool = False, catalogue: Catalogue = LEVELS) -> RuleSet:
+    """Return the rules that a configuration asks for; without one the recommended preset.
+
+    `catalogue` holds the connected CRM's own words, which the site's rules and settings are checked against. Shipped
+    rules are not: they have no words of any CRM.
+    """
     home = shipped("rules")
     available = rule_files(home)
     chosen: dict[str, tuple[Path, Path, str]] = {}
@@ -102,7 +112,7 @@ def load(config: Config | None = None, *, strict: bool = False) -> RuleSet:
             else:
                 chosen[rule] = (available[rule], home, name)
         for rule, setting in preset.settings.items():
-            settings.setdefault(rule, []).append(_Setting(setting, name, document, ("settings", rule)))
+            settings.setdefault(rule, []).append(_Setting(setting, document, ("settings", rule)))
     for folder in config.rule_folders if config else ():
         own = config.path(folder) if config else folder
         if not own.is_dir():
@@ -116,9 +126,10 @@ def load(config: Config | None = None, *, strict: bool = False) -> RuleSet:
             continue
         if rule not in chosen and setting.enabled:
             chosen[rule] = (available[rule], home, "rules")
-        own_setting = _Setting(setting, "pipesync.yaml", _site(config), ("rules", rule))
+        own_setting = _Setting(setting, _site(config), ("rules", rule))
         settings.setdefault(rule, []).append(own_setting)
-    loaded = _read_all(chosen, settings, problems)
+    wanted = {r for r in chosen if _is_on(settings.get(r, ()))}
+    loaded = _read_all({r: chosen[r] for r in wanted}, settings, problems, catalogue)
     for one in loaded.values():
         for i, other in enumerate(one.supersedes):
             if other not in loaded and other not in available:
@@ -127,7 +138,9 @@ def load(config: Config | None = None, *, strict: bool = False) -> RuleSet:
                 problems.append(one.document.problem(("supersedes", i), said, fix=fix))
     if problems and strict:
         raise InputError(*problems)
-    return RuleSet(loaded, tuple(problems), {r: chosen[r][2] for r in loaded})
+    sources = {r: chosen[r][2] for r in loaded}
+    unreadable = frozenset(wanted - set(loaded))
+    return RuleSet(loaded, tuple(problems), sources, unreadable, {r: chosen[r][0] for r in wanted})
 
 
 def _preset_file(name: str, config: Config | None) -> Path:
@@ -145,18 +158,28 @@ def _read_all(
     chosen: dict[str, tuple[Path, Path, str]],
     settings: dict[str, list[_Setting]],
     problems: list[Problem],
+    catalogue: Catalogue,
 ) -> dict[str, Rule]:
     loaded: dict[str, Rule] = {}
     for rule_id, (path, folder, _) in sorted(chosen.items()):
-        if any(not s.setting.enabled for s in settings.get(rule_id, ())):
-            continue
+        is_shipped = folder == shipped("rules")
         try:
-            rule = load_rule(path, folder)
+            rule = load_rule(path, folder) if is_shipped else load_rule(path, folder, catalogue)
         except InputError as error:
             problems += error.problems
             continue
+        wrong: list[Problem] = []
         for one in settings.get(rule_id, ()):
-            rule, wrong = with_setting(rule, one.setting, one.document, one.at, one.origin)
+            rule, said = with_setting(rule, one.setting, one.document, one.at, catalogue)
+            wrong += said
+        if wrong:  # with half of its settings it would say what nobody meant
             problems += wrong
-        loaded[rule_id] = rule
+        else:
+            loaded[rule_id] = rule
     return loaded
+
+
+def _is_on(settings: Sequence[_Setting]) -> bool:
+    """The last that says so turns a rule on or off."""
+    said = [s.setting.enabled for s in settings if "enabled" in s.setting.model_fields_set]
+    return said[-1] if said else True
