@@ -83,7 +83,11 @@ def rules_page() -> str:
                 f", from {text.min} to {text.max}" if text.min is not None and text.max is not None else ""
             )
             unit = f" {text.unit.replace('_', ' ')}" if text.unit else ""
-            parts.append(f"- `{name}`: {text.help or name} (default {text.default}{unit}{bounds})")
+            default = f"default {text.default}{unit}{bounds}"
+            if text.learnt:
+                times = f" x {text.learnt.times:g}" if text.learnt.times != 1 else ""
+                default = f"learnt: `{text.learnt.field}`{times}; {default}"
+            parts.append(f"- `{name}`: {text.help or name} ({default})")
         for case in rule.false_positives:
             parts.append(f"- Not meant: {case}")
         parts.append("")

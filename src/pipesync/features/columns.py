@@ -29,6 +29,8 @@ class Column:
     history: Past = "tracked"
     values: tuple[str, ...] = ()
     """Of a category, where they are ours and not the CRM's."""
+    counted_by: str = ""
+    """Of what is learnt from the company's own past: the column that tells from how many."""
     changed: str = ""
     """The column that tells when it last took another value; creation where it never did."""
 
@@ -103,26 +105,30 @@ _ALL = (
     Column("reopen_count", "integer", "Times it left a closed stage for an open one", needs=_VISITS),
     Column("reopened_at", "moment", "When it was last reopened", needs=_VISITS),
     # --- What is usual here
-    Column("stage_dwell_p50", "days", "Half of the visits that advanced from this stage were shorter", "days", _VISITS),
-    Column("stage_dwell_p75", "days", "Three quarters of the visits that advanced were shorter", "days", _VISITS),
-    Column("stage_dwell_p90", "days", "Nine tenths of the visits that advanced were shorter", "days", _VISITS),
+    Column("stage_dwell_p50", "days", "Half of the visits that advanced from this stage were shorter", "days", _VISITS,
+           counted_by="stage_dwell_n"),
+    Column("stage_dwell_p75", "days", "Three quarters of the visits that advanced were shorter", "days", _VISITS,
+           counted_by="stage_dwell_n"),
+    Column("stage_dwell_p90", "days", "Nine tenths of the visits that advanced were shorter", "days", _VISITS,
+           counted_by="stage_dwell_n"),
     Column("stage_dwell_n", "integer", "Visits that the three figures before rest on", needs=_VISITS),
     Column("stage_remaining_p50", "days", "Median time from entering this stage to being won", "days", _VISITS),
     Column("expected_remaining_days", "days", "What is left of that median, at least 0", "days", _VISITS),
     Column("cycle_p50", "days", "Median time from creation to won, in this pipeline and segment", "days",
-           _o("created_at"), "events"),
+           _o("created_at"), "events", counted_by="won_n"),
     Column("cycle_p90", "days", "Nine tenths were won sooner, in this pipeline and segment", "days",
-           _o("created_at"), "events"),
+           _o("created_at"), "events", counted_by="won_n"),
     Column("oldest_won_days", "days", "The longest that a win of the last four quarters took", "days",
-           _o("created_at"), "events"),
+           _o("created_at"), "events", counted_by="won_n"),
     Column("won_n", "integer", "Wins that the figures before rest on", needs=_o("created_at"), history="events"),
-    Column("won_amount_p95", "money", "19 of 20 wins of this segment were smaller", _HOME, _o("amount"), "now"),
+    Column("won_amount_p95", "money", "19 of 20 wins of this segment were smaller", _HOME, _o("amount"), "now",
+           counted_by="won_amount_n"),
     Column("won_amount_n", "integer", "Wins that the figure before rests on", needs=_o("amount"), history="now"),
     Column("idle_p90", "days", "Nine of ten recent wins never went longer without activity", "business days",
-           _LOGGED, "events"),
+           _LOGGED, "events", counted_by="idle_n"),
     Column("idle_n", "integer", "Wins that the figure before rests on", needs=_LOGGED, history="events"),
     Column("reply_p90", "days", "Nine of ten replies of customers that bought came sooner", "business days",
-           ("activities.direction",), "events"),
+           ("activities.direction",), "events", counted_by="reply_n"),
     Column("reply_n", "integer", "Replies that the figure before rests on", needs=("activities.direction",),
            history="events"),
     # --- Money

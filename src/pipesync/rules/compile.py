@@ -163,10 +163,7 @@ class Compiler:
         if isinstance(value, Parameter):
             return self.parameter(value.name)
         if isinstance(value, Field):
-            other = self._column(value.name, leaf.kind)
-            return (
-                other if value.times == 1 else exp.Mul(this=other, expression=exp.Literal.number(value.times))
-            )
+            return times(self._column(value.name, leaf.kind), value.times)
         if value == "today":
             return variable("today") if leaf.kind == "date" else variable(_AS_OF)
         if isinstance(value, date) and leaf.kind == "moment":
@@ -181,8 +178,15 @@ class Compiler:
                 for m, o in zip(self._matches, self.rule.overrides, strict=True)
                 if name in o.params
             ],
-            self.rule.params[name],
+            self._usual(name),
         )
+
+    def _usual(self, name: str) -> exp.Expr:
+        """Return what a parameter is where no override matches: learnt from the company's own past, or the default."""
+        default, learnt = literal(self.rule.params[name]), self.rule.learnt.get(name)
+        if learnt is None or self._is_unread(learnt.name):
+            return default
+        return exp.func("COALESCE", times(column(learnt.name), learnt.times), default)
 
     def severity(self) -> exp.Expr:
         """Return the row's severity: the last rung of the ladder that holds, then overrides, then the rule's own."""
@@ -192,15 +196,19 @@ class Compiler:
         said = [
             (m, o.severity) for m, o in zip(self._matches, self.rule.overrides, strict=True) if o.severity
         ]
-        return self._chosen([*rungs, *said], self.rule.severity)
+        return self._chosen([*rungs, *said], literal(self.rule.severity))
 
-    def _chosen(self, cases: list[tuple[exp.Expr, Value]], default: Value) -> exp.Expr:
+    def _chosen(self, cases: list[tuple[exp.Expr, Value]], default: exp.Expr) -> exp.Expr:
         if not cases:
-            return literal(default)
+            return default
         chosen = exp.Case()
         for match, value in cases:
             chosen = chosen.when(match.copy(), literal(value))
-        return chosen.else_(literal(default))
+        return chosen.else_(default)
+
+
+def times(this: exp.Expr, factor: float) -> exp.Expr:
+    return this if factor == 1 else exp.Mul(this=this, expression=exp.Literal.number(factor))
 
 
 def literal(value: Operand | Value) -> exp.Expr:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from sqlglot import exp
@@ -182,8 +182,26 @@ def _is_in(field: str, unknown: frozenset[str]) -> bool:
 
 
 Fired = tuple[Rule, Severity, Mapping[str, Any]]  # Any: a row of the level's table
-Test = tuple[str, str, str]
-"""A leaf of a condition: its field, how the field's values are shown, and what is asked of it, in words."""
+
+
+class Test(NamedTuple):
+    """A leaf of a condition: its field, how the field's values are shown, and what is asked of it."""
+
+    field: str
+    filter: str
+    operator: str
+    operand: str
+    or_missing: str
+    learnt: Field | None = None
+    """Takes the operand's place where the row has it."""
+    counted_by: str = ""
+
+    def in_words(self, row: Mapping[str, Any], currency: str | None) -> str:  # Any: a row
+        operand = self.operand
+        if self.learnt and (usual := row.get(self.learnt.name)) is not None:
+            operand = show(float(usual) * self.learnt.times, self.filter, currency)
+            operand += f" (learnt from {row.get(self.counted_by)})" if self.counted_by else " (learnt)"
+        return f"{self.operator} {operand}{self.or_missing}"
 
 
 def _fired(warehouse: Warehouse, rules: Sequence[Rule], table: str) -> list[Fired]:
@@ -194,7 +212,7 @@ def _fired(warehouse: Warehouse, rules: Sequence[Rule], table: str) -> list[Fire
     for rule in rules:
         for template in (rule.message, rule.subject, rule.propose):
             needed |= template.fields if template else set()
-        needed |= rule.fields
+        needed |= rule.fields | rule.learnt_from
         own |= {measured(rule, name): name for name in rule.measures}
     names = sorted({n.split(".")[0] for n in needed} & (set(columns) | {"amount", "owner_id"})) + sorted(own)
     flags = ", ".join(f"v{i}, s{i}" for i in range(len(rules)))
@@ -257,11 +275,11 @@ def _evidence(tests: Iterable[Test], row: Mapping[str, Any], currency: str | Non
     return tuple(
         Evidence.model_construct(
             connection="",
-            field=name,
-            value=None if is_blank(row.get(name)) else show(row[name], filter_, currency),
-            test=words,
+            field=test.field,
+            value=None if is_blank(row.get(test.field)) else show(row[test.field], test.filter, currency),
+            test=test.in_words(row, currency),
         )
-        for name, filter_, words in tests
+        for test in tests
     )
 
 
@@ -271,18 +289,21 @@ def _tests(condition: Condition, rule: Rule) -> list[Test]:
         return _tests(condition.part, rule)
     if isinstance(condition, All | AnyOf):
         return [test for part in condition.parts for test in _tests(part, rule)]
-    return [(condition.field, usual_filter(condition.kind), _in_words(condition, rule))]
+    return [_test(condition, rule)]
 
 
-def _in_words(leaf: Leaf, rule: Rule) -> str:
-    value = leaf.value
+def _test(leaf: Leaf, rule: Rule) -> Test:
+    value, learnt = leaf.value, None
     if isinstance(value, Parameter):
+        learnt = rule.learnt.get(value.name)
         value = rule.params.get(value.name, value.name)
     if isinstance(value, Field):
         shown = f"{value.name} x {value.times:g}" if value.times != 1 else value.name
     else:
         shown = as_text(value)
-    return f"{leaf.operator} {shown}" + (" or missing" if leaf.or_missing else "")
+    counted_by = rule.columns[learnt.name].counted_by if learnt else ""
+    or_missing = " or missing" if leaf.or_missing else ""
+    return Test(leaf.field, usual_filter(leaf.kind), leaf.operator, shown, or_missing, learnt, counted_by)
 
 
 def _unjudged(warehouse: Warehouse, rules: Sequence[Rule], standing: Sequence[Subject]) -> set[Subject]:

@@ -14,7 +14,8 @@ from pipesync.config import RuleSetting
 from pipesync.errors import InputError, Problem
 from pipesync.features.columns import Column
 from pipesync.model import Level, Priority, Severity
-from pipesync.rules.conditions import Condition, Parameter, Span, fields, leaves, span
+from pipesync.rules.conditions import NUMERIC, Condition, Parameter, Span, fields, leaves, span
+from pipesync.rules.conditions import Field as FieldOf
 from pipesync.rules.levels import LEVELS
 from pipesync.rules.measures import Measure, MeasureText, read_measures
 from pipesync.rules.messages import Template, parse_template
@@ -40,12 +41,21 @@ def _unit(value: str) -> str:
     return value
 
 
+class LearntText(_Part):
+    """A column that the company's own past fills, such as `cycle_p90`, and how many times of it."""
+
+    field: str
+    times: Annotated[float, Field(gt=0)] = 1
+
+
 class ParamText(_Part):
     default: Given
     min: int | float | None = None
     max: int | float | None = None
     unit: Annotated[str, AfterValidator(_unit)] = ""
     help: str = ""
+    learnt: LearntText | None = None
+    """Takes the default's place where it is known, until the site sets the parameter itself."""
 
 
 class OverrideText(_Part):
@@ -166,6 +176,8 @@ class Rule:
     """The parameters as the file explains them."""
     file: Path
     document: Document
+    learnt: Mapping[str, FieldOf]
+    """Of the parameters that nobody has set: what takes the default's place."""
     columns: Mapping[str, Column]
     """What its conditions may ask for: those of its level, and its measures."""
     status_note: str = ""
@@ -186,6 +198,12 @@ class Rule:
             *(c for c, _ in self.ladder),
             *((self.resolve_when,) if self.resolve_when else ()),
         )
+
+    @property
+    def learnt_from(self) -> frozenset[str]:
+        """Every column that its parameters are learnt from, and those that tell from how many."""
+        names = {f.name for f in self.learnt.values()}
+        return frozenset(names | {c for n in names if (c := self.columns[n].counted_by)})
 
     @property
     def fields(self) -> frozenset[str]:
@@ -321,6 +339,7 @@ def _typed(
         texts=text.params,
         file=path,
         document=document,
+        learnt={n: found for n, p in text.params.items() if (found := _learnt(reader, n, p))},
         columns=reader.columns,
         status_note=f"use {text.replaced_by} instead" if text.replaced_by else "",
         owner=text.owner,
@@ -331,6 +350,25 @@ def _typed(
 
 def _parameter(reader: Reader, name: str, text: ParamText) -> Value | None:
     return _checked(reader, ("params", name, "default"), name, text.default, text)
+
+
+def _learnt(reader: Reader, name: str, text: ParamText) -> FieldOf | None:
+    """Return the column that a parameter is learnt from; complain where it is no number in the parameter's unit."""
+    if text.learnt is None:
+        return None
+    at = ("params", name, "learnt", "field")
+    found = reader.columns.get(text.learnt.field)
+    if found is None:
+        fix = nearest(text.learnt.field, reader.columns)
+        reader.complain(at, f"unknown field {text.learnt.field!r}", fix)
+        return None
+    if found.kind not in NUMERIC or param_kind(text.default) != "number":
+        reader.complain(at, f"{name} cannot be learnt from {found.name} ({found.kind})", "numbers only")
+        return None
+    if found.unit.replace(" ", "_") != text.unit:
+        reader.complain(at, f"{name} is in {text.unit or 'no unit'}, {found.name} in {found.unit or 'none'}")
+        return None
+    return FieldOf(found.name, text.learnt.times)
 
 
 def _checked(
@@ -442,6 +480,7 @@ def with_setting(
         rule,
         severity=setting.severity or rule.severity,
         params={**rule.params, **values},
+        learnt={n: found for n, found in rule.learnt.items() if n not in values},
         overrides=(*overrides, *rule.overrides),
         origins={**rule.origins, **told},
     )
