@@ -27,6 +27,7 @@ from pydantic import (
 
 from pipesync.errors import InputError, Place, Problem
 from pipesync.model import Severity
+from pipesync.secrecy import hide
 from pipesync.yamlsource import Document, nearest, parse, read, validate
 
 DEFAULT_FILE = Path("pipesync.yaml")
@@ -195,6 +196,8 @@ class Store(Section):
     warehouse: Path = Path("warehouse.duckdb")
     ledger: str = Field(default="ledger.db", repr=False)
     """A file, or an SQLAlchemy URL. One with a password belongs into the environment: PIPESYNC_LEDGER."""
+    metrics: Path | None = Path("metrics.prom")
+    """Where each run leaves its measures as OpenMetrics text, for a collector such as node_exporter; null: nowhere."""
     keep: LongDuration | None = None
     """How long what has ended stays in both stores, such as 3 years; forecasts learn from it. Default: for good."""
 
@@ -236,6 +239,10 @@ class Config(Section):
     @property
     def warehouse(self) -> Path:
         return self.path(self.store.warehouse)
+
+    @property
+    def metrics(self) -> Path | None:
+        return self.store.metrics and self.path(self.store.metrics)
 
     @property
     def ledger_url(self) -> str:
@@ -325,7 +332,7 @@ def secret(options: dict[str, Any], name: str, *, connection: str) -> SecretStr:
         value, fix = "", f"give `{name}_env: VARIABLE` or `{name}_file: PATH` in the connection"
     if not value:
         raise InputError(Problem(f"connection {connection!r} has no {name}", fix=fix))
-    return SecretStr(value)
+    return SecretStr(hide(value))
 
 
 def parse_duration(text: str) -> timedelta:

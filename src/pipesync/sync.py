@@ -8,29 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import orjson
 
-from pipesync import features, forecast, plan, rules
+from pipesync import features, forecast, health, plan, rules
 from pipesync.adapters import open_adapter
 from pipesync.adapters.base import Adapter, Pulled
 from pipesync.analysis import bottlenecks
 from pipesync.apply import Applied, apply, recover, undo
 from pipesync.config import Config
-from pipesync.errors import InputError, PipesyncError, Problem
+from pipesync.errors import InputError, PipesyncError, Problem, Stopped
 from pipesync.forecast import Forecast, periods
 from pipesync.forecast.fitting import from_document, to_document
 from pipesync.forecast.history import to_moment
+from pipesync.logs import log, working_on
 from pipesync.model import Plan, StandingFinding
 from pipesync.pull import pull
 from pipesync.rules.examination import Examined, examine, load_rules
+from pipesync.runlog import RunLog
 from pipesync.store.erasure import Forgotten, forget_owner, prune
-from pipesync.store.ledger import Ledger
-from pipesync.store.warehouse import Warehouse, published
+from pipesync.store.ledger import LeaseTaken, Ledger
+from pipesync.store.warehouse import Warehouse
 
 _RENEWAL = timedelta(minutes=1)
 """How often a run renews its lease, where it passes a checkpoint."""
@@ -212,6 +214,21 @@ def _adapter(config: Config, name: str) -> Iterator[Adapter]:
         adapter.close()
 
 
+@contextmanager
+def _opened(config: Config, name: str, ledger: Ledger) -> Iterator[Adapter]:
+    """Open an adapter for a run; where that fails, the ledger has a failed run, or nobody would ever hear of it."""
+    with ExitStack() as stack:
+        try:
+            adapter = stack.enter_context(_adapter(config, name))
+        except PipesyncError as error:
+            run = ledger.start_run(name, "sync", now())
+            with working_on(connection=name, run=run.id):
+                log.error("sync failed", error=str(error))
+            ledger.finish_run(run.id, now(), "failed", {"error": str(error)})
+            raise
+        yield adapter
+
+
 def pull_all(
     config: Config, names: Sequence[str], *, full: bool = False, progress: Step = _silent
 ) -> dict[str, dict[str, Pulled] | PipesyncError]:
@@ -245,13 +262,16 @@ def sync_all(
     with Warehouse(config.warehouse) as warehouse, Ledger(config.ledger_url) as ledger:
 
         def work(name: str) -> Cycle:
-            with warehouse.session() as session, _adapter(config, name) as adapter:
+            with warehouse.session() as session, _opened(config, name, ledger) as adapter:
                 return cycle(
                     config, name, adapter, session, ledger, chosen, progress=progress, checkpoint=checkpoint
                 )
 
         outcomes = side_by_side(names, work)
         warehouse.publish()
+        if config.metrics is not None:
+            _, found = health.status(config, tuple(config.connections), ledger, now())
+            health.write_measures(config.metrics, health.measures(found, ledger))
     return outcomes
 
 
@@ -272,8 +292,8 @@ def cycle(
     `checkpoint` is called wherever nothing is half done; what it raises ends the run there.
     Intents of an earlier run whose outcome is unknown are looked up before the pull, so that it sees what they left.
     """
-    recover(adapter, ledger, name, clock=clock)
     run = ledger.start_run(name, "sync", clock())
+    told = RunLog(clock)
     renewed = run.started_at
 
     def go_on() -> None:
@@ -287,39 +307,40 @@ def cycle(
         progress(f"{name}: {stream}", done)
         go_on()
 
-    try:
-        with ledger.lease(name, run.id, clock()):
-            pulled = pull(adapter, warehouse, progress=page)
-            as_of = warehouse.pulled_to(name)
-            learn(warehouse, name, config, as_of)
-            go_on()
-            prepared = prepare(warehouse, name, config, ruleset, as_of, ledger)
-            found = bottlenecks.find(warehouse, name, as_of, config.calendar)
-            go_on()
-            applied = None
-            if config.mode == "enforce" and config.connections[name].write.enabled:
-                applied = _write(
-                    config,
-                    name,
-                    adapter,
-                    warehouse,
-                    ledger,
-                    prepared.plan,
-                    guard=config.guard,
-                    run=run,
-                    clock=clock,
-                )
-            remember(ledger, name, run.id, prepared, config)
-            if config.store.keep is not None:
-                prune(warehouse, ledger, name, as_of - config.store.keep)
-    except BaseException as error:
-        ledger.finish_run(run.id, clock(), "failed", {"error": str(error) or type(error).__name__})
-        raise
-    counts = {"changes": len(prepared.plan.changes), "findings": len(prepared.examined.evaluation.findings)}
-    if applied:
-        counts |= {"applied": applied.applied, "failed": len(applied.failed), "skipped": len(applied.skipped)}
-        counts |= {"waiting": applied.waiting} if applied.waiting else {}
-    ledger.finish_run(run.id, clock(), "partly" if applied and applied.failed else "done", counts)
+    with working_on(connection=name, run=run.id):
+        log.info("sync begins")
+        try:
+            recover(adapter, ledger, name, clock=clock)
+            with ledger.lease(name, run.id, clock()):
+                before = told.set_up(warehouse, name)
+                pulled = pull(adapter, warehouse, progress=page)
+                told.pulled(pulled, adapter.budget, before, told.set_up(warehouse, name))
+                as_of = warehouse.pulled_to(name)
+                learn(warehouse, name, config, as_of)
+                told.ends("learn")
+                go_on()
+                prepared = prepare(warehouse, name, config, ruleset, as_of, ledger)
+                found = bottlenecks.find(warehouse, name, as_of, config.calendar)
+                told.planned(prepared.examined.evaluation, prepared.plan)
+                go_on()
+                applied = None
+                if config.mode == "enforce" and config.connections[name].write.enabled:
+                    how = {"guard": config.guard, "run": run, "clock": clock}
+                    applied = _write(config, name, adapter, warehouse, ledger, prepared.plan, **how)
+                    told.applied(applied, adapter.budget)
+                remember(ledger, name, run.id, prepared, config)
+                if config.store.keep is not None:
+                    gone = prune(warehouse, ledger, name, as_of - config.store.keep)
+                    log.info("retention", deleted=gone)
+        except BaseException as error:
+            why = str(error) or type(error).__name__
+            (log.warning if isinstance(error, Stopped) else log.error)("sync failed", error=why)
+            overlap = {"overlap": True} if isinstance(error, LeaseTaken) else {}
+            ledger.finish_run(run.id, clock(), "failed", {**told.detail, "error": why, **overlap})
+            raise
+        status: Literal["done", "partly"] = "partly" if applied and applied.failed else "done"
+        ledger.finish_run(run.id, clock(), status, told.detail)
+        log.info("sync ended", status=status, seconds=(clock() - run.started_at).total_seconds())
     return Cycle(run.id, as_of, pulled, found, prepared, applied)
 
 
@@ -422,42 +443,3 @@ def _may_write(config: Config, name: str) -> None:
                 fix="say `write: {enabled: true, tasks: true, forecasts: true}` in pipesync.yaml",
             )
         )
-
-
-# --- How it went ----------------------------------------------------------------------------------------------
-
-
-def status(
-    config: Config, names: Sequence[str], ledger: Ledger | None
-) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:  # Any: JSON
-    """Return the last runs, and per connection how fresh and how complete it is."""
-    copy = published(config.warehouse)
-    unknown: dict[str, Any] = {"watermark": None, "behind": [], "rejected": 0, "unreadable": []}
-    found = {name: dict(unknown) for name in names}
-    if copy.exists():
-        with Warehouse(copy, read_only=True) as warehouse:
-            found = {name: _freshness(warehouse, name) for name in names}
-    for name in names:
-        found[name]["unconfirmed"] = len(ledger.unconfirmed(name)) if ledger else 0
-    runs = [run for run in ledger.runs() if run.connection in names] if ledger else []
-    return [dict(run) for run in runs], found
-
-
-def _freshness(warehouse: Warehouse, name: str) -> dict[str, Any]:  # Any: JSON
-    streams = warehouse.rows(
-        "SELECT stream, watermark, is_complete FROM pulls WHERE connection = ? ORDER BY stream", [name]
-    )
-    # Our own records are read once more after an apply: what they are ahead of is not behind.
-    latest = max((w for s, w, _ in streams if w and not s.startswith("own_")), default=None)
-    rejected = warehouse.rows("SELECT count(*) FROM rejects WHERE connection = ?", [name])
-    unreadable = [f"{c.stream}.{c.column}" for c in warehouse.columns(name) if c.state == "unreadable"]
-    return {
-        "watermark": warehouse.watermark(name),
-        "behind": [
-            {"stream": s, "watermark": w}
-            for s, w, done in streams
-            if not done or w is None or (latest and w < latest)
-        ],
-        "rejected": rejected[0][0],
-        "unreadable": unreadable,
-    }

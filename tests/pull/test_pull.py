@@ -41,6 +41,10 @@ class Crm:
     def streams(self) -> Sequence[str]:
         return list(self.rows)
 
+    @property
+    def budget(self) -> tuple[int, int] | None:
+        return None
+
     def connection(self) -> Connection:
         return Connection(connection="crm", adapter="files", currency="EUR")
 

@@ -100,6 +100,11 @@ class Adapter(Protocol):
         """Names from `model.TABLES` that this connection can give, in the order to pull them."""
         ...
 
+    @property
+    def budget(self) -> tuple[int, int] | None:
+        """Requests used and allowed today, as the CRM's last answer told; None where it tells nothing."""
+        ...
+
     def connection(self) -> Connection:
         """Return the account's own facts (home currency, zone); signs in where that is needed."""
         ...

@@ -33,7 +33,9 @@ class Failure(click.ClickException):
     """A domain error on its way to the terminal."""
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
+        from pipesync.secrecy import redacted
+
+        super().__init__(redacted(message))
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance as well
 
 

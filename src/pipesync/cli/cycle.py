@@ -10,6 +10,7 @@ import click
 from pipesync.cli.options import Source, configured, example, formatted, reading, strictly
 from pipesync.cli.progress import progress
 from pipesync.cli.stopping import stopping
+from pipesync.cli.telling import telling
 
 if TYPE_CHECKING:
     from pipesync.adapters.base import Pulled
@@ -32,7 +33,7 @@ def pull(source: Source, full: bool, form: str) -> None:
     def render(name: str, done: dict[str, Pulled]) -> Result:
         return Result(outcomes.pulled_entry(done), (views.heading(name), outcomes.pulled_view(done)))
 
-    with progress() as step:
+    with telling(), progress() as step:
         found = sync.pull_all(config, names, full=full, progress=step)
     finish(names, gather(found, render), form)
 
@@ -171,27 +172,42 @@ def sync(source: Source, jitter: str | None, strict: bool, form: str) -> None:
 
     if jitter:
         time.sleep(random.uniform(0, parse_duration(jitter).total_seconds()))  # noqa: S311  # to spread load
-    with progress() as step, stopping() as checkpoint:
+    with telling(), progress() as step, stopping() as checkpoint:
         found = cycle.sync_all(config, names, ruleset, progress=step, checkpoint=checkpoint)
     finish(names, gather(found, render), form)
 
 
-@click.command(epilog=example("pipesync status"))
+@click.command(epilog=example("pipesync status", "pipesync status --max-age 26h --format json"))
 @configured
+@click.option(
+    "--max-age", metavar="D", help="End with 1 where a connection's last good run is older, or is failing."
+)
 @formatted("json")
-def status(source: Source, form: str) -> None:
-    """Tell how the last runs went and what is unconfirmed."""
-    from pipesync import sync
+def status(source: Source, max_age: str | None, form: str) -> None:
+    """Tell what somebody on call asks.
+
+    The last good run, what is behind or unconfirmed, the CRM's request budget, rules that could not judge and why,
+    and what changed in the CRM's set-up.
+    """
+    from pipesync import health
     from pipesync.cli import outcomes
     from pipesync.cli.opening import configuration, open_ledger
     from pipesync.cli.output import Result, finish, show
+    from pipesync.config import parse_duration
     from pipesync.report import views
+    from pipesync.sync import now
 
     config, names = configuration(source)
-    runs, found = sync.status(config, names, open_ledger(config))
+    longest = parse_duration(max_age) if max_age else None
+    runs, found = health.status(config, names, open_ledger(config), now(), longest)
     if form == "text":
         show(outcomes.runs_view(runs), "")
     results = [
-        Result(found[name], (views.heading(name), outcomes.status_view(found[name]))) for name in names
+        Result(
+            found[name],
+            (views.heading(name), outcomes.status_view(found[name])),
+            1 if longest and found[name]["health"] == "failing" else 0,
+        )
+        for name in names
     ]
     finish(names, results, form, more={"runs": runs})

@@ -135,17 +135,44 @@ def installed_view(found: Sequence[Installed]) -> RenderableType:
     return grid(["", ""], rows)
 
 
+_HEALTH = {"ok": "green", "warning": "yellow", "failing": "bold red"}
+
+
 def status_view(known: Entry) -> RenderableType:
-    """Show one connection's freshness; `known` is its entry of `connections[]`."""
-    lines = [f"pulled up to  {known['watermark'] or 'never'}", f"unconfirmed   {known['unconfirmed']}"]
-    behind = [f"{one['stream']} ({one['watermark'] or 'never'})" for one in known["behind"]]
-    if behind:
-        lines.append(f"behind        {', '.join(behind)}")
+    """Show how one connection is doing; `known` is its entry of `connections[]`."""
+    lines = [
+        Text.assemble(
+            "health        ", (known["health"], _HEALTH[known["health"]]), f"  {known['why']}".rstrip()
+        )
+    ]
+
+    def say(name: str, text: str) -> None:
+        lines.append(Text(f"{name:<13} {text}"))
+
+    if good := known["last_good_run"]:
+        say(
+            "last good run",
+            f"{good['started_at']:%Y-%m-%d %H:%M} UTC, {known['hours_since_good']:,.1f} hours ago",
+        )
+    say("pulled up to", f"{known['watermark']:%Y-%m-%d %H:%M} UTC" if known["watermark"] else "never")
+    if behind := [f"{one['stream']} ({one['watermark'] or 'never'})" for one in known["behind"]]:
+        say("behind", ", ".join(behind))
+    if budget := known["budget"]:
+        say("CRM requests", f"{budget['used']:,} of {budget['allowed']:,} are used today, by everybody")
+    say("unconfirmed", f"{known['unconfirmed']} writes" + (
+        f", the oldest of {known['unconfirmed_since']:%Y-%m-%d %H:%M} UTC" if known["unconfirmed"] else ""
+    ))  # fmt: skip
+    say("waiting", f"{known['waiting']} planned changes")
     if known["rejected"]:
-        lines.append(f"rejected      {known['rejected']:,} rows could not be read")
+        say("rejected", f"{known['rejected']:,} rows could not be read")
     if known["unreadable"]:
-        lines.append(f"not known     {', '.join(known['unreadable'])}")
-    return Group(*map(Text, lines))
+        say("not known", ", ".join(known["unreadable"]))
+    for one in known["not_evaluated"]:
+        why = f": {', '.join(one['why'])}" if one["why"] else ""
+        say("not evaluated", f"{one['rule']} on {one['unknown']:,} of {one['of']:,}{why}")
+    for change in known["drift"]:
+        say("set-up", change)
+    return Group(*lines)
 
 
 def runs_view(found: Sequence[Entry]) -> RenderableType:

@@ -64,6 +64,10 @@ class FilesAdapter:
         made = {"opportunities", "stages", "pipelines", "field_changes", *_OWN}
         return tuple(s for s in TABLES if s in mapped | made)
 
+    @property
+    def budget(self) -> tuple[int, int] | None:
+        return None
+
     def connection(self) -> Connection:
         mapping = self._dataset.mapping
         return Connection(

@@ -78,6 +78,10 @@ class HubspotAdapter:
         # Field changes and contacts come with the opportunities, and count as pulled only after them.
         return tuple(s for s in TABLES if s in given)
 
+    @property
+    def budget(self) -> tuple[int, int] | None:
+        return self._api.budget
+
     def connection(self) -> Connection:
         return Connection(
             connection=self._name,

@@ -38,6 +38,7 @@ from pipesync.errors import (
     RetryLater,
     SignInRefused,
 )
+from pipesync.secrecy import hide
 
 Json = dict[str, Any]
 """A JSON object of HubSpot's; what stands in it is checked where it is used."""
@@ -76,6 +77,8 @@ class Api:
         self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=2))
         self._session.trust_env = not options.url.startswith("http://")
         self._writer: Any = None  # Any: the client publishes no types
+        self.budget: tuple[int, int] | None = None
+        """Requests used and allowed today, as the last answer told."""
         self.server_time: datetime | None = None
         """As the last answer's Date header told it."""
 
@@ -128,7 +131,7 @@ class Api:
             ) from None
         except urllib3.exceptions.HTTPError:
             raise _unreachable(self._options.url) from None
-        self._client.access_token = granted.access_token
+        self._client.access_token = hide(granted.access_token)
 
     # --- One request ------------------------------------------------------------------------------------------
 
@@ -223,7 +226,10 @@ class Api:
 
     def _check_budget(self, headers: Mapping[str, str]) -> None:
         whole, left = (headers.get(f"X-HubSpot-RateLimit-Daily{suffix}", "") for suffix in ("", "-Remaining"))
-        if whole.isdigit() and left.isdigit() and int(left) < int(whole) * (1 - self._options.daily_share):
+        if not (whole.isdigit() and left.isdigit()):
+            return
+        self.budget = (int(whole) - int(left), int(whole))
+        if int(left) < int(whole) * (1 - self._options.daily_share):
             raise BudgetSpent(
                 f"connection {self._name!r}: {int(left):,} of the portal's {int(whole):,} daily requests are left,"
                 " which are for others",

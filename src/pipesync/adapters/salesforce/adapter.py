@@ -55,6 +55,10 @@ class SalesforceAdapter:
         given = {*self._mapping.streams, *_MADE, *own}
         return tuple(s for s in TABLES if s in given)
 
+    @property
+    def budget(self) -> tuple[int, int] | None:
+        return self._api.used
+
     def connection(self) -> Connection:
         facts = self._org.facts
         return Connection(

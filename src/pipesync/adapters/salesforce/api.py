@@ -44,6 +44,7 @@ from pipesync.errors import (
     RetryLater,
     SignInRefused,
 )
+from pipesync.secrecy import hide
 
 Json = dict[str, Any]
 """A JSON object of Salesforce's; what stands in it is checked where it is used."""
@@ -141,6 +142,7 @@ class Api:
         else:
             session_id, host = self._grant(domain, host)
         version = options.api_version
+        hide(session_id)
         return Salesforce(session_id=session_id, instance=host, version=version, session=self._session)
 
     def _grant(self, domain: str, host: str) -> tuple[str, str]:

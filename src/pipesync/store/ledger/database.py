@@ -15,6 +15,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, m
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from pipesync.errors import InputError, Problem, StoreError
+from pipesync.secrecy import hide
 
 HEAD = "0002"
 """The schema of this program; a test holds it against `store/migrations/versions`."""
@@ -52,6 +53,8 @@ def _parsed(url: str) -> URL:
         parsed = make_url(url)
     except ArgumentError:
         parsed = URL.create("unreadable")
+    if parsed.password:
+        hide(str(parsed.password))
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername=_POSTGRES)
     if parsed.drivername not in ("sqlite", _POSTGRES):

@@ -24,6 +24,7 @@ from pipesync.model import (
     StandingFinding,
     TaskFate,
 )
+from pipesync.secrecy import redacted
 from pipesync.store.ledger import erasing, leases
 from pipesync.store.ledger.database import open_database
 from pipesync.store.ledger.tables import (
@@ -103,7 +104,7 @@ class Ledger:
         status: Literal["done", "partly", "failed"] = "done",
         detail: Mapping[str, Any] | None = None,  # Any: JSON
     ) -> None:
-        values = {"finished_at": finished_at, "status": status, "detail": dict(detail or {})}
+        values = {"finished_at": finished_at, "status": status, "detail": redacted(detail or {})}
         with self._engine.begin() as transaction:
             transaction.execute(runs.update().where(runs.c.id == run).values(values))
 
@@ -198,7 +199,7 @@ class Ledger:
                 "b_key": o.key,
                 "status": o.status,
                 "target": o.target,
-                "error": o.error,
+                "error": redacted(o.error),
                 "request_id": o.request_id,
                 "settled_at": at,
             }
