@@ -318,7 +318,7 @@ def options_as(model: type[S], name: str, config: ConnectionConfig) -> S:
 
 
 def secret(options: dict[str, Any], name: str, *, connection: str) -> SecretStr:
-    """Return the secret that `NAME_env` or `NAME_file` points at; InputError where there is none."""
+    """Return the secret that `NAME_env`, `NAME_file` or `NAME_keyring` points at; InputError where there is none."""
     if variable := options.get(f"{name}_env"):
         value = os.environ.get(str(variable), "")
         fix = f"set the environment variable {variable}"
@@ -328,11 +328,31 @@ def secret(options: dict[str, Any], name: str, *, connection: str) -> SecretStr:
         except OSError:
             value = ""
         fix = f"put it into the file {file}"
+    elif entry := options.get(f"{name}_keyring"):
+        value = _from_keyring(str(entry), connection)
+        service, _, user = str(entry).rpartition("/")
+        fix = f"put it there with `keyring set {service} {user}`"
     else:
         value, fix = "", f"give `{name}_env: VARIABLE` or `{name}_file: PATH` in the connection"
     if not value:
         raise InputError(Problem(f"connection {connection!r} has no {name}", fix=fix))
     return SecretStr(hide(value))
+
+
+def _from_keyring(entry: str, connection: str) -> str:
+    """Read SERVICE/USER from the system's key ring; "" where it has no such entry."""
+    try:
+        import keyring
+        from keyring.errors import KeyringError
+    except ImportError:
+        fix = "pip install 'pipesync[keyring]'"
+        raise InputError(Problem(f"connection {connection!r} asks for the key ring", fix=fix)) from None
+    service, _, user = entry.rpartition("/")
+    try:
+        return keyring.get_password(service, user) or ""
+    except KeyringError as error:
+        why = f"connection {connection!r}: the key ring cannot be read ({type(error).__name__})"
+        raise InputError(Problem(why, fix="unlock it, or name an environment variable or a file")) from None
 
 
 def parse_duration(text: str) -> timedelta:

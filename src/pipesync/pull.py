@@ -7,10 +7,9 @@ every stream has reached it. A pull that stops anywhere leaves committed pages b
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import replace
 from datetime import datetime
 
-from pipesync.adapters.base import Adapter, Pulled
+from pipesync.adapters.base import Adapter, Page, Pulled
 from pipesync.errors import BudgetSpent, PermissionMissing
 from pipesync.model import ColumnState
 from pipesync.store.warehouse import Warehouse
@@ -44,10 +43,11 @@ def pull(
     # What an earlier pull was refused stays unreadable until that stream is asked for again.
     told = [s for s in warehouse.columns(name) if s.stream not in wanted]
     said = {s.stream for s in told}
+    lost = _lost(warehouse.columns(name), states)
     states = [*told, *(s for s in states if s.stream not in said)]
     warehouse.set_connection(connection, states)
     warehouse.expect(name, wanted, until)
-    found: dict[str, Pulled] = {}
+    found = {stream: Pulled(warnings=tuple(said)) for stream, said in lost.items() if stream in wanted}
     for stream in wanted:
         try:
             for brought, part in _pull_stream(adapter, warehouse, name, stream, until):
@@ -59,11 +59,21 @@ def pull(
             states = [_unreadable(s, str(refused)) if s.stream == stream else s for s in states]
             warehouse.set_connection(connection, states)
             warehouse.forget_checkpoints(name, [stream])
-            found[stream] = replace(found.get(stream, Pulled()), warnings=(str(refused),))
+            found[stream] = _sum(found.get(stream, Pulled()), Pulled(warnings=(str(refused),)))
         except BudgetSpent as spent:
-            found[stream] = replace(found.get(stream, Pulled()), warnings=(str(spent),))
+            found[stream] = _sum(found.get(stream, Pulled()), Pulled(warnings=(str(spent),)))
             break
     return {stream: found[stream] for stream in adapter.streams if stream in found}
+
+
+def _lost(before: Collection[ColumnState], now: Collection[ColumnState]) -> dict[str, list[str]]:
+    """Say of each stream which columns could be read at the last pull and cannot be now, and why."""
+    known = {(c.stream, c.column) for c in before if c.state == "known"}
+    found: dict[str, list[str]] = {}
+    for c in now:
+        if c.state == "unreadable" and (c.stream, c.column) in known:
+            found.setdefault(c.stream, []).append(f"{c.stream}.{c.column} is not known any more: {c.detail}")
+    return found
 
 
 def _unreadable(state: ColumnState, why: str) -> ColumnState:
@@ -76,6 +86,7 @@ def _pull_stream(
     """Merge page by page; yield what each brought, and to which stream: one pass may bring pages of others along."""
     cursor = warehouse.checkpoint(connection, stream).cursor
     for page in adapter.pull(stream, cursor, until):
+        gone = (*page.deleted, *_absent(warehouse, connection, page))
         changed = warehouse.merge(
             connection,
             page.stream,
@@ -83,12 +94,11 @@ def _pull_stream(
             cursor=page.cursor,
             until=until,
             replace=page.mode == "replace",
-            deleted=page.deleted,
+            deleted=gone,
             rejects=[(r.where, r.reason, r.raw) for r in page.rejects],
             last=page.last,
         )
-        rows, gone, refused = len(page.rows), len(page.deleted), len(page.rejects)
-        yield page.stream, Pulled(rows, changed, gone, page.requests, refused)
+        yield page.stream, Pulled(len(page.rows), changed, len(gone), page.requests, len(page.rejects))
 
 
 def _sum(one: Pulled, other: Pulled) -> Pulled:
@@ -100,3 +110,8 @@ def _sum(one: Pulled, other: Pulled) -> Pulled:
         one.rejected + other.rejected,
         (*one.warnings, *other.warnings),
     )
+
+
+def _absent(warehouse: Warehouse, connection: str, page: Page) -> tuple[str, ...]:
+    """Return the ids that are here and that the CRM did not list, where it listed all."""
+    return () if page.present is None else warehouse.ids_beside(connection, page.stream, page.present)

@@ -44,6 +44,8 @@ class Page:
     """`replace`: the first page of a full scan; what the connection held in this stream is dropped with it."""
     deleted: tuple[str, ...] = ()
     """Ids that are gone; opportunities take their history, activities and line items along."""
+    present: pa.Array | None = None
+    """All ids that the CRM has, where they were listed: what is not among them is gone."""
     rejects: tuple[Reject, ...] = ()
     requests: int = 0
     last: bool = False

@@ -129,6 +129,20 @@ class Warehouse:
         for row in found.fetchall():
             yield record.model_construct(**{n: _aware(v) for n, v in zip(names, row, strict=True)})
 
+    def ids_beside(self, connection: str, stream: str, present: pa.Array) -> tuple[str, ...]:
+        """Return the stream's ids that are not among these."""
+        import pyarrow as pa
+
+        self._db.register("_present", pa.table({"id": present}))
+        try:
+            found = self.rows(
+                f'SELECT id FROM "{stream}" AS here ANTI JOIN _present USING (id) WHERE connection = ? ORDER BY id',
+                [connection],
+            )
+        finally:
+            self._db.unregister("_present")
+        return tuple(i for (i,) in found)
+
     def connections(self) -> list[Connection]:
         found = self.rows(
             "SELECT connection, adapter, currency, timezone FROM connections ORDER BY connection"

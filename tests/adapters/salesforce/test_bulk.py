@@ -133,7 +133,7 @@ def test_jobs_are_deleted_when_they_are_read(connect: Connect, sandbox: Sandbox)
 def test_a_spent_budget_stops_between_pages_of_a_job(connect: Connect, sandbox: Sandbox) -> None:
     """The next run fetches what is left of it."""
     put(sandbox, bulk_page=20)
-    adapter = connect(bulk_from=20, bulk_page=100, daily_share=0.000023)
+    adapter = connect(bulk_from=20, bulk_page=100, daily_share=0.000022)
 
     with Warehouse() as warehouse:
         found = pull(adapter, warehouse, streams=["opportunities"])

@@ -90,11 +90,13 @@ class Api:
         """Answered or sent so far, repeats included."""
         self.used: tuple[int, int] | None = None
         """The org's requests of the last 24 hours, and its limit."""
-        self._used_at_start: int | None = None
+        self._spent = 0
+        """Of them, those that count against the day's limit."""
         self.server_time: datetime | None = None
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"pipesync/{__version__}"
         self._session.hooks["response"].append(self._heard)
+        self._session.max_redirects = 0
         plain = options.url if is_loopback(options.url) and options.url.startswith("http://") else None
         self._session.mount("https://", _Transport(options.timeout))
         if plain:
@@ -111,8 +113,7 @@ class Api:
             self.server_time = parsedate_to_datetime(date).astimezone(UTC)
         if found := _USAGE.search(answer.headers.get("Sforce-Limit-Info", "")):
             self.used = (int(found[1]), int(found[2]))
-            if self._used_at_start is None:
-                self._used_at_start = self.used[0]
+            self._spent += 1
 
     # --- Signing in -------------------------------------------------------------------------------------------
 
@@ -125,7 +126,7 @@ class Api:
 
     def _renew(self, old: Salesforce | None) -> None:
         """Sign in again, unless another thread has done so since."""
-        if self._options.session_env or self._options.session_file:
+        if self._options.is_session:
             raise SignInRefused(
                 "the session that was handed in has expired", fix="hand in a new one, or set up JWT"
             )
@@ -137,7 +138,7 @@ class Api:
         options, url = self._options, self._options.url
         host = urlsplit(url).netloc
         domain = _SANDBOX_DOMAIN if is_loopback(url) else host.removesuffix(".salesforce.com")
-        if options.session_env or options.session_file:
+        if options.is_session:
             session_id = self._secret("session")
         else:
             session_id, host = self._grant(domain, host)
@@ -163,12 +164,16 @@ class Api:
         try:
             session_id, instance = SalesforceLogin(**given)
         except SalesforceAuthenticationFailed as refused:
-            code = str(getattr(refused, "code", "") or "")
+            code, said = str(refused.code or ""), str(refused.message or "")
             raise SignInRefused(
-                f"Salesforce refused to sign {self._name!r} in", code=code, fix=_sign_in_fix(code)
+                f"Salesforce refused to sign {self._name!r} in{f': {said}' if said in _KNOWN_WORDS else ''}",
+                code=code,
+                fix=_sign_in_fix(code, said),
             ) from None
         except requests.RequestException as error:
             raise _unreachable(error, self._options.url) from None
+        except requests.exceptions.JSONDecodeError:
+            raise SignInRefused(f"{host} is no Salesforce org", fix=_ADDRESS) from None
         except (ValueError, TypeError, jwt.PyJWTError) as error:
             raise SignInRefused(
                 f"the private key of {self._name!r} cannot be used ({type(error).__name__})",
@@ -236,11 +241,11 @@ class Api:
         return self._retried(lambda c: c.restful(path, params=query or None, method=method, data=content))
 
     def _retried(self, ask: Callable[[Salesforce], T]) -> T:
-        self._check_budget()
         renewed = False
 
         def once() -> T:
             nonlocal renewed
+            self._check_budget()
             client = self.client
             try:
                 return ask(client)
@@ -254,7 +259,9 @@ class Api:
             except requests.RequestException as error:
                 raise _unreachable(error, self._options.url) from None
             except ValueError:
-                raise RetryLater("Salesforce answered with something that is not JSON") from None
+                raise RetryLater(
+                    "Salesforce answered with something that is not JSON", fix=_ADDRESS
+                ) from None
 
         retrying = Retrying(
             retry=retry_if_exception_type(RetryLater),
@@ -265,12 +272,14 @@ class Api:
         return retrying(once)
 
     def _check_budget(self) -> None:
-        if self.used is None or self._used_at_start is None:
+        """Stop before the request that would be one too many; before the first answer nobody knows the limit."""
+        if self.used is None:
             return
         used, limit = self.used
-        if used - self._used_at_start > self._options.daily_share * limit:
+        if self._spent + 1 > self._options.daily_share * limit:
             raise BudgetSpent(
-                f"this run has used its share of {self._name!r}'s daily requests ({used:,} of {limit:,} are used)",
+                f"this run has used its share of {self._name!r}'s daily requests ({self._spent:,} of {limit:,}; "
+                f"{used:,} are used by everybody)",
                 fix="the next run goes on from here; raise `daily_share` if it may use more",
             )
 
@@ -317,18 +326,39 @@ def _wait(state: RetryCallState) -> float:
 _backoff = wait_random_exponential(multiplier=0.2, max=20)
 
 
+_ADDRESS = "check `url`: Setup > My Domain shows the current My Domain URL"
+
+
 def _unreachable(error: requests.RequestException, url: str) -> CrmError:
     host = urlsplit(url).netloc
     if isinstance(error, requests.exceptions.SSLError):
-        return CrmError(
-            f"{host} has no certificate that can be trusted",
-            fix="check the address; verification is never off",
-        )
+        why = "has expired" if "expired" in str(error) else "cannot be trusted"
+        return CrmError(f"the certificate of {host} {why}", fix=f"{_ADDRESS}; verification is never off")
+    if isinstance(error, requests.exceptions.TooManyRedirects):
+        return CrmError(f"{host} sends elsewhere: the org's My Domain has another name now", fix=_ADDRESS)
+    if isinstance(error, requests.exceptions.JSONDecodeError):
+        return RetryLater(f"{host} answered with something that is not JSON", fix=_ADDRESS)
+    if "NameResolutionError" in repr(error):
+        return RetryLater(f"{host} cannot be found", fix=f"{_ADDRESS}, and this machine's name resolution")
     return RetryLater(f"{host} did not answer ({type(error).__name__})")
 
 
-def _sign_in_fix(code: str) -> str:
-    return {
+_SIGN_IN_FIXES = {
+    "user hasn't approved this consumer": "pre-authorize the app: in its policies choose 'Admin approved users', and "
+    "a permission set that the integration user has",
+    "invalid assertion": "the app's certificate does not belong to this private key: upload the one that does",
+    "expired certificate": "the app's certificate has ended: make a new pair (README, section Sign-in) and upload it",
+    "expired authorization code": "this machine's clock is wrong by minutes: set it",
+    "audience is invalid": "`url` is not the org that the user and the app belong to",
+    "user is locked": "unlock the integration user",
+    "inactive user": "activate the integration user",
+}
+"""What Salesforce says -> the mend; these words hold no data, so that they may be shown."""
+_KNOWN_WORDS = frozenset(_SIGN_IN_FIXES)
+
+
+def _sign_in_fix(code: str, said: str = "") -> str:
+    return _SIGN_IN_FIXES.get(said) or {
         "invalid_client_id": "client_id is not the consumer key of an app in this org",
         "invalid_client": "client_id and client secret do not belong together",
         "invalid_grant": "pre-authorize the app for the user (permission set), and check key and username",

@@ -5,14 +5,16 @@
 Every keyset query says where it begins, so that a lost locator or session costs one page; of a Bulk job the locator is
 such a place itself. A change becomes visible some time after its SystemModstamp says, hence the look-back; the upper
 bound is the org's own time at the start. Deleted rows come with `queryAll` while they are in the recycle bin; those
-that left it, or were merged into others, are told by `getDeleted` alone, for 15 days.
+that left it, or were merged into others, are told by `getDeleted` alone, for 15 days. What this user simply may not see
+any more is told by nobody: now and then all ids are listed (`every_id`), and what is not among them is gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import orjson
 import pyarrow as pa
@@ -31,6 +33,8 @@ _UNTOLD = ("INVALID_REPLICATION_DATE", "EXCEEDED_ID_LIMIT")
 _PAGES_BEFORE_COUNTING = 5
 """An increment of more pages than this may be large: the rest of it is counted."""
 _ATTEMPTS = 3
+_LONGEST_ADDRESS = 14_000
+"""Characters of a query in an address, of which Salesforce takes 16,384 in all. A job has its query in a body."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +49,40 @@ class Place:
     job: str = ""
     locator: str = ""
 
-    def text(self) -> Cursor:
-        told = {"at": self.at, "id": self.id} | (
-            {"job": self.job, "locator": self.locator} if self.job else {}
-        )
-        return orjson.dumps(told).decode()
+    def told(self) -> Json:
+        job = {"job": self.job, "locator": self.locator} if self.job else {}
+        return {"at": self.at, "id": self.id} | job
 
     @classmethod
     def read(cls, cursor: Cursor | None) -> Place:
-        return cls() if cursor is None else cls(**orjson.loads(cursor))
+        told = orjson.loads(cursor) if cursor else {}
+        return cls(**{name: told[name] for name in ("at", "id", "job", "locator") if name in told})
 
     def back(self, span: timedelta) -> Place:
         """Return where an increment begins; a job goes on where it stopped."""
         if self.at is None or self.job:
             return self
         return Place(soql_time(parse_time(self.at) - span))
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a cursor says beside its place: which fields its rows have, and when all ids were last compared."""
+
+    fields: tuple[str, ...] = ()
+    swept: str = ""
+
+    @classmethod
+    def read(cls, cursor: Cursor | None) -> Known:
+        told = orjson.loads(cursor) if cursor else {}
+        return cls(tuple(told.get("fields", ())), told.get("swept", ""))
+
+    def lacks(self, fields: Sequence[str]) -> bool:
+        """Whether rows are here that were read without one of these fields."""
+        return bool(self.fields) and not set(fields) <= set(self.fields)
+
+    def is_sweep_due(self, until: datetime, every: timedelta) -> bool:
+        return bool(self.swept) and until - parse_time(self.swept) >= every
 
 
 @dataclass(frozen=True)
@@ -115,9 +138,11 @@ class Batch:
         binned = self.rows.filter(is_true(self.rows, "IsDeleted"))
         return (*self.gone, *column(binned, "Id").to_pylist())
 
-    def cursor(self, until: datetime) -> Cursor:
+    def cursor(self, until: datetime, known: Known = Known()) -> Cursor:
         """Return the cursor after a batch: at the end of a pull everything up to `until` is there."""
-        return (Place(until.astimezone(UTC).isoformat()) if self.is_last else self.place).text()
+        end = until.astimezone(UTC).isoformat()
+        place, swept = (Place(end), known.swept or end) if self.is_last else (self.place, known.swept)
+        return orjson.dumps(place.told() | {"fields": known.fields, "swept": swept}).decode()
 
 
 def scan(api: Api, query: Query, start: Place, options: Options) -> Iterator[Batch]:
@@ -128,15 +153,29 @@ def scan(api: Api, query: Query, start: Place, options: Options) -> Iterator[Bat
     if start.job:
         yield from _resumed(api, query, start, options)
         return
-    if start.at is None and api.count(query.entity, query.condition(start)) >= options.bulk_from:
+    is_long = len(quote(query.soql(start))) > _LONGEST_ADDRESS
+    if is_long or (start.at is None and _is_large(api, query, start, options)):
         yield from _by_bulk(api, query, start, options)
         return
     for n, batch in enumerate(_by_keyset(api, query, start, options.page_size), start=1):
         yield batch
-        is_long = n == _PAGES_BEFORE_COUNTING and start.at is not None and not batch.is_last
-        if is_long and api.count(query.entity, query.condition(batch.place)) >= options.bulk_from:
+        is_time = n == _PAGES_BEFORE_COUNTING and start.at is not None and not batch.is_last
+        if is_time and _is_large(api, query, batch.place, options):
             yield from _by_bulk(api, query, batch.place, options)
             return
+
+
+def _is_large(api: Api, query: Query, place: Place, options: Options) -> bool:
+    try:
+        return api.count(query.entity, query.condition(place)) >= options.bulk_from
+    except Shrink:  # even counting takes the org too long
+        return True
+
+
+def every_id(api: Api, entity: str, until: datetime, options: Options) -> pa.Array:
+    """Return the ids of all records that this user may see now."""
+    found = [column(b.rows, "Id") for b in scan(api, Query(entity, (), until), Place(), options)]
+    return pa.concat_arrays(found)
 
 
 def estimate(api: Api, entity: str, options: Options) -> tuple[int, int]:

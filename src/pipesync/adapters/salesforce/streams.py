@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Literal
 
 import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipesync.adapters.base import Cursor, Page
+from pipesync.adapters.base import Cursor, Page, Reject
 from pipesync.adapters.salesforce.options import Options
 from pipesync.adapters.salesforce.org import Org
-from pipesync.adapters.salesforce.reading import Batch, Place, Query, scan, vanished
+from pipesync.adapters.salesforce.reading import Batch, Known, Place, Query, every_id, scan, vanished
 from pipesync.adapters.salesforce.values import (
     TEXT,
     column,
@@ -46,6 +47,17 @@ TRACKED = {"owner_id": "Owner", "next_step": "NextStep"}
 _BY_IDS = 200
 
 
+@dataclass(frozen=True)
+class Step:
+    """A batch, and what its page has beside its rows."""
+
+    batch: Batch
+    cursor: Cursor
+    mode: Literal["merge", "replace"]
+    present: pa.Array | None = None
+    """All ids that there are, where they were listed."""
+
+
 class Streams:
     """Reads streams of one org as pages."""
 
@@ -59,19 +71,33 @@ class Streams:
 
     def _all(
         self, stream: str, cursor: Cursor | None, until: datetime, extra: Sequence[str] = ()
-    ) -> Iterator[tuple[Batch, bool]]:
-        """Yield batches, and whether it is the first of a full scan."""
+    ) -> Iterator[Step]:
+        """Yield batches with what their page has beside its rows.
+
+        A field that has become visible since the cursor has the whole object read anew, or old rows would say that it
+        is blank.
+        """
         told = self._org.mapping.streams[stream]
         visible = self.visible(stream)
         if self._org.fields(told.source) is None:
             raise PermissionMissing(
                 f"{told.source} cannot be read", fix="assign the permission set Pipesync_Integration"
             )
-        columns = (*(told.fields[c].field for c in visible), *extra)
+        fields = tuple(sorted({*(told.fields[c].field for c in visible), *extra}))
+        known = Known.read(cursor)
+        is_due = known.is_sweep_due(until, self._options.sweep)
+        if known.lacks(fields) or (is_due and "id" not in schema(stream).names):
+            cursor, known, is_due = None, Known(), False
+        known = Known(fields, "" if is_due else known.swept)
         start, gone = self._since(told.source, cursor, until)
         is_full = start.at is None
-        query = Query(told.source, columns, until, deleted=not is_full and not start.job)
-        yield from ((batch, is_full and i == 0) for i, batch in enumerate(self._scanned(query, start, gone)))
+        query = Query(told.source, fields, until, deleted=not is_full and not start.job)
+        for i, batch in enumerate(self._scanned(query, start, gone)):
+            sweeps = is_due and batch.is_last and not is_full
+            present = every_id(self._api, told.source, until, self._options) if sweeps else None
+            yield Step(
+                batch, batch.cursor(until, known), "replace" if is_full and i == 0 else "merge", present
+            )
 
     def _since(self, source: str, cursor: Cursor | None, until: datetime) -> tuple[Place, tuple[str, ...]]:
         """Return where to begin, and what has vanished since; at the beginning where nobody can tell that."""
@@ -91,24 +117,29 @@ class Streams:
         """Any object whose mapped fields are its columns."""
         told = self._org.mapping.streams[stream]
         visible = self.visible(stream)
-        for batch, is_first in self._all(stream, cursor, until):
-            rows, rejects = normalized(batch.kept, stream, told.fields, visible)
-            yield Page(
-                stream,
-                rows,
-                batch.cursor(until),
-                mode="replace" if is_first else "merge",
-                deleted=batch.deleted,
-                rejects=tuple(rejects),
-                requests=batch.requests,
-                last=batch.is_last,
-            )
+        for step in self._all(stream, cursor, until):
+            rows, rejects = normalized(step.batch.kept, stream, told.fields, visible)
+            yield self._page(stream, rows, step, rejects)
+
+    def _page(self, stream: str, rows: pa.Table, step: Step, rejects: Sequence[Reject]) -> Page:
+        batch = step.batch
+        return Page(
+            stream,
+            rows,
+            step.cursor,
+            mode=step.mode,
+            deleted=batch.deleted,
+            present=step.present,
+            rejects=tuple(rejects),
+            requests=batch.requests,
+            last=batch.is_last,
+        )
 
     def users(self, until: datetime) -> Iterator[Page]:
         """Users as a whole: a role's new name does not move its users' SystemModstamp."""
         told = self._org.mapping.streams["users"]
         visible = self.visible("users")
-        batches = [batch for batch, _ in self._all("users", None, until)]
+        batches = [step.batch for step in self._all("users", None, until)]
         raw = pa.concat_tables([b.rows for b in batches])
         rows, rejects = normalized(raw, "users", told.fields, visible)
         requests = sum(b.requests for b in batches)
@@ -119,8 +150,8 @@ class Streams:
         told = mapping.streams["opportunities"]
         visible = self.visible("opportunities")
         own = {n: f for n, f in told.custom.items() if self._org.sees(told.source, f)}
-        for batch, is_first in self._all("opportunities", cursor, until, extra=tuple(own.values())):
-            raw = batch.kept
+        for step in self._all("opportunities", cursor, until, extra=tuple(own.values())):
+            raw = step.batch.kept
             rows, rejects = normalized(raw, "opportunities", told.fields, visible)
             if rejects:
                 bad = pa.array([r.where for r in rejects], TEXT)
@@ -130,16 +161,7 @@ class Streams:
                 rows = rows.append_column("custom", custom(raw, own))
             if mapping.segments:
                 rows = rows.append_column("segment", segment(rows, mapping.segments))
-            yield Page(
-                "opportunities",
-                rows,
-                batch.cursor(until),
-                mode="replace" if is_first else "merge",
-                deleted=batch.deleted,
-                rejects=tuple(rejects),
-                requests=batch.requests,
-                last=batch.is_last,
-            )
+            yield self._page("opportunities", rows, step, rejects)
 
     def see(self, ids: Collection[str], ours: Mapping[str, str]) -> Iterator[tuple[pa.Table, pa.Table]]:
         """Yield these opportunities' rows, and beside them our own fields as text; `ours` are those, by our names."""
@@ -187,7 +209,8 @@ class Streams:
         told = self._org.mapping.streams[name]
         visible = self.visible(name)
         paths = [told.fields[c].field for c in visible]
-        for batch, is_first in self._all(name, cursor, until):
+        for step in self._all(name, cursor, until):
+            batch = step.batch
             binned = batch.rows.filter(is_true(batch.rows, "IsDeleted"))
             gone = sorted(set(column(binned, "OpportunityId").to_pylist()))
             found, requests = [batch.kept.select(paths)], batch.requests
@@ -199,12 +222,12 @@ class Streams:
                 found += [raw_table(page, paths) for page in self._api.pages(soql)]
                 requests += 1
             rows, rejects = normalized(pa.concat_tables(found), name, told.fields, visible)
-            cursor = batch.cursor(until)
+            cursor = step.cursor
             yield Page(
                 name,
                 rows,
                 cursor,
-                mode="replace" if is_first else "merge",
+                mode=step.mode,
                 rejects=tuple(rejects),
                 requests=requests,
                 last=batch.is_last,
@@ -219,23 +242,33 @@ class Streams:
         if not sources:
             raise PermissionMissing("neither Event nor Task can be read", fix="assign the permission set")
         since = {s: self._since(s, told.get(s), until) for s in sources}
-        if any(told.get(s) and since[s][0].at is None for s in sources):  # lost sight of one: both anew
-            told, since = {}, dict.fromkeys(sources, (Place(), ()))
+        known = {s: Known.read(told.get(s)) for s in sources}
+        fields = {s: self._engagements(s, Place(), until).columns for s in sources}
+        is_lost = any(told.get(s) and (since[s][0].at is None or known[s].lacks(fields[s])) for s in sources)
+        if is_lost:  # of one of them: both anew
+            told, since, known = {}, dict.fromkeys(sources, (Place(), ())), dict.fromkeys(sources, Known())
         is_first = not any(told.values())
+        is_due = not is_first and all(k.is_sweep_due(until, self._options.sweep) for k in known.values())
         for i, source in enumerate(sources):
             start, gone = since[source]
+            remembered = Known(fields[source], "" if is_due else known[source].swept)
             for batch in self._scanned(self._engagements(source, start, until), start, gone):
-                told[source] = batch.cursor(until)
+                told[source] = batch.cursor(until, remembered)
+                is_last = batch.is_last and i == len(sources) - 1
                 yield Page(
                     "activities",
                     self._activities(source, batch.kept),
                     orjson.dumps(told).decode(),
                     mode="replace" if is_first else "merge",
                     deleted=batch.deleted,
+                    present=self._every_id(sources, until) if is_due and is_last else None,
                     requests=batch.requests,
-                    last=batch.is_last and i == len(sources) - 1,
+                    last=is_last,
                 )
                 is_first = False
+
+    def _every_id(self, sources: Sequence[str], until: datetime) -> pa.Array:
+        return pa.concat_arrays([every_id(self._api, s, until, self._options) for s in sources])
 
     def _engagements(self, source: str, start: Place, until: datetime) -> Query:
         mapped = self._org.mapping.streams["activities"].fields
