@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import multiprocessing
-import random
 import shutil
 import time
 from pathlib import Path
 
 import pytest
+from tests.sync.kills import kill_repeatedly
 
 from pipesync.cli.rehearsal import Folder
 from pipesync.config import Config, load
@@ -40,7 +40,7 @@ _context.set_forkserver_preload(["pipesync.sync", "pipesync.adapters.files"])
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A company whose tasks were written once and that has changed since: a sync makes, edits and ends tasks."""
     folder = tmp_path_factory.mktemp("base")
-    generate(folder / "exports", opportunities=150)
+    generate(folder / "exports", opportunities=90)
     (folder / "pipesync.yaml").write_text(CONFIGURATION)
     config = load(folder / "pipesync.yaml")
     sync_all(config, [NAME])
@@ -93,15 +93,8 @@ def test_a_killed_sync_is_made_good_by_the_next(
     work = tmp_path / "work"
     shutil.copytree(base, work)
     config = load(work / "pipesync.yaml")
-    moments = random.Random(seed)  # noqa: S311  # seeded on purpose
-    killed = 0
-    for _ in range(KILLS):
-        process = _started(config)
-        process.join(moments.uniform(0.02, duration))
-        killed += process.is_alive()
-        process.kill()
-        process.join()
 
+    killed = kill_repeatedly(lambda: _started(config), KILLS, duration, seed)
     process = _started(config)
     process.join()
 

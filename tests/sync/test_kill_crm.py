@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import random
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.sync.kills import kill_repeatedly
 
 from pipesync.cli.rehearsal import Crm, write_configuration
 from pipesync.config import Config, load
@@ -106,17 +106,7 @@ def ends_as_undisturbed(base: Base, seed: int, work: Path) -> None:
     base.sandbox.ask("POST", "reset")
     kind = KINDS[seed % len(KINDS)]
     base.sandbox.ask("POST", "faults", {"faults": [{"kind": kind, **HOW[kind]}], "seed": seed})
-    moments = random.Random(seed)  # noqa: S311  # seeded on purpose
-    killed, span = 0, base.duration
-    while killed < KILLS and span > 0.01:
-        process = started(config, base.crm)
-        process.join(moments.uniform(0, span))
-        if process.is_alive():
-            killed += 1
-        else:
-            span /= 2  # it was done before; look earlier
-        process.kill()
-        process.join()
+    killed = kill_repeatedly(lambda: started(config, base.crm), KILLS, base.duration, seed)
     base.sandbox.ask("POST", "faults", {"faults": []})
 
     process = started(config, base.crm)
