@@ -83,6 +83,8 @@ class ConnectionConfig(Section):
     mapping: Path | None = None
     """Default: the one that ships with the adapter (for `files`: mapping.yaml in the data folder first)."""
     write: Write = Write()
+    link: str | None = None
+    """Where people open an opportunity in the CRM, with `{id}` in it. Default: known of Salesforce by its URL."""
     options: dict[str, Any] = Field(default_factory=dict)  # Any: each adapter validates its own
     """Of the adapter: for `files` data and outbox; for a CRM its URL, sign-in and limits."""
 
@@ -192,6 +194,19 @@ class Tasks(Section):
     """The CRM's id of the user who gets what belongs to nobody; without one such tasks are unassigned."""
 
 
+class ReportConfig(Section):
+    """A report that `sync` writes when it is done."""
+
+    out: Path
+    """The HTML file; its lists as CSV come beside it."""
+    audience: str = Field(default="leader", alias="for")
+    """leader, manager:ID or rep:ID: the report holds what that person may see, and nothing else."""
+
+
+def _reports(value: object) -> object:
+    return [value] if isinstance(value, dict) else value
+
+
 class Store(Section):
     warehouse: Path = Path("warehouse.duckdb")
     ledger: str = Field(default="ledger.db", repr=False)
@@ -221,6 +236,8 @@ class Config(Section):
     calendar: Calendar = Calendar()
     tasks: Tasks = Tasks()
     forecast: ForecastConfig = ForecastConfig()
+    report: Annotated[tuple[ReportConfig, ...], BeforeValidator(_reports)] = ()
+    """One report, or a list of them."""
     people: Path | None = None
     """people.yaml: managers and teams, where the CRM has none."""
 

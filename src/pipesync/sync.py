@@ -77,18 +77,18 @@ def foretell_why(
 ) -> tuple[Forecast, forecast.Model]:
     """Do the same and return the model beside it, which gives the reasons."""
     computed = features.compute(warehouse, connection, as_of, config.calendar)
-    wanted = _period(config, as_of, period)
-    model = _model(warehouse, computed, wanted, config)
+    wanted = period_for(config, as_of, period)
+    model = model_for(warehouse, computed, wanted, config)
     return forecast.predict(warehouse, computed, wanted, model=model), model
 
 
 def _predict(
     warehouse: Warehouse, computed: features.Features, period: periods.Period, config: Config
 ) -> Forecast:
-    return forecast.predict(warehouse, computed, period, model=_model(warehouse, computed, period, config))
+    return forecast.predict(warehouse, computed, period, model=model_for(warehouse, computed, period, config))
 
 
-def _model(
+def model_for(
     warehouse: Warehouse, computed: features.Features, period: periods.Period, config: Config
 ) -> forecast.Model:
     kept = _kept_model(warehouse, computed.connection, computed.as_of, period, config)
@@ -102,7 +102,7 @@ def _fit(warehouse: Warehouse, computed: features.Features, period: periods.Peri
 
 def learn(warehouse: Warehouse, connection: str, config: Config, as_of: datetime) -> None:
     """Fit the forecast model where the one that is kept is too old or of another period, and keep it."""
-    wanted = _period(config, as_of, None)
+    wanted = period_for(config, as_of, None)
     if _kept_model(warehouse, connection, as_of, wanted, config) is None:
         computed = features.compute(warehouse, connection, as_of, config.calendar)
         document = to_document(_fit(warehouse, computed, wanted))
@@ -129,7 +129,7 @@ def _kept_model(
     return model if timedelta(0) <= age < config.forecast.refit else None
 
 
-def _period(config: Config, as_of: datetime, text: str | None) -> periods.Period:
+def period_for(config: Config, as_of: datetime, text: str | None) -> periods.Period:
     if text:
         return periods.parse_period(text, config.calendar)
     return periods.period_of(as_of, config.forecast.period, config.calendar)
@@ -162,7 +162,7 @@ def prepare(
     before = ledger.standing_findings(connection) if ledger else []
     examined = examine(warehouse, connection, config, ruleset, as_of, before)
     standing = tuple(rules.advance(before, examined.evaluation, ruleset))
-    made = _predict(warehouse, examined.features, _period(config, as_of, None), config)
+    made = _predict(warehouse, examined.features, period_for(config, as_of, None), config)
     situation = plan.gather(
         warehouse,
         ledger,

@@ -9,7 +9,7 @@ the rates of each moment, so a changed rate shows as an increase or a decrease; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -105,19 +105,37 @@ def waterfall(
     where: Mapping[str, str] | None = None,
 ) -> Waterfall:
     """Explain the way from one moment's pipeline to a later one's."""
-    if start > end:
+    [found] = waterfalls(warehouse, connection, (start,), end, calendar, period=period, where=where)
+    return found
+
+
+def waterfalls(
+    warehouse: Warehouse,
+    connection: str,
+    starts: Sequence[datetime],
+    end: datetime,
+    calendar: Calendar,
+    *,
+    period: Period | None = None,
+    where: Mapping[str, str] | None = None,
+) -> tuple[Waterfall, ...]:
+    """Explain the ways from several moments to the same later one; what stood at its end is looked up once."""
+    if any(start > end for start in starts):
         raise InputError(Problem("a waterfall ends before it starts", fix="give the earlier moment first"))
-    before = stand(warehouse, connection, start, calendar, "waterfall_start")
     after = stand(warehouse, connection, end, calendar, "waterfall_end")
-    found = between(warehouse, "waterfall_start", "waterfall_end", period=period, where=where)
     needed = {"amount", *(("close_date",) if period else ()), *(where or {})}
-    missing = tuple(
-        f"{name} is not known of {moment.as_of:%Y-%m-%d}; its present value stands in"
-        for name in sorted(needed)
-        for moment in (before, after)
-        if name in moment.unknown
-    )
-    return Waterfall(found.start, found.end, found.steps, missing)
+    made = []
+    for start in starts:
+        before = stand(warehouse, connection, start, calendar, "waterfall_start")
+        found = between(warehouse, "waterfall_start", "waterfall_end", period=period, where=where)
+        missing = tuple(
+            f"{name} is not known of {moment.as_of:%Y-%m-%d}; its present value stands in"
+            for name in sorted(needed)
+            for moment in (before, after)
+            if name in moment.unknown
+        )
+        made.append(Waterfall(found.start, found.end, found.steps, missing))
+    return tuple(made)
 
 
 def between(

@@ -22,6 +22,7 @@ from pipesync.cli.keeping import backup, forget, restore
 from pipesync.cli.look import bottlenecks, check
 from pipesync.cli.options import verbosity
 from pipesync.cli.records import audit, suppressions
+from pipesync.cli.report import report
 from pipesync.cli.rules import rules
 from pipesync.cli.sandbox import sandbox
 from pipesync.cli.schedule import schedule
@@ -77,8 +78,8 @@ class Commands(click.Group):
 @click.group(
     cls=Commands,
     commands=[
-        demo, sandbox, init, doctor, install_fields, pull, check, bottlenecks, analyze, forecast, plan, apply, undo,
-        sync, status, rules, suppressions, audit, schedule, backup, restore, forget, docs,
+        demo, sandbox, init, doctor, install_fields, pull, check, bottlenecks, analyze, forecast, report, plan, apply,
+        undo, sync, status, rules, suppressions, audit, schedule, backup, restore, forget, docs,
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,11 @@ from pipesync.cli.stopping import stopping
 from pipesync.cli.telling import telling
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pipesync.adapters.base import Pulled
+    from pipesync.config import Config
+    from pipesync.rules import RuleSet
 
 
 @click.command(epilog=example("pipesync pull"))
@@ -174,7 +179,25 @@ def sync(source: Source, jitter: str | None, strict: bool, form: str) -> None:
         time.sleep(random.uniform(0, parse_duration(jitter).total_seconds()))  # noqa: S311  # to spread load
     with telling(), progress() as step, stopping() as checkpoint:
         found = cycle.sync_all(config, names, ruleset, progress=step, checkpoint=checkpoint)
-    finish(names, gather(found, render), form)
+    results = gather(found, render)
+    if config.report:
+        results[-1] = replace(results[-1], code=max(results[-1].code, _report(config, names, ruleset)))
+    finish(names, results, form)
+
+
+def _report(config: Config, names: Sequence[str], ruleset: RuleSet) -> int:
+    """Write the configured reports; what keeps one from being written takes nothing back of the run."""
+    from pipesync.cli.output import note
+    from pipesync.errors import PipesyncError
+    from pipesync.reporting import write_configured
+
+    try:
+        for file in write_configured(config, names, ruleset):
+            note(f"report written to {file}")
+    except (PipesyncError, OSError) as error:
+        click.echo(f"Error: the report could not be written: {error}", err=True)
+        return 4
+    return 0
 
 
 @click.command(epilog=example("pipesync status", "pipesync status --max-age 26h --format json"))

@@ -112,7 +112,8 @@ def _section(title: str, model: type[BaseModel]) -> list[str]:
     """Return a table of a model's keys, and one of each model that is a key's value."""
     lines = [f"## {title}\n", "| key | value | default | meaning |", "|---|---|---|---|"]
     below: list[str] = []
-    for name, field in model.model_fields.items():
+    for attribute, field in model.model_fields.items():
+        name = field.alias or attribute
         if field.exclude or name == "options":
             continue
         inner = next((t for t in _types(field.annotation) if _is_model(t)), None)

@@ -1,0 +1,183 @@
+"""What the browser needs beside the pages: opportunities as columns, figures by group, details."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from typing import Any
+
+import orjson
+
+from pipesync.model import Finding, PeriodForecast
+from pipesync.report.encode import plain
+from pipesync.report.html.blocks import Sets
+from pipesync.report.material import Event, Material, Row
+
+EMBEDDED = 12_000
+"""Opportunities in the file; the rest is in the CSV beside it."""
+_SET = 1_500
+_EVENTS = 40
+_EPOCH = date(1970, 1, 1)
+_CATEGORIES = (
+    "owner_id",
+    "team",
+    "pipeline",
+    "stage",
+    "product",
+    "source",
+    "segment",
+    "currency",
+    "forecast_category",
+    "account_name",
+)
+_FACETS = ("team", "owner", "product", "pipeline", "currency")
+
+Json = dict[str, Any]  # Any: JSON
+
+
+def document(made: Material, sets: Sets, files: str) -> str:
+    """Return the JSON that the page's script reads, safe to stand in a script element."""
+    rows = made.rows[:EMBEDDED]
+    at = {r["id"]: i for i, r in enumerate(rows)}
+    by_rule = sorted({f.rule for f in made.findings})
+    found = {
+        "connection": made.connection,
+        "currency": made.currency,
+        "asOf": made.as_of,
+        "period": {"start": made.forecast.period.start, "end": made.forecast.period.end},
+        "link": made.link,
+        "files": files,
+        "total": len(made.rows),
+        "people": {i: made.name(i) for i in {r["owner_id"] for r in rows if r["owner_id"]} | set(made.users)},
+        "rules": [[r, made.rule_texts[r].title if r in made.rule_texts else r] for r in by_rule],
+        "rows": _columns(made, rows, by_rule),
+        "sets": {
+            name: [title, [at[i] for i in ids[:_SET] if i in at], len(ids)]
+            for name, (title, ids) in sets.lists.items()
+        },
+        "scopes": _scopes(made),
+        "details": _details(made, at),
+    }
+    return script_safe(
+        orjson.dumps(
+            found, default=plain, option=orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS
+        ).decode()
+    )
+
+
+def script_safe(text: str) -> str:
+    """Keep a JSON text from ending the script element that it stands in."""
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _days(value: date | datetime | None) -> int | None:
+    if value is None:
+        return None
+    day = value.date() if isinstance(value, datetime) else value
+    return (day - _EPOCH).days
+
+
+def _columns(made: Material, rows: Sequence[Row], rules: Sequence[str]) -> Json:
+    number = {rule: i for i, rule in enumerate(rules)}
+    found: dict[str, list[int]] = {}
+    worst: dict[str, str] = {}
+    for f in made.findings:
+        if f.opportunity_id:
+            found.setdefault(f.subject_id, []).append(number[f.rule])
+            worst.setdefault(f.subject_id, f.severity)
+    columns: Json = {name: _coded(r[name] for r in rows) for name in _CATEGORIES}
+    chances = [made.chances.get(r["id"]) for r in rows]
+    return columns | {
+        "id": [r["id"] for r in rows],
+        "name": [r["name"] for r in rows],
+        "amount": [None if r["amount"] is None else round(r["amount"], 2) for r in rows],
+        "state": [0 if r["is_open"] else 1 if r["is_won"] else 2 for r in rows],
+        "close": [_days(r["close_date"]) for r in rows],
+        "created": [_days(r["created_at"]) for r in rows],
+        "closed": [_days(r["closed_at"]) for r in rows],
+        "win": [None if c is None else round(c.win_probability, 3) for c in chances],
+        "soon": [None if c is None else round(c.win_in_period, 3) for c in chances],
+        "found": {i: found[r["id"]] for i, r in enumerate(rows) if r["id"] in found},
+        "severity": {i: worst[r["id"]] for i, r in enumerate(rows) if r["id"] in worst},
+    }
+
+
+def _coded(values: Iterable[str | None]) -> list[Any]:  # Any: the distinct values, and numbers into them
+    """Return [distinct values, index per row]; -1 is blank."""
+    index: dict[str, int] = {}
+    codes = [-1 if v is None else index.setdefault(v, len(index)) for v in values]
+    return [list(index), codes]
+
+
+def _scopes(made: Material) -> Json:
+    """The forecast of every group that a filter can choose."""
+    quotas = {(t.scope, t.scope_id): t for t in made.targets}
+
+    def figures(one: PeriodForecast) -> Json:
+        target = quotas.get((one.scope, one.scope_id))
+        said: Json = {k: getattr(one, k) for k in ("p10", "p50", "p90", "closed", "open", "new")}
+        if target:
+            said |= {
+                "quota": target.quota,
+                "gap": target.gap,
+                "reach": target.reach,
+                "coverage": target.coverage,
+                "needed": target.coverage_needed,
+            }
+        return said
+
+    return {
+        scope: {one.scope_id: figures(one) for one in groups}
+        for scope, groups in made.rollups.items()
+        if scope in _FACETS
+    }
+
+
+def _details(made: Material, at: Mapping[str, int]) -> Json:
+    findings: dict[str, list[Finding]] = {}
+    for f in made.findings:
+        if f.opportunity_id:
+            findings.setdefault(f.subject_id, []).append(f)
+    tasks: dict[str, list[Json]] = {}
+    for t in made.tasks:
+        if t.opportunity_id:
+            tasks.setdefault(t.opportunity_id, []).append(
+                {"subject": t.subject, "due": t.due, "done": t.is_done}
+            )
+    days = {i.opportunity_id: i for i in made.today.items}
+    rows = {r["id"]: r for r in made.rows}
+    told = {*made.events, *made.reasons, *findings} & set(at)
+    details = {}
+    for name in sorted(told, key=lambda n: at[n]):
+        row, chance, day = rows[name], made.chances.get(name), days.get(name)
+        up, down = made.reasons.get(name, ((), ()))
+        details[str(at[name])] = {
+            k: v
+            for k, v in {
+                "findings": [
+                    {"rule": f.rule, "severity": f.severity, "text": f.message, "since": f.first_seen.date()}
+                    for f in findings.get(name, ())
+                ],
+                "events": [_event(made, e) for e in list(made.events.get(name, ()))[-_EVENTS:]],
+                "up": [{"text": w.text, "points": round(w.points, 3)} for w in up],
+                "down": [{"text": w.text, "points": round(w.points, 3)} for w in down],
+                "expected": chance.expected_close if chance else None,
+                "tasks": tasks.get(name),
+                "next": row["next_step"],
+                "last": row["last_activity_at"],
+                "planned": row["next_activity_at"],
+                "since": row["stage_entered_at"],
+                "reason": row["lost_reason"],
+                "pushes": row["push_count"],
+                "day": {"place": day.place, "action": day.action, "because": day.because} if day else None,
+            }.items()
+            if v
+        }
+    return details
+
+
+def _event(made: Material, e: Event) -> list[str | None]:
+    value = e.value
+    if e.field == "owner_id":
+        value = made.name(value) if made.audience.sees(value) else None
+    return [e.at.date().isoformat(), e.field, value]

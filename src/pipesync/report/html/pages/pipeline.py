@@ -1,0 +1,448 @@
+"""Pipeline: the funnel, the process as it is walked, what waits, what came and went, and when it is won."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from pipesync.analysis.processmap import Move
+from pipesync.report.html.blocks import (
+    BLANK,
+    Bars,
+    Block,
+    Column,
+    Edge,
+    Figure,
+    Figures,
+    Funnel,
+    FunnelStage,
+    Item,
+    Items,
+    Node,
+    Note,
+    Page,
+    ProcessMap,
+    Row,
+    Scale,
+    Sentence,
+    Sets,
+    Step,
+    Table,
+    Waterfall,
+    count,
+    drill,
+    money,
+    number,
+    share,
+    text,
+)
+from pipesync.report.html.pages.overview import ADDS, MOVES
+from pipesync.report.html.pages.shared import facets
+from pipesync.report.material import Material
+
+_NODE_WIDTH, _NODE_HEIGHT, _GAP = 140.0, 62.0, 66.0
+_EXIT_NAMES = {"won": "won", "lost": "lost"}
+_AGES = ("up to the usual stay", "up to P85", "up to P95", "beyond P95")
+
+
+def page(made: Material, sets: Sets) -> Page:
+    blocks: list[Block] = [
+        funnel(made),
+        bottlenecks(made),
+        *process(made),
+        waterfall(made, sets),
+        coverage(made),
+        linearity(made),
+        *speed(made),
+        losses(made, sets),
+    ]
+    return Page(
+        "pipeline",
+        "Pipeline",
+        ("What is open, where it waits, and how it flows.",),
+        tuple(blocks),
+    )
+
+
+def funnel(made: Material) -> Funnel:
+    frame = made.bottlenecks.stages
+    held = {(b.pipeline or "", b.subject) for b in made.bottlenecks.ranked if b.kind in ("time", "queue")}
+    one = frame["pipeline"].nunique() < 2
+    flows = {(f.pipeline, f.stage): f for f in made.flows}
+    scale = Scale(frame["wip_amount"])
+    stages = []
+    for r in _stages(frame):
+        flow = flows.get((r.pipeline, r.stage))
+        whole = max(sum(flow.ages), 1) if flow else 1
+        listed = drill(state="open", stage=r.stage, pipeline=r.pipeline or None)
+        stages.append(
+            FunnelStage(
+                pipeline=r.pipeline,
+                stage=r.stage,
+                count=count(r.wip, key=f"wip.{r.pipeline}.{r.stage}", drill=listed),
+                amount=money(
+                    r.wip_amount, made.currency, key=f"wip_amount.{r.pipeline}.{r.stage}", drill=listed
+                ),
+                width=scale.at(r.wip_amount),
+                advance=share(
+                    r.advance,
+                    sub=f"{r.advance_low:.0%} to {r.advance_high:.0%}",
+                    key=f"advance.{r.pipeline}.{r.stage}",
+                )
+                if r.ended
+                else BLANK,
+                is_bottleneck=(r.pipeline, r.stage) in held or (one and ("", r.stage) in held),
+                ages=tuple(
+                    (name, n, round(100 * n / whole, 2)) for name, n in zip(_AGES, flow.ages, strict=True)
+                )
+                if flow
+                else (),
+                drain=number(flow.drain_weeks, "weeks") if flow else BLANK,
+            )
+        )
+    return Funnel(
+        "Where it stands",
+        (
+            "Open opportunities by stage, with the share that goes on from each; how old those are that wait, "
+            "against how long others stayed.",
+        ),
+        tuple(stages),
+        ages=any(s.ages for s in stages),
+    )
+
+
+def _stages(frame: pd.DataFrame) -> list[Any]:  # Any: named tuples whose fields are the frame's columns
+    return list(frame.itertuples(index=False))
+
+
+def bottlenecks(made: Material) -> Items:
+    words = {"time": "Waiting", "rework": "Going back", "conversion": "Leaking", "queue": "Queueing"}
+    found = [
+        Item(
+            b.subject.replace(" -> ", " → "),
+            f"{b.why[:1].upper()}{b.why[1:]}.",
+            money(
+                b.amount,
+                b.currency or made.currency,
+                key=f"bottleneck.{b.kind}.{b.pipeline or ''}.{b.subject}",
+            ),
+            drill(state="open", stage=b.subject.split(" -> ")[0], pipeline=b.pipeline),
+            action=words[b.kind],
+            facets=facets(made, pipeline=b.pipeline),
+        )
+        for b in made.bottlenecks.ranked[:6]
+    ]
+    return Items(
+        "Where revenue is held up",
+        ("What mending each would be worth in won revenue; only what is unlikely to be chance is named.",)
+        if found
+        else (),
+        tuple(found),
+        empty="No bottleneck stands out from chance.",
+    )
+
+
+def process(made: Material) -> list[Block]:
+    """One drawing per pipeline: stages in their order, moves on above, moves back below."""
+    found: list[Block] = []
+    frame = made.bottlenecks.stages
+    held = {b.subject for b in made.bottlenecks.ranked if b.kind in ("time", "queue")}
+    for pipeline in dict.fromkeys(frame["pipeline"]):
+        part = frame[frame["pipeline"] == pipeline]
+        stages = list(part["stage"])
+        moves = [m for m in made.process.moves if m.pipeline == pipeline]
+        rounds = next((r for r in made.process.rounds if r.pipeline == pipeline), None)
+        if not moves or len(stages) < 2:
+            continue
+        lines = {
+            r.stage: (
+                f"{r.visits:,} visits",
+                f"half within {r.median_days:.0f} days"
+                if r.median_days == r.median_days
+                else "half never left",
+            )
+            for r in _stages(part)
+        }
+        said: Sentence = ("Every move between stages; the thicker, the more often.",)
+        if rounds and rounds.rework_rate is not None:
+            said += (
+                " ",
+                share(rounds.rework_rate),
+                " of moves go back, ",
+                share(rounds.skip_rate),
+                " skip a stage.",
+            )
+        found.append(_drawing(pipeline, stages, moves, lines, held, said))
+    return found
+
+
+def _drawing(
+    pipeline: str,
+    stages: Sequence[str],
+    moves: Sequence[Move],
+    lines: dict[str, tuple[str, str]],
+    held: set[str],
+    said: Sentence,
+) -> ProcessMap:
+    step = _NODE_WIDTH + _GAP
+    at = {stage: i for i, stage in enumerate(stages)}
+    largest = max((m.n for m in moves if m.from_stage in at), default=1)
+    inner = [m for m in moves if m.from_stage in at and m.to_stage in at and m.from_stage != m.to_stage]
+    shown = [m for m in inner if m.n >= 0.02 * largest]
+    rise = max((abs(at[m.to_stage] - at[m.from_stage or ""]) for m in shown), default=1)
+    top = 26.0 + 22 * min(rise, 5)
+    edges = [_edge(m, at, step, top, largest) for m in shown]
+    for stage in stages:
+        x = at[stage] * step + _NODE_WIDTH / 2
+        outs = [(m.to_stage, m.n) for m in moves if m.from_stage == stage and m.to_stage in _EXIT_NAMES]
+        for j, (name, n) in enumerate(sorted(outs, reverse=True)):
+            y = top + _NODE_HEIGHT + 18 + 15 * j + 22 * min(rise, 5)
+            edges.append(Edge("", 0, "out", f"{n:,} {name}", x, y))
+    return ProcessMap(
+        f"How {pipeline or 'it'} is walked" if pipeline else "How it is walked",
+        said,
+        width=len(stages) * step - _GAP,
+        height=top + _NODE_HEIGHT + 22 * min(rise, 5) + 44,
+        node_width=_NODE_WIDTH,
+        node_height=_NODE_HEIGHT,
+        nodes=tuple(
+            Node(
+                s,
+                at[s] * step,
+                top,
+                lines[s],
+                drill(state="open", stage=s, pipeline=pipeline or None),
+                s in held,
+            )
+            for s in stages
+        ),
+        edges=tuple(edges),
+    )
+
+
+def _edge(move: Move, at: dict[str, int], step: float, top: float, largest: int) -> Edge:
+    """A move on runs straight to the next stage or over the ones it skips; a move back runs below."""
+    a, b = at[move.from_stage or ""], at[move.to_stage]
+    width = round(1.2 + 6 * move.n / largest, 2)
+    days = f", {move.median_days:.0f} d" if move.median_days is not None else ""
+    label = f"{move.n:,}{days}"
+    if b == a + 1:
+        y = top + _NODE_HEIGHT / 2
+        x0, x1 = a * step + _NODE_WIDTH, b * step
+        return Edge(f"M{x0:.0f} {y:.0f}L{x1:.0f} {y:.0f}", width, "on", label, (x0 + x1) / 2, y - 8)
+    span = min(abs(b - a), 5)
+    x0, x1 = (
+        a * step + _NODE_WIDTH * (0.62 if b > a else 0.38),
+        b * step + _NODE_WIDTH * (0.38 if b > a else 0.62),
+    )
+    if b > a:
+        y, peak = top, top - 26 * span
+        return Edge(
+            f"M{x0:.0f} {y:.0f}C{x0:.0f} {peak:.0f} {x1:.0f} {peak:.0f} {x1:.0f} {y:.0f}",
+            width,
+            "on",
+            label,
+            (x0 + x1) / 2,
+            top - 19.5 * span - 4,
+        )
+    y, deep = top + _NODE_HEIGHT, top + _NODE_HEIGHT + 26 * span
+    return Edge(
+        f"M{x0:.0f} {y:.0f}C{x0:.0f} {deep:.0f} {x1:.0f} {deep:.0f} {x1:.0f} {y:.0f}",
+        width,
+        "back",
+        label,
+        (x0 + x1) / 2,
+        y + 19.5 * span + 12,
+    )
+
+
+def waterfall(made: Material, sets: Sets) -> Waterfall:
+    cur, found = made.currency, made.waterfall
+    totals = found.totals()
+    by_kind: dict[str, list[str]] = {}
+    for step in found.steps:
+        by_kind.setdefault(step.kind, []).append(step.opportunity_id)
+    level = float(found.start)
+    levels = [level]
+    moves = [(k, title, float(totals[k]) * (1 if k in ADDS else -1)) for k, title, _ in MOVES if totals[k]]  # type: ignore[index]  # the kinds are its own
+    for _, _, amount in moves:
+        level += amount
+        levels.append(level)
+    scale = Scale(levels)
+    steps = [
+        Step("At the start", money(found.start, cur, key="waterfall.start"), 0.0, scale.at(levels[0]), "sum")
+    ]
+    for i, (kind, title, amount) in enumerate(moves):
+        low, high = sorted((levels[i], levels[i + 1]))
+        listed = sets.add(f"period-{kind}", f"{title} since the start of the period", by_kind[kind])
+        steps.append(
+            Step(
+                title,
+                money(amount, cur, key=f"waterfall.{kind}", drill=listed),
+                scale.at(low),
+                round(scale.at(high) - scale.at(low), 2),
+                "up" if amount > 0 else "down",
+                count(len(by_kind[kind]), drill=listed),
+            )
+        )
+    steps.append(
+        Step(
+            "Now",
+            money(found.end, cur, key="waterfall.end", drill=drill(state="open")),
+            0.0,
+            scale.at(levels[-1]),
+            "sum",
+        )
+    )
+    return Waterfall(
+        "What came and what went",
+        (
+            "From ",
+            money(found.start, cur),
+            " at the start of the period to ",
+            money(found.end, cur),
+            " now: everything that is open, at full amount.",
+        ),
+        tuple(steps),
+        found.missing,
+    )
+
+
+def coverage(made: Material) -> Block:
+    found, cur = made.coverage, made.currency
+    rows = [
+        Row(
+            (
+                text(
+                    made.name(c.scope_id) if c.scope_id else "Without an owner",
+                    drill=drill(state="open", owner=c.scope_id),
+                ),
+                money(c.open_amount, cur, key=f"covered.{c.scope_id}"),
+                money(c.closed, cur),
+                money(c.quota, cur),
+                money(c.gap, cur),
+                number(c.coverage, "×", key=f"coverage.{c.scope_id}"),
+            ),
+            facets(made, c.scope_id),
+        )
+        for c in sorted(found.rows, key=lambda c: (c.coverage is None, c.coverage or 0.0))
+    ]
+    if not any(c.quota for c in found.rows):
+        return Note("Coverage", ("There are no quotas for this period, so there is nothing to cover.",))
+    said: Sentence = (
+        "Open amount that is dated in the period, over what the quota still lacks; the thinnest first.",
+    )
+    if found.needed:
+        said += (
+            " At this point of earlier periods, ",
+            number(found.needed, "×", key="coverage.needed.past"),
+            " was needed.",
+        )
+    columns = (
+        Column("Owner"),
+        Column("Open", "right"),
+        Column("Won", "right", wide_only=True),
+        Column("Quota", "right", wide_only=True),
+        Column("Gap", "right"),
+        Column("Coverage", "right"),
+    )
+    return Table("Coverage", columns, tuple(rows), said, name="coverage")
+
+
+def linearity(made: Material) -> Block:
+    quarters = [q for q in made.quarters if q.won]
+    if not quarters:
+        return Note("When it is won", ("Nothing was won in the last quarters.",))
+    rows = [
+        Row(
+            (
+                text(f"{q.period.start:%b %Y}", sub="" if q.is_over else "running"),
+                count(q.won),
+                money(q.won_amount, made.currency, key=f"won.{q.period}"),
+                *(share(m) for m in q.by_month),
+                share(q.last_two_weeks, key=f"late.{q.period}"),
+            )
+        )
+        for q in reversed(quarters)
+    ]
+    columns = (
+        Column("Quarter from"),
+        Column("Won", "right"),
+        Column("Amount", "right"),
+        Column("1st month", "right", wide_only=True),
+        Column("2nd", "right", wide_only=True),
+        Column("3rd", "right", wide_only=True),
+        Column("Last two weeks", "right"),
+    )
+    over = [q for q in quarters if q.is_over]
+    said: Sentence = ("How evenly a quarter's revenue comes in.",)
+    if over:
+        last = over[-1]
+        said += (" In the last whole quarter ", share(last.last_two_weeks), " came in its last two weeks.")
+    return Table("When it is won", columns, tuple(rows), said, name="linearity")
+
+
+def speed(made: Material) -> Iterable[Block]:
+    v, cur = made.velocity, made.currency
+    if v and v.per_day:
+        items = [
+            Figure("Velocity", money(v.per_day, cur, key="velocity.per_day"), ("of won revenue a day",)),
+            Figure(
+                "Win rate",
+                share(v.win_rate, key="velocity.win_rate"),
+                (f"{v.low:.0%} to {v.high:.0%}, of {v.decided:,} decided",),
+            ),
+            Figure("Average win", money(v.amount, cur), ("in the last 365 days",)),
+            Figure("From creation to win", number(v.cycle_days, "days"), ("on average",)),
+        ]
+        yield Figures(tuple(items), "How fast it flows")
+        yield Table(
+            "What would move it most",
+            (Column("Lever"), Column("Revenue more in a quarter", "right")),
+            tuple(Row((text(lever.step), money(lever.gain, cur))) for lever in v.levers),
+            ("Each lever moved by one step that people know, all else as it is.",),
+            name="levers",
+        )
+    weeks = made.weeks[-13:]
+    scale = Scale(x for w in weeks for x in (w.created_amount, w.won_amount, w.lost_amount))
+    yield Bars(
+        "Created against closed",
+        (
+            "What was created, won and lost in each of the last 13 weeks, by amount; the last week may not be over.",
+        ),
+        ("Created", "Won", "Lost"),
+        tuple(
+            (
+                f"{w.start:%-d %b}",
+                tuple((money(a, cur), scale.at(a)) for a in (w.created_amount, w.won_amount, w.lost_amount)),
+            )
+            for w in weeks
+        ),
+    )
+
+
+def losses(made: Material, sets: Sets) -> Items:
+    again = made.losses.again[:6]
+    sets.add("again", "Worth another try", [x.opportunity_id for x in made.losses.again])
+    return Items(
+        "Worth another try",
+        (
+            "Lost a month ago or longer, nothing else is open with the account; ranked by amount and by how often that "
+            "stage is won from.",
+        )
+        if again
+        else (),
+        tuple(
+            Item(
+                x.name,
+                f"Lost from {x.lost_from} on {x.lost_on:%-d %b %Y}{f': {x.reason}' if x.reason else ''}.",
+                money(x.amount, made.currency),
+                drill(opp=x.opportunity_id),
+                facets=facets(made, x.owner_id),
+            )
+            for x in again
+        ),
+        empty="No loss of the last year is worth another try.",
+    )
