@@ -129,6 +129,26 @@ def test_only_moves_to_a_later_day_are_pushes(build: Build) -> None:
     assert found["pushed_out_this_quarter"]
 
 
+def test_the_date_that_closing_sets_is_no_push(build: Build) -> None:
+    """HubSpot overwrites the close date when a deal closes; that it slipped is judged by the dates before."""
+    dates = [("2026-10-01", 40), ("2026-10-31", 30), ("2026-11-18", 5)]
+    warehouse = build(
+        opportunities=[
+            opportunity(
+                close_date=date(2026, 11, 18), is_closed=True, is_won=True, closed_at=days_ago(5), stage="Won"
+            )
+        ],
+        stages=STAGES,
+        field_changes=[change("close_date", d, ago) for d, ago in dates],
+    )
+
+    found = row(warehouse)
+
+    assert (found["push_count"], found["push_days_total"], found["close_date_changes"]) == (1, 30, 1)
+    assert found["pushed_out_of_quarter_at"] is None
+    assert found["close_date"] == date(2026, 11, 18)
+
+
 @pytest.mark.parametrize(
     ("last", "expected"),
     [

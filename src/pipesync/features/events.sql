@@ -25,13 +25,15 @@ SELECT
     max(changed_at) FILTER (field = 'forecast_category' AND nth > 1) AS category_changed_at,
     max(changed_at) FILTER (field = 'owner_id' AND nth > 1) AS owner_changed_at
 FROM (
-    SELECT *,
+    SELECT c.*,
         CASE WHEN field = 'close_date' THEN TRY_CAST(value AS DATE) END AS new_date,
         CASE WHEN field = 'close_date' THEN TRY_CAST(old AS DATE) END AS old_date,
         date_diff('day', old_date, new_date) AS push_days,
         coalesce(push_days > 0, FALSE) AS is_push
-    FROM changes
+    FROM changes AS c LEFT JOIN standing AS o ON o.id = c.opportunity_id
     WHERE field NOT IN ('stage', 'probability') AND value IS DISTINCT FROM old
+      -- Closing sets the close date in some CRMs (HubSpot): whether it slipped is judged by the date before.
+      AND NOT (field = 'close_date' AND coalesce(changed_at >= o.ended_at - INTERVAL 1 MINUTE, FALSE))
 )
 GROUP BY opportunity_id;
 

@@ -26,6 +26,8 @@ from pipesync.sandbox.hubspot import Filled, Portal, fill, routes
 from pipesync.store.warehouse import Warehouse
 
 TOKEN = "sandbox-token"
+UNHURRIED = {"searches_per_second": 1000}
+"""This portal limits nothing, so nobody waits."""
 
 DEALS = (
     "opportunities",
@@ -169,7 +171,7 @@ def whole(
     folder = tmp_path_factory.mktemp("whole")
     (folder / "mapping.yaml").write_text(template[1].mapping, encoding="utf-8")
     (folder / "token").write_text(TOKEN, encoding="utf-8")
-    options = {"url": server.url, "token_file": str(folder / "token"), **template[1].options}
+    options = {**UNHURRIED, "url": server.url, "token_file": str(folder / "token"), **template[1].options}
     config = ConnectionConfig(adapter="hubspot", mapping=folder / "mapping.yaml", options=options)
     warehouse = Warehouse()
     pull(open_adapter("hs", config, folder), warehouse)
@@ -211,9 +213,11 @@ def connect(
     site.write_text(template[1].mapping, encoding="utf-8")
     opened: list[HubspotAdapter] = []
 
-    def open_(*, mapping: Path | None = site, write: bool = True, **options: Any) -> HubspotAdapter:
-        allowed = Write(enabled=write, tasks=write, forecasts=write, opportunity_fields=write)
-        given = {"url": hubspot.url, "token_env": "HUBSPOT_TOKEN", **options}
+    def open_(
+        *, mapping: Path | None = site, write: bool = True, allowed: Write | None = None, **options: Any
+    ) -> HubspotAdapter:
+        allowed = allowed or Write(enabled=write, tasks=write, forecasts=write, opportunity_fields=write)
+        given = {**UNHURRIED, "url": hubspot.url, "token_env": "HUBSPOT_TOKEN", **options}
         config = ConnectionConfig(adapter="hubspot", mapping=mapping, write=allowed, options=given)
         adapter = open_adapter("hs", config, tmp_path)
         assert isinstance(adapter, HubspotAdapter)

@@ -8,7 +8,11 @@ from tests.adapters.hubspot.conftest import TOKEN, Connect, Running
 from pipesync.adapters.base import Check
 from pipesync.adapters.hubspot.doctor import scopes
 from pipesync.adapters.hubspot.install import kit
+from pipesync.adapters.hubspot.own import FORECAST_FIELDS, KEY
+from pipesync.adapters.hubspot.writing import own_property
+from pipesync.config import Write
 from pipesync.errors import RequestRefused
+from pipesync.model import OWN_FIELDS
 from pipesync.sandbox.hubspot.definitions import ALL_SCOPES
 
 
@@ -82,7 +86,7 @@ def test_a_missing_property_is_named_with_the_nearest(connect: Connect, hubspot:
 
     check = _checks(connect)["property hs_next_step"]
 
-    assert (check.status, "next_step is unknown" in check.detail) == ("warning", True)
+    assert (check.status, "next_step of opportunities is unknown" in check.detail) == ("warning", True)
     assert "map next_step to another property" in check.fix
 
 
@@ -145,6 +149,107 @@ def test_outside_enterprise_the_rest_is_installed(connect: Connect, hubspot: Run
 
     assert told.pop("pipesync_forecast") == "not possible"
     assert set(told.values()) == {"created"}
+
+
+def test_a_portal_that_refuses_tasks_is_asked_for_none(
+    connect: Connect, hubspot: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `tasks: false` the kit has no property of tasks, and the contacts' schema scope is not needed."""
+    _without_kit(hubspot)
+    hubspot.records.set("tokens", {TOKEN: [s for s in ALL_SCOPES if s != "crm.schemas.contacts.write"]})
+    adapter = connect(allowed=Write(enabled=True, opportunity_fields=True))
+
+    told = adapter.install_fields()
+
+    assert {t.what for t in told} == {f"deals.{p.name}" for p in kit().deals}
+    assert {t.status for t in told} == {"created"}
+
+
+def test_the_kit_has_what_is_written() -> None:
+    """A property of deals for each of our fields, and a key on everything that has to be found again."""
+    assert {p.name for p in kit().deals} == {own_property(n) for n in OWN_FIELDS}
+    assert {p.name for p in kit().tasks} == {KEY}
+    assert {p.name for p in kit().forecast_object.properties} == {KEY, *FORECAST_FIELDS}
+
+
+@pytest.mark.parametrize(
+    ("scope", "mend"),
+    [
+        ("crm.objects.contacts.write", "`opportunity_fields: true`"),
+        ("crm.objects.deals.write", "add the scope crm.objects.deals.write to the key"),
+        ("crm.objects.custom.write", "add the scope crm.objects.custom.write to the key"),
+    ],
+)
+def test_each_missing_scope_of_writing_is_named_with_its_mend(
+    connect: Connect, hubspot: Running, scope: str, mend: str
+) -> None:
+    """What the connection may write and the key may not, fails; it is found out without writing anything."""
+    before = hubspot.records.db.total_changes
+    hubspot.records.set("tokens", {TOKEN: [s for s in ALL_SCOPES if s != scope]})
+    hubspot.records.db.commit()
+
+    check = _checks(connect)[f"scope {scope}"]
+
+    assert check.status == "failed"
+    assert mend in check.fix
+    assert hubspot.records.db.total_changes == before + 1  # the token
+
+
+def test_writing_is_not_asked_about_where_nothing_may_be_written(connect: Connect, hubspot: Running) -> None:
+    """A read-only key passes, and no request but reading ones is sent."""
+    hubspot.records.set("tokens", {TOKEN: list(scopes().read_only)})
+
+    found = [c for c in connect(mapping=None, write=False).checks() if c.status != "ok"]
+
+    assert [c.name for c in found] == ["clock"]  # the portal's stands still
+    assert [p for m, p in hubspot.asked if m != "GET" and not p.endswith("/search")] == []
+
+
+def test_a_missing_property_of_another_object_is_named(connect: Connect, hubspot: Running) -> None:
+    """Not only deals are looked at."""
+    assert hubspot.portal
+    left = [d for d in hubspot.portal.definitions("companies") if d["name"] != "industry"]
+    hubspot.records.set("properties.companies", left)
+    hubspot.portal.forget_definitions("companies")
+
+    check = _checks(connect)["property industry"]
+
+    assert "companies have no such property, so industry of accounts is unknown" in check.detail
+    assert "map industry to another property" in check.fix
+
+
+def test_the_price_of_activities_is_told_before_they_are_chosen(connect: Connect, hubspot: Running) -> None:
+    """Counted by kind, a hundred a request; once they are chosen, what a first pull takes."""
+    calls = len(hubspot.records.page("calls", after=0, limit=10_000, archived=False))
+    requests = -(-calls // 100)
+
+    before = _checks(connect)["activities"]
+    (after,) = [c for c in connect(activities=["calls"]).checks() if c.name == "activities"]
+
+    assert f"calls {calls:,} ({requests} requests)" in before.detail
+    assert "activities: [...]" in before.detail
+    assert after.detail == f"read one by one: calls; a first pull takes {requests} requests"
+
+
+def test_an_object_beyond_the_tier_is_a_warning(connect: Connect, hubspot: Running) -> None:
+    """Where HubSpot refuses an object for another reason than a scope, no scope is blamed."""
+    assert hubspot.portal
+    hubspot.portal.turn("lacks", ["leads"])
+
+    check = _checks(connect)["scope crm.objects.leads.read"]
+
+    assert (check.status, "tier" in check.fix) == ("warning", True)
+
+
+def test_a_portal_without_the_forecast_object_is_told_what_that_means(
+    connect: Connect, hubspot: Running
+) -> None:
+    """Outside Enterprise nothing fails: forecasts stay in the ledger and the report."""
+    hubspot.records.set("schemas", [])
+
+    check = _checks(connect)["our forecast object"]
+
+    assert (check.status, "forecasts: false" in check.fix) == ("warning", True)
 
 
 def test_every_scope_has_a_reason() -> None:

@@ -147,7 +147,7 @@ def test_a_portals_validation_rule_fails_one_record(connect: Connect, hubspot: R
     hubspot.edit(int(second), hs_next_step="There")
 
     outcomes = _by_key(
-        list(connect().write([fields(first, "a", risk="high"), fields(second, "b", risk="low")]))
+        list(connect().write([fields(first, "a", reasons="high"), fields(second, "b", reasons="low")]))
     )
 
     assert (outcomes["a"].status, outcomes["b"].status) == ("failed", "applied")
@@ -296,7 +296,7 @@ def test_without_the_tasks_scope_properties_still_work(connect: Connect, hubspot
     hubspot.records.set("tokens", {"sandbox-token": scopes})
     (deal,) = _deals(hubspot, 1)
 
-    outcomes = _by_key(list(connect().write([task(deal), fields(deal, "field", risk="low")])))
+    outcomes = _by_key(list(connect().write([task(deal), fields(deal, "field", reasons="low")])))
 
     assert outcomes["field"].status == "applied"
     assert "crm.objects.contacts.write" in outcomes[task(deal).key].error
@@ -331,3 +331,26 @@ def test_a_portal_without_custom_objects_keeps_no_forecasts(
 
     assert "install-fields" in found["own_forecasts"].warnings[0]
     assert {c.state for c in warehouse.columns("hs") if c.stream == "own_forecasts"} == {"unreadable"}
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_native_forecast_properties_are_written_by_choice_only(
+    connect: Connect, hubspot: Running, chosen: bool
+) -> None:
+    """With `native_forecast` HubSpot's own forecast probability follows ours, except where a person has set it.
+
+    What we wrote there ourselves is known by its source in the property's history, and is written again.
+    """
+    first, second = _deals(hubspot, 2)
+    hubspot.edit(int(second), hs_forecast_probability="0.9")
+
+    def native() -> list[str | None]:
+        return [hubspot.deal(int(d)).properties.get("hs_forecast_probability") for d in (first, second)]
+
+    for probability in ("0.3", "0.4"):
+        changes = [fields(d, f"{d}-{probability}", win_probability=probability) for d in (first, second)]
+        outcomes = list(connect(native_forecast=chosen).write(changes))
+
+        assert {o.status for o in outcomes} == {"applied"}
+        assert hubspot.deal(int(first)).properties["pipesync_win_probability"] == probability
+        assert native() == [probability if chosen else None, "0.9"]

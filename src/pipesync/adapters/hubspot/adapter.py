@@ -6,6 +6,9 @@ from collections.abc import Collection, Iterator, Sequence
 from collections.abc import Mapping as MappingOf
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from pipesync._paths import shipped
 from pipesync.adapters.base import Check, Cursor, Installed, Page, Seen
@@ -13,13 +16,14 @@ from pipesync.adapters.hubspot.api import Api
 from pipesync.adapters.hubspot.doctor import checks
 from pipesync.adapters.hubspot.install import install
 from pipesync.adapters.hubspot.options import Options
-from pipesync.adapters.hubspot.others import pull_activities, pull_objects, pull_reference
+from pipesync.adapters.hubspot.others import LINK, pull_activities, pull_objects, pull_reference
 from pipesync.adapters.hubspot.own import KEY, Own
 from pipesync.adapters.hubspot.portal import Portal
 from pipesync.adapters.hubspot.streams import DealStreams
 from pipesync.adapters.hubspot.writing import own_fields, own_property, write
 from pipesync.config import ConnectionConfig, Write, options_as
-from pipesync.mapping import Mapping, load
+from pipesync.errors import PermissionMissing, RequestRefused
+from pipesync.mapping import FieldMapping, Mapping, load
 from pipesync.model import (
     OWN_FIELDS,
     TABLES,
@@ -30,6 +34,8 @@ from pipesync.model import (
     Outcome,
     OwnForecast,
     OwnTask,
+    Pipeline,
+    Stage,
 )
 from pipesync.schema import schema, table
 
@@ -38,6 +44,7 @@ _LASTING = ("id", "created_at", "closed_at", "is_closed", "is_won")
 """Never change, or are known for every moment from the two times."""
 _REFERENCE = ("users", "quotas", "currency_rates")
 _OBJECTS = ("accounts", "products", "line_items", "leads")
+_OPTIONAL = (*_OBJECTS, "quotas", "currency_rates", "activities")
 
 
 def open_connection(name: str, config: ConnectionConfig, folder: Path) -> HubspotAdapter:
@@ -60,6 +67,7 @@ class HubspotAdapter:
         self._allowed = allowed
         self._portal = Portal(api, mapping)
         self._own = Own(api, self._portal, key_in=options.task_key)
+        self._roles_refused: PermissionMissing | None = None
 
     def __repr__(self) -> str:
         return f"HubspotAdapter({self._name!r})"
@@ -101,39 +109,73 @@ class HubspotAdapter:
 
     def _columns(self, stream: str) -> Iterator[ColumnState]:
         mapped = self._mapping.streams[stream].fields if stream in self._mapping.streams else {}
+        there = self._readable(stream)
         for column in schema(stream).names:
             field = mapped.get(column)
-            history: HistoryKind = "none"
             state = ColumnState(connection=self._name, stream=stream, column=column, state="known")
-            if stream != "opportunities":
-                if mapped and not field and column not in ("id", "currency", "is_done"):
-                    state = state.model_copy(update={"state": "unmapped", "detail": "not mapped"})
-                yield state
-                continue
-            if column in _LASTING or (field and field.history == "full"):
-                history = "full"
-            if field and field.field not in self._portal.deal_properties:
-                told = {
-                    "state": "unreadable",
-                    "detail": f"no property {field.field!r} that this token may see",
-                }
-                yield state.model_copy(update=told)
-            elif field or column in _DERIVED or (column == "segment" and self._mapping.segments):
-                told = {"history": history, "detail": field.field if field else ""}
-                yield state.model_copy(update=told)
-            else:
-                yield state.model_copy(update={"state": "unmapped", "detail": "not mapped"})
+            if field and there is not None and field.field not in there:
+                detail = f"no property {field.field!r} that this token may see"
+                state = state.model_copy(update={"state": "unreadable", "detail": detail})
+            elif not field and not self._is_derived(stream, column, mapped):
+                state = state.model_copy(update={"state": "unmapped", "detail": "not mapped"})
+            elif stream == "opportunities":
+                lasting = column in _LASTING or (field and field.history == "full")
+                history: HistoryKind = "full" if lasting else "none"
+                state = state.model_copy(update={"history": history, "detail": field.field if field else ""})
+            yield state
+
+    def _is_derived(self, stream: str, column: str, mapped: MappingOf[str, FieldMapping]) -> bool:
+        """Tell whether a column is known without a property of its own."""
+        if stream == "opportunities":
+            return column in _DERIVED or (column == "segment" and bool(self._mapping.segments))
+        return not mapped or column in ("id", "currency", "is_done")
+
+    def _readable(self, stream: str) -> Collection[str] | None:
+        """Return the properties that a stream may be read from; None where a look would be a request for nothing.
+
+        What the shipped mapping names of other objects than deals, every portal has; a site's own names are looked at.
+        """
+        if stream == "opportunities":
+            return self._portal.deal_properties
+        told = self._mapping.streams.get(stream)
+        if stream not in (*_OBJECTS, "quotas") or told is None:
+            return None
+        usual = load(shipped("adapters") / "hubspot" / "mapping.yaml").streams[stream]
+        if {f.field for f in told.fields.values()} <= {f.field for f in usual.fields.values()}:
+            return None
+        try:
+            there = self._portal.properties(told.source)
+        except (PermissionMissing, RequestRefused):
+            return None  # as the stream's own pull will tell
+        return {*there, *(f.field for f in told.fields.values() if f.field.startswith(LINK))}
 
     def pull(self, stream: str, cursor: Cursor | None, until: datetime) -> Iterator[Page]:
+        try:
+            yield from self._pull(stream, cursor, until)
+        except RequestRefused as refused:
+            if stream not in _OPTIONAL:
+                raise
+            # Which of its refusals HubSpot has for an object that a portal's tier does not have, is not documented.
+            raise PermissionMissing(
+                f"HubSpot refused {stream}; the portal's tier may not have them",
+                code=refused.code,
+                request_id=refused.request_id,
+            ) from None
+
+    def _pull(self, stream: str, cursor: Cursor | None, until: datetime) -> Iterator[Page]:
         api, portal, mapping, options = self._api, self._portal, self._mapping, self._options
         if stream == "opportunities":
-            yield from DealStreams(api, portal, mapping, options).pull(cursor, until)
+            deals = DealStreams(api, portal, mapping, options)
+            yield from deals.pull(cursor, until)
+            self._roles_refused = deals.roles_refused
         elif stream in ("field_changes", "contact_roles"):
+            if stream == "contact_roles" and self._roles_refused:
+                raise self._roles_refused
             yield Page(stream, schema(stream).empty_table(), None, last=True)
-        elif stream in ("pipelines", "stages"):
-            records = portal.stages() if stream == "stages" else portal.pipeline_records()
-            rows = table(stream, [r.model_dump(exclude={"connection"}) for r in records])
-            yield Page(stream, rows, None, mode="replace", requests=0, last=True)
+        elif stream == "stages":
+            yield _lasting(stream, portal.stages(), cursor)
+        elif stream == "pipelines":
+            yield _lasting(stream, portal.pipeline_records(), cursor)
         elif stream in _REFERENCE:
             yield from pull_reference(api, portal, mapping, options, stream, cursor, until)
         elif stream == "activities":
@@ -161,7 +203,7 @@ class HubspotAdapter:
         }
 
     def write(self, changes: Sequence[Change]) -> Iterator[Outcome]:
-        yield from write(self._api, self._own, changes)
+        yield from write(self._api, self._own, changes, native_forecast=self._options.native_forecast)
 
     def checks(self) -> Iterator[Check]:
         yield from checks(self._name, self._api, self._portal, self._mapping, self._options, self._allowed)
@@ -171,3 +213,11 @@ class HubspotAdapter:
 
     def close(self) -> None:
         self._api.close()
+
+
+def _lasting(stream: str, now: Sequence[Stage] | Sequence[Pipeline], cursor: Cursor | None) -> Page:
+    """Return what there is, and as inactive what the portal has deleted since: history still speaks of it."""
+    rows = {r.id: r.model_dump(exclude={"connection"}) for r in now}
+    before: list[dict[str, Any]] = orjson.loads(cursor) if cursor else []  # Any: JSON
+    kept = [*rows.values(), *({**r, "is_active": False} for r in before if r["id"] not in rows)]
+    return Page(stream, table(stream, kept), orjson.dumps(kept).decode(), mode="replace", last=True)

@@ -1,8 +1,9 @@
-"""Requests to one portal: signed in by hubspot-api-client, timed out, paced, retried, and judged by what to do next.
+"""Requests to one portal: signed in, timed out, paced, retried, and judged by what to do next.
 
-What is read goes through a pooled session of ours: the client's own calls open a connection each, or spend ten
-times the CPU on typed models, and drop fields that they do not know. What is written goes through the client, over
-one kept `ApiClient`, as raw JSON.
+What is read goes through a pooled session of ours: the calls of hubspot-api-client open a connection each, or spend
+ten times the CPU on typed models, and drop fields that they do not know. So does a sign-in by OAuth: the client knows
+only the path that HubSpot switches off in February 2027. What is written goes through the client, over one kept
+`ApiClient`, as raw JSON.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import orjson
 import requests
 import urllib3
 from hubspot.crm.objects import ApiException
-from hubspot.oauth import ApiException as OauthException
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -59,10 +59,11 @@ class Api:
         self, name: str, options: Options, raw_options: Mapping[str, Any], pace: Pace | None = None
     ) -> None:
         self._name, self._options, self._raw = name, options, dict(raw_options)
-        self._pace = pace or Pace()
+        self._pace = pace or Pace(searches=options.searches_per_second)
         self.paths = Paths(options.api_version)
         self.requests = 0
         """Sent so far, repeats included."""
+        self._spent: BudgetSpent | None = None
         self._client = hubspot.Client.create(
             host=options.url,
             base_url=options.url,
@@ -113,25 +114,31 @@ class Api:
         if not self._options.is_oauth:
             self._client.access_token = secret(self._raw, "token", connection=self._name).get_secret_value()
             return
+        given = {
+            name: secret(self._raw, name, connection=self._name).get_secret_value()
+            for name in ("client_secret", "refresh_token")
+        }
+        self.requests += 1
         try:
-            granted = self._client.oauth.tokens_api.create(
-                grant_type="refresh_token",
-                client_id=self._options.client_id,
-                client_secret=secret(self._raw, "client_secret", connection=self._name).get_secret_value(),
-                refresh_token=secret(self._raw, "refresh_token", connection=self._name).get_secret_value(),
-                _request_timeout=(_CONNECT, self._options.timeout),
+            answer = self._session.post(
+                self._options.url + self.paths.token(),
+                data={"grant_type": "refresh_token", "client_id": self._options.client_id, **given},
+                headers={"Content-Type": "application/x-www-form-urlencoded"},
+                timeout=(_CONNECT, self._options.timeout),
+                allow_redirects=False,
             )
-        except OauthException as error:
-            if error.status in _LATER:
-                raise RetryLater("HubSpot's sign-in is busy", code=str(error.status)) from None
+        except requests.RequestException:
+            raise _unreachable(self._options.url) from None
+        if answer.status_code in _LATER:
+            raise RetryLater("HubSpot's sign-in is busy", code=str(answer.status_code))
+        token = _object(answer.content).get("access_token") if answer.ok else None
+        if not token:
             raise SignInRefused(
                 f"connection {self._name!r}: HubSpot refused the refresh token",
                 fix="install the app in the portal again and store its new refresh token",
-                code=str(error.status),
-            ) from None
-        except urllib3.exceptions.HTTPError:
-            raise _unreachable(self._options.url) from None
-        self._client.access_token = hide(granted.access_token)
+                code=str(answer.status_code),
+            )
+        self._client.access_token = hide(str(token))
 
     # --- One request ------------------------------------------------------------------------------------------
 
@@ -144,6 +151,7 @@ class Api:
         body: Json | None = None,
         search: bool = False,
     ) -> Json:
+        self._stop_when_spent()
         self._pace.wait(search=search)
         token = self.token
         self.requests += 1
@@ -162,6 +170,7 @@ class Api:
         return self._judged(answer.status_code, answer.headers, answer.content, path)
 
     def _write(self, method: str, path: str, body: Json | list[Json], *, repeatable: bool) -> Json:
+        self._stop_when_spent()
         self._pace.wait(search=False)
         if self._writer is None:
             _ = self.token
@@ -215,7 +224,7 @@ class Api:
             self.server_time = parsedate_to_datetime(told).astimezone(UTC)
         if not 200 <= status < 300:
             _refuse(status, headers, content, path, self._name)
-        self._check_budget(headers)
+        self._count(headers)
         if not content:
             return {}
         try:
@@ -224,13 +233,18 @@ class Api:
             raise RetryLater("HubSpot's answer broke off") from None
         return parsed if isinstance(parsed, dict) else {"results": parsed}
 
-    def _check_budget(self, headers: Mapping[str, str]) -> None:
+    def _stop_when_spent(self) -> None:
+        """Stop before a request rather than after one, whose answer would be lost."""
+        if self._spent:
+            raise self._spent
+
+    def _count(self, headers: Mapping[str, str]) -> None:
         whole, left = (headers.get(f"X-HubSpot-RateLimit-Daily{suffix}", "") for suffix in ("", "-Remaining"))
         if not (whole.isdigit() and left.isdigit()):
             return
         self.budget = (int(whole) - int(left), int(whole))
         if int(left) < int(whole) * (1 - self._options.daily_share):
-            raise BudgetSpent(
+            self._spent = BudgetSpent(
                 f"connection {self._name!r}: {int(left):,} of the portal's {int(whole):,} daily requests are left,"
                 " which are for others",
                 fix="the next run goes on from here; raise `daily_share` if pipesync may use more",
@@ -258,11 +272,7 @@ def _wait(state: RetryCallState) -> float:
 
 def _refuse(status: int, headers: Mapping[str, str], content: bytes, path: str, connection: str) -> NoReturn:
     """Raise what an error answer means. HubSpot's own messages hold record values, so only their codes are told."""
-    try:
-        body = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        body = {}
-    body = body if isinstance(body, dict) else {}
+    body = _object(content)
     told = {
         "code": str(body.get("category") or body.get("errorType") or status),
         "request_id": str(body.get("correlationId") or headers.get("X-HubSpot-Correlation-Id") or ""),
@@ -293,6 +303,15 @@ def _refuse(status: int, headers: Mapping[str, str], content: bytes, path: str, 
         raise RetryLater("HubSpot asks to come back later", after=after, **told)
     why = "; ".join(reasons(body)) or f"status {status}"
     raise RequestRefused(f"HubSpot refused {path}: {why}", **told)
+
+
+def _object(content: bytes) -> Json:
+    """Return an answer's JSON object; an empty one where it is anything else."""
+    try:
+        found = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _retry_after(headers: Mapping[str, str], *, least: float) -> float | None:

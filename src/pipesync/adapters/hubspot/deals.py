@@ -6,7 +6,7 @@ One pass brings all three: a listing carries current values, history and associa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from collections.abc import Mapping as MappingOf
 from typing import Any, Literal
 
@@ -37,19 +37,21 @@ def wanted(mapping: Mapping, readable: MappingOf[str, Any], *, roles: bool) -> W
 
 
 class Deals:
-    """How this portal's deals are read; holds no record."""
+    """How this portal's deals are read; holds no record. `labels` takes what `former_label` still knew."""
 
     def __init__(
         self,
         mapping: Mapping,
         zone: str,
-        labels: MappingOf[str, Label],
+        labels: MutableMapping[str, Label],
+        former_label: Callable[[str], Label | None],
         endings: MappingOf[str, Literal["won", "lost"]],
         people: Callable[[], MappingOf[str, str]],
         currency: str | None,
     ) -> None:
         self._mapping, self._zone, self._currency = mapping, zone, currency
-        self._labels, self._endings, self._people = labels, endings, people
+        self._labels, self._former_label = labels, former_label
+        self._endings, self._people = endings, people
         self._stream = mapping.streams[OPPORTUNITIES]
         self._person_of = _Memo(self._person)
 
@@ -104,8 +106,12 @@ class Deals:
         return found
 
     def _label(self, stage: str | None) -> str | None:
-        known = self._labels.get(stage or "")
-        return known.name if known else stage or None
+        if not stage:
+            return None
+        if stage not in self._labels and (former := self._former_label(stage)):
+            self._labels[stage] = former
+        known = self._labels.get(stage)
+        return known.name if known else stage
 
     def merged(self, records: Iterable[Json]) -> list[str]:
         """Return the ids that went up in these deals, which no archive lists."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cache, partial
-from typing import Literal
+from typing import Literal, get_args
 
 from pipesync._paths import shipped
 from pipesync.adapters.base import Check
 from pipesync.adapters.hubspot.api import Api
-from pipesync.adapters.hubspot.install import kit
-from pipesync.adapters.hubspot.options import Options
+from pipesync.adapters.hubspot.install import wanted
+from pipesync.adapters.hubspot.options import Engagement, Options
+from pipesync.adapters.hubspot.others import LINK
+from pipesync.adapters.hubspot.own import FORECAST
 from pipesync.adapters.hubspot.portal import Portal
+from pipesync.adapters.hubspot.reading import LIST_PAGE, search
 from pipesync.config import Section, Write
 from pipesync.errors import CrmError, InputError, PermissionMissing, RequestRefused
 from pipesync.mapping import Mapping
@@ -47,7 +50,7 @@ def scopes() -> Scopes:
 def checks(
     name: str, api: Api, portal: Portal, mapping: Mapping, options: Options, allowed: Write
 ) -> Iterator[Check]:
-    """Yield sign-in, clock, scopes, mapped properties, our own properties. Stops after a failed sign-in."""
+    """Yield sign-in, clock, scopes, mapped properties, the price of activities, our own. Ends with a failed sign-in."""
     try:
         details = portal.details
     except (CrmError, InputError) as error:
@@ -58,10 +61,11 @@ def checks(
     )
     yield _clock(api)
     yield Check("api version", "ok", options.api_version)
-    yield from _scopes(api, portal)
+    yield from _scopes(api, portal, allowed)
     yield from _mapped(portal, mapping)
+    yield _activities(api, options)
     if allowed.enabled:
-        yield from _own_properties(api, allowed)
+        yield from _own_properties(api, portal, allowed, key_in=options.task_key)
 
 
 def _fix(error: Exception) -> str:
@@ -81,25 +85,45 @@ def _clock(api: Api) -> Check:
     return Check("clock", "ok", f"{told:%Y-%m-%dT%H:%M:%SZ}")
 
 
-def _scopes(api: Api, portal: Portal) -> Iterator[Check]:
-    required = scopes().required
-    meaning = {**scopes().read_only, **scopes().read_write}
-
-    def verdict(scope: str, error: CrmError | None) -> Check:
-        if error is None:
-            return Check(f"scope {scope}", "ok", meaning[scope])
-        if scope in required:
-            return Check(
-                f"scope {scope}", "failed", f"missing: {meaning[scope]}", f"add the scope {scope} to the key"
-            )
-        fix = f"add the scope {scope} to the key, or leave these columns unknown"
-        return Check(f"scope {scope}", "warning", f"missing: {meaning[scope]}", fix)
-
-    yield verdict("crm.objects.deals.read", _refusal(lambda: portal.pipelines))
-    yield verdict("crm.objects.owners.read", _refusal(lambda: portal.owners))
+def _scopes(api: Api, portal: Portal, allowed: Write) -> Iterator[Check]:
+    """Yield one check per scope: what reading needs, and of writing what the connection's `write:` names."""
+    yield _verdict("crm.objects.deals.read", _refusal(lambda: portal.pipelines))
+    yield _verdict("crm.objects.owners.read", _refusal(lambda: portal.owners))
     for scope, kind in _PROBES.items():
-        yield verdict(scope, _refusal(partial(api.get, api.paths.objects(kind), limit=1)))
-    yield verdict("settings.currencies.read", _refusal(lambda: api.get(api.paths.exchange_rates(), limit=1)))
+        yield _verdict(scope, _refusal(partial(api.get, api.paths.objects(kind), limit=1)))
+    rates = api.paths.exchange_rates()
+    yield _verdict("settings.currencies.read", _refusal(lambda: api.get(rates, limit=1)))
+    if not allowed.enabled:
+        return
+    if allowed.tasks:
+        fix = (
+            "add the scope crm.objects.contacts.write to the key; where the portal refuses it, set `tasks: false` and"
+            " `opportunity_fields: true` under `write`"
+        )
+        yield _verdict("crm.objects.contacts.write", _may_write(api, "tasks"), fix=fix)
+    if allowed.opportunity_fields or allowed.findings:
+        yield _verdict("crm.objects.deals.write", _may_write(api, "deals"), fix=_FIX)
+
+
+_FIX = "add the scope {scope} to the key"
+
+
+def _verdict(scope: str, refused: CrmError | None, *, fix: str = "") -> Check:
+    """Judge a scope: a `fix` of its own makes its lack a failure, as does that reading cannot do without it."""
+    what = {**scopes().read_only, **scopes().read_write}[scope]
+    if refused is None:
+        return Check(f"scope {scope}", "ok", what)
+    if not isinstance(refused, PermissionMissing):
+        return Check(
+            f"scope {scope}", "warning", f"refused, though not for the scope: {what} [{refused.code}]",
+            "the portal's tier may not have it; its columns are unknown",
+        )  # fmt: skip
+    if fix or scope in scopes().required:
+        return Check(f"scope {scope}", "failed", f"missing: {what}", (fix or _FIX).format(scope=scope))
+    return Check(
+        f"scope {scope}", "warning", f"missing: {what}",
+        f"add the scope {scope} to the key, or leave these columns unknown",
+    )  # fmt: skip
 
 
 def _refusal(ask: Callable[[], object]) -> CrmError | None:
@@ -110,37 +134,48 @@ def _refusal(ask: Callable[[], object]) -> CrmError | None:
     return None
 
 
+def _may_write(api: Api, kind: str) -> CrmError | None:
+    """Ask with a batch of nothing: without the scope it is forbidden, with it there is nothing to do."""
+    path = api.paths.objects(kind, "/batch/update")
+    refused = _refusal(lambda: api.write("POST", path, {"inputs": []}))
+    return refused if isinstance(refused, PermissionMissing) else None
+
+
+# --- Properties -------------------------------------------------------------------------------------------------
+
+
 def _mapped(portal: Portal, mapping: Mapping) -> Iterator[Check]:
-    try:
-        there = portal.deal_properties
-    except PermissionMissing as refused:
-        yield Check("properties", "failed", str(refused).splitlines()[0], refused.fix)
-        return
-    stream = mapping.streams["opportunities"]
-    named = {n: f.field for n, f in stream.fields.items()} | {
-        f"custom.{n}": p for n, p in stream.custom.items()
-    }
-    missing = {n: p for n, p in named.items() if p not in there}
-    for column, name in missing.items():
-        fix = f"{nearest(name, there)}; or map {column} to another property, or to null".lstrip("; ")
-        yield Check(
-            f"property {name}", "warning", f"deals have no such property, so {column} is unknown", fix
-        )
-    if not missing:
-        yield Check("properties", "ok", f"{len(named)} mapped deal properties are readable")
-
-
-def _own_properties(api: Api, allowed: Write) -> Iterator[Check]:
-    fix = "run `pipesync install-fields` with a set-up key"
-    wanted = {
-        "tasks": kit().tasks if allowed.tasks else (),
-        "deals": kit().deals if allowed.opportunity_fields or allowed.findings else (),
-    }
-    for kind, properties in wanted.items():
-        if not properties:
+    """Yield the mapped properties that an object does not have; of objects out of reach their scopes were told."""
+    for stream, told in mapping.streams.items():
+        if told.source not in ("deals", *_PROBES.values()):
             continue
         try:
-            there = {p["name"] for p in api.get(api.paths.properties(kind)).get("results", [])}
+            there = portal.properties(told.source)
+        except PermissionMissing as refused:
+            if stream == "opportunities":
+                yield Check("properties", "failed", str(refused).splitlines()[0], refused.fix)
+            continue
+        except RequestRefused:
+            continue
+        named = {n: f.field for n, f in told.fields.items() if not f.field.startswith(LINK)}
+        named |= {f"custom.{n}": p for n, p in told.custom.items()}
+        missing = {n: p for n, p in named.items() if p not in there}
+        for column, name in missing.items():
+            fix = f"{nearest(name, there)}; or map {column} to another property, or to null".lstrip("; ")
+            detail = f"{told.source} have no such property, so {column} of {stream} is unknown"
+            yield Check(f"property {name}", "warning", detail, fix)
+        if not missing:
+            kind = "" if stream == "opportunities" else f" of {told.source}"
+            yield Check(f"properties{kind}", "ok", f"{len(named)} mapped properties are readable")
+
+
+def _own_properties(api: Api, portal: Portal, allowed: Write, *, key_in: str) -> Iterator[Check]:
+    fix = "run `pipesync install-fields` with a key of the set-up profile (adapters/hubspot/scopes.yaml)"
+    for kind, properties in wanted(allowed).items():
+        if kind == "tasks" and key_in == "body":
+            continue
+        try:
+            there = portal.properties(kind)
         except PermissionMissing as refused:
             yield Check(f"our properties of {kind}", "failed", str(refused).splitlines()[0], refused.fix)
             continue
@@ -149,3 +184,44 @@ def _own_properties(api: Api, allowed: Write) -> Iterator[Check]:
             yield Check(f"our properties of {kind}", "failed", f"missing: {', '.join(missing)}", fix)
         else:
             yield Check(f"our properties of {kind}", "ok", f"{len(properties)} there")
+    if allowed.forecasts:
+        yield _forecasts(api, portal, fix)
+
+
+def _forecasts(api: Api, portal: Portal, fix: str) -> Check:
+    """Judge the forecast object, which only Enterprise portals can have; without it nothing fails."""
+    name = f"p{portal.details.get('portalId')}_{FORECAST}"
+    if (refused := _refusal(lambda: api.get(api.paths.objects(name), limit=1))) is None:
+        scope = "crm.objects.custom.write"
+        return _verdict(scope, _may_write(api, name), fix=_FIX)
+    if isinstance(refused, PermissionMissing):
+        return _verdict("crm.objects.custom.read", refused)
+    return Check(
+        "our forecast object", "warning", "not there, so forecasts stay in the ledger and the report",
+        f"in an Enterprise portal, {fix}; elsewhere set `forecasts: false` under `write`",
+    )  # fmt: skip
+
+
+# --- Activities -------------------------------------------------------------------------------------------------
+
+
+def _activities(api: Api, options: Options) -> Check:
+    """Estimate what reading activities one by one costs, before anybody chooses it."""
+    counts: dict[str, int] = {}
+    for kind in get_args(Engagement):
+        try:
+            counts[kind] = search(api, kind, [], sort="hs_object_id", properties=[], limit=1).total
+        except (PermissionMissing, RequestRefused):
+            return Check("activities", "ok", "cannot be counted without the scope crm.objects.contacts.read")
+    pages = {kind: -(-count // LIST_PAGE) for kind, count in counts.items()}
+    said = ", ".join(
+        f"{kind} {count:,} ({pages[kind]:,} requests)" for kind, count in counts.items() if count
+    )
+    if options.activities:
+        first, chosen = sum(pages[k] for k in options.activities), ", ".join(options.activities)
+        return Check("activities", "ok", f"read one by one: {chosen}; a first pull takes {first:,} requests")
+    return Check(
+        "activities", "ok",
+        f"by the deals' own sums; one by one a first pull would read {said or 'nothing: there are none'}"
+        + ("; choose with `activities: [...]`" if said else ""),
+    )  # fmt: skip

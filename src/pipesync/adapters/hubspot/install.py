@@ -81,9 +81,9 @@ def _missing(api: Api, kind: str, properties: tuple[_Named, ...]) -> list[_Named
     return [p for p in properties if p.name not in there]
 
 
-def _check_room(api: Api, wanted: dict[str, int]) -> None:
+def _check_room(api: Api, missing: dict[str, int]) -> None:
     """Refuse before the first write where the tier has no room. A portal that tells no limit is taken at its word."""
-    if not any(wanted.values()):
+    if not any(missing.values()):
         return
     try:
         limits = api.get(api.paths.limits("custom-properties"))
@@ -91,11 +91,11 @@ def _check_room(api: Api, wanted: dict[str, int]) -> None:
         return
     for one in limits.get("byObjectType", []):
         kind = {"0-3": "deals", "0-27": "tasks"}.get(str(one.get("objectTypeId", "")))
-        if kind and one.get("limit") is not None:
+        if kind in missing and one.get("limit") is not None:
             room = int(one["limit"]) - int(one.get("usage", 0))
-            if room < wanted[kind]:
+            if room < missing[kind]:
                 raise RequestRefused(
-                    f"the portal has room for {max(room, 0)} more properties of {kind}, not for {wanted[kind]}",
+                    f"the portal has room for {max(room, 0)} more properties of {kind}, not for {missing[kind]}",
                     fix="archive properties that nobody uses, or raise the portal's limit",
                 )
 

@@ -41,6 +41,8 @@ class Options(Section):
     """Engagements to read one by one; without them a deal's own properties tell its last and next activity."""
     task_key: Literal["property", "body"] = "property"
     """Where a task holds our key; in its text, for portals that refuse properties of their own on tasks."""
+    native_forecast: bool = False
+    """Write win probabilities into HubSpot's own forecast probability as well, which changes the portal's forecast."""
     overlap: Duration = timedelta(minutes=15)
     """How far behind the last pull an incremental one looks again, because the search index lags."""
     rescan: Duration = timedelta(days=7)
@@ -49,6 +51,8 @@ class Options(Section):
     """How long owners, products, goals and rates are taken as unchanged."""
     daily_share: float = Field(default=0.5, gt=0, le=1)
     """Stop when less than the rest of the account's daily requests is left: it is for the others."""
+    searches_per_second: int = Field(default=4, ge=1)
+    """HubSpot allows five to all that use the account together; one is left to others."""
     timeout: float = Field(default=60, gt=0)
     """Seconds without an answer after which a request counts as lost."""
 
@@ -68,6 +72,10 @@ class Paths:
         if self._is_legacy:
             return f"/{area}/{legacy}/{family}{rest}" if family else f"/{area}/{legacy}{rest}"
         return f"/{area}/{family}/{self._version}{rest}" if family else f"/{area}/{self._version}{rest}"
+
+    def token(self) -> str:
+        """Return where OAuth signs in. HubSpot switches the v1 path off in February 2027."""
+        return "/oauth/v3/token" if self._is_legacy else f"/oauth/{self._version}/token"
 
     def objects(self, kind: str, rest: str = "") -> str:
         return self._path("objects", f"/{kind}{rest}")

@@ -18,6 +18,7 @@ from pipesync.adapters.hubspot.portal import Portal
 from pipesync.adapters.hubspot.reading import Link, Wanted, inline_links, linked, listed, read
 from pipesync.adapters.hubspot.streams import (
     State,
+    archived_since,
     form_of,
     from_millis,
     gathered,
@@ -30,10 +31,12 @@ from pipesync.adapters.hubspot.values import day, is_ours, moment, typed
 from pipesync.mapping import FieldMapping, Mapping, StreamMapping
 from pipesync.schema import schema, table
 
-_LINK = "associations."
+LINK = "associations."
+"""Begins the name of a link to another object in a mapping."""
 _SELDOM = ("products", "leads")
 """Searched only as often as `reference` says."""
 _MOMENT = timedelta(milliseconds=1)
+_GOAL_TYPE, _QUOTA = "hs_goal_type", "sales_quota"
 
 
 def pull_objects(
@@ -54,16 +57,23 @@ def pull_objects(
         if stream in _SELDOM and from_millis(state.since) + options.reference > until:
             yield Page(stream, schema(stream).empty_table(), cursor, last=True)
             return
-        found = look_for_changes(api, told.source, state, until, options, ())
+        sent = api.requests
+        found = look_for_changes(api, told.source, state, until, options)
+        for some in found or ():
+            rows, rejects = reader.by_id([r["id"] for r in some.records])
+            gone: tuple[str, ...] = ()
+            state = some.state
+            if some.last and from_millis(state.swept) + options.reference <= until:
+                gone, _ = archived_since(api, told.source, state.swept, options)
+                state = replace(state, swept=millis(until))
+            sent, before = api.requests, sent
+            yield Page(
+                stream, rows, state.cursor(), deleted=gone, rejects=rejects, requests=sent - before, last=some.last
+            )  # fmt: skip
         if found:
-            sent = api.requests
-            rows, rejects = reader.by_id([r["id"] for r in found.records])
-            done = replace(state, since=found.since, met=found.met)
-            requests = 1 + api.requests - sent
-            yield Page(stream, rows, done.cursor(), rejects=rejects, requests=requests, last=True)
             return
     if state is None or not state.listing:
-        state = State(form, since=millis(until), scanned=millis(until))
+        state = State(form, since=millis(until), scanned=millis(until), swept=millis(until))
     first = state.after is None
     for records, after, requests in gathered(listed(api, reader.wanted, after=state.after)):
         state = replace(state, after=after, count=state.count + len(records))
@@ -82,9 +92,10 @@ class _Objects:
 
     def __init__(self, api: Api, portal: Portal, told: StreamMapping, stream: str) -> None:
         self._api, self._portal, self._told, self._stream = api, portal, told, stream
-        plain = [f.field for f in told.fields.values() if not f.field.startswith(_LINK)]
-        self._links = [f.field.removeprefix(_LINK) for f in told.fields.values() if f.field.startswith(_LINK)]
-        self.wanted = Wanted(told.source, tuple(plain), (), tuple(self._links))
+        plain = [f.field for f in told.fields.values() if not f.field.startswith(LINK)]
+        self._links = [f.field.removeprefix(LINK) for f in told.fields.values() if f.field.startswith(LINK)]
+        more = [_GOAL_TYPE] if stream == "quotas" else []
+        self.wanted = Wanted(told.source, (*plain, *more), (), tuple(self._links))
 
     def by_id(self, ids: Sequence[str]) -> tuple[pa.Table, tuple[Reject, ...]]:
         records = read(self._api, self.wanted, ids)
@@ -99,8 +110,8 @@ class _Objects:
         for record in records:
             row: dict[str, Any] = {}
             for name, field in self._told.fields.items():
-                if field.field.startswith(_LINK):
-                    to = field.field.removeprefix(_LINK)
+                if field.field.startswith(LINK):
+                    to = field.field.removeprefix(LINK)
                     of = links[to].get(str(record["id"]), ()) if to in links else inline_links(record, to, "")
                     row[name] = of[0].to if of else None
                     continue
@@ -115,10 +126,10 @@ class _Objects:
                             f"{self._told.source} {record['id']}", f"{field.field}: cannot be read as {name}"
                         )
                     )
-            if self._stream == "quotas" and row.get("period_end"):
-                # Whether a goal ends with its last moment or with the next midnight differs; a blank day is neither.
-                ends = moment(record["properties"][self._told.fields["period_end"].field])
-                row["period_end"] = day((ends - _MOMENT).isoformat(), self._portal.zone) + timedelta(days=1)
+            if self._stream == "quotas":
+                if (record["properties"].get(_GOAL_TYPE) or _QUOTA) != _QUOTA:
+                    continue  # a number of calls, say, and no money
+                self._settle_quota(row, record["properties"])
             if "id" in schema(self._stream).names:
                 row["id"] = str(record["id"])
             if self._stream == "line_items" and row.get("opportunity_id") is None:
@@ -129,6 +140,15 @@ class _Objects:
                 row["currency"] = row.get("currency") or self._portal.currency
             found.append(row)
         return (table(self._stream, found) if found else schema(self._stream).empty_table()), tuple(rejects)
+
+    def _settle_quota(self, row: dict[str, Any], told: Json) -> None:
+        """Give the day after the last as end, and teams by their names."""
+        if row.get("period_end"):
+            # Whether a goal ends with its last moment or with the next midnight differs; a blank day is neither.
+            ends = moment(told[self._told.fields["period_end"].field])
+            row["period_end"] = day((ends - _MOMENT).isoformat(), self._portal.zone) + timedelta(days=1)
+        if team := row.get("team"):
+            row["team"] = self._portal.teams().get(team, team)
 
 
 # --- What changes seldom ----------------------------------------------------------------------------------------
@@ -235,13 +255,16 @@ def pull_activities(
         engagements = _Engagements(api, kind, until, key, mapped)
         state = states[kind]
         if state and not must_list(state, until, options):
-            found = look_for_changes(api, kind, state, until, options, ())
-            if found:
+            sent = api.requests
+            found = look_for_changes(api, kind, state, until, options)
+            for some in found or ():
+                rows = engagements.by_id([r["id"] for r in some.records])
+                states[kind] = some.state
+                yield Page(
+                    "activities", rows, _joined(states), requests=api.requests - sent, last=some.last and last_kind
+                )  # fmt: skip
                 sent = api.requests
-                rows = engagements.by_id([r["id"] for r in found.records])
-                states[kind] = replace(state, since=found.since, met=found.met)
-                requests = 1 + api.requests - sent
-                yield Page("activities", rows, _joined(states), requests=requests, last=last_kind)
+            if found:
                 continue
         if state is None or not state.listing:
             state = State(form, since=millis(until), scanned=millis(until))

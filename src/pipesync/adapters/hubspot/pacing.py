@@ -2,8 +2,7 @@
 
 A 429 costs more than waiting: HubSpot counts refused requests too, and an app with many of them can be held
 back for longer. The burst limit differs by tier and is learnt from the headers of the first answer; until then, and
-where an answer tells of none, nothing is held back. The search limit is five a second for the whole account and has
-no header; one of the five is left to others.
+where an answer tells of none, nothing is held back. The search limit belongs to the whole account and has no header.
 """
 
 from __future__ import annotations
@@ -12,19 +11,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
-_SEARCHES = 4
-
 
 class Pace:
     """Rolling windows of one process. `sleep` and `clock` are the machine's unless a test hands in its own."""
 
     def __init__(
-        self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        *,
+        searches: int,
     ) -> None:
-        self._clock, self._sleep = clock, sleep
+        self._clock, self._sleep, self._searches = clock, sleep, searches
         self._burst, self._window = 0, 10.0
         self._sent: deque[float] = deque()
-        self._searched: deque[float] = deque()
+        self._search_times: deque[float] = deque()
 
     def wait(self, *, search: bool) -> None:
         """Sleep until one more request fits."""
@@ -33,15 +34,13 @@ class Pace:
         now = self._clock()
         self._sent.append(now)
         if search:
-            self._searched.append(now)
+            self._search_times.append(now)
 
     def _pause(self, *, search: bool) -> float:
-        if not self._burst:
-            return 0.0
         now = self._clock()
         pause = _until_free(self._sent, now, self._window, self._burst)
         if search:
-            pause = max(pause, _until_free(self._searched, now, 1.0, _SEARCHES))
+            pause = max(pause, _until_free(self._search_times, now, 1.0, self._searches))
         return pause
 
     def learn(self, headers: Mapping[str, str]) -> None:
@@ -57,4 +56,4 @@ class Pace:
 def _until_free(sent: deque[float], now: float, window: float, limit: int) -> float:
     while sent and sent[0] <= now - window:
         sent.popleft()
-    return sent[len(sent) - limit] + window - now if len(sent) >= limit else 0.0
+    return sent[len(sent) - limit] + window - now if 0 < limit <= len(sent) else 0.0

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping as MappingOf
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
+from urllib.parse import quote
 
 from pipesync.adapters.hubspot.api import Api, Json
-from pipesync.errors import PermissionMissing
+from pipesync.errors import PermissionMissing, RequestRefused
 from pipesync.mapping import Mapping, arrange
 from pipesync.model import Pipeline, Stage
+
+_MOST_FORMER = 20
+"""Deleted stages whose audit is asked for in one run."""
 
 
 class Label(NamedTuple):
@@ -24,6 +28,8 @@ class Portal:
 
     def __init__(self, api: Api, mapping: Mapping) -> None:
         self._api, self._mapping = api, mapping
+        self._former: dict[str, Label | None] = {}
+        self._properties: dict[str, dict[str, Json]] = {}
 
     @cached_property
     def details(self) -> Json:
@@ -51,6 +57,27 @@ class Portal:
         return {
             str(s["id"]): Label(s["label"], str(p["id"])) for p in self.pipelines for s in p.get("stages", [])
         }
+
+    def former_label(self, stage: str) -> Label | None:
+        """Return how a stage was called that the portal has deleted, as its audit tells; None where nobody knows.
+
+        History speaks of it for ever. What an audit does not tell is asked for once, and of few stages.
+        """
+        if stage not in self._former and len(self._former) < _MOST_FORMER:
+            self._former[stage] = self._audited(stage)
+        return self._former.get(stage)
+
+    def _audited(self, stage: str) -> Label | None:
+        for pipeline in self.pipelines:
+            rest = f"/{quote(str(pipeline['id']), safe='')}/stages/{quote(stage, safe='')}/audit"
+            try:
+                told = self._api.get(self._api.paths.pipelines("deals", rest)).get("results", [])
+            except (PermissionMissing, RequestRefused):
+                continue
+            for change in told:  # the latest comes first
+                if label := (change.get("rawObject") or {}).get("label"):
+                    return Label(str(label), str(pipeline["id"]))
+        return None
 
     @cached_property
     def endings(self) -> dict[str, Literal["won", "lost"]]:
@@ -112,11 +139,24 @@ class Portal:
                 found[str(user)] = str(owner["id"])
         return found
 
-    @cached_property
+    @property
     def deal_properties(self) -> dict[str, Json]:
-        """Return the definitions of the deal properties that this token may see, by name."""
-        found = self._api.get(self._api.paths.properties("deals")).get("results", [])
-        return {str(p["name"]): p for p in found}
+        return self.properties("deals")
+
+    def properties(self, kind: str) -> dict[str, Json]:
+        """Return the definitions of an object's properties that this token may see, by name."""
+        if kind not in self._properties:
+            found = self._api.get(self._api.paths.properties(kind)).get("results", [])
+            self._properties[kind] = {str(p["name"]): p for p in found}
+        return self._properties[kind]
+
+    def teams(self) -> dict[str, str]:
+        """Return team id -> name, of the teams that somebody is in."""
+        try:
+            owners = self.owners
+        except PermissionMissing:
+            return {}
+        return {str(t["id"]): str(t["name"]) for o in owners for t in o.get("teams") or [] if t.get("name")}
 
 
 def _chance(stage: MappingOf[str, Any]) -> float | None:  # Any: JSON

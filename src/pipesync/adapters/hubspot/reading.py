@@ -97,19 +97,16 @@ class Searched(NamedTuple):
     """Of this window, as HubSpot counts."""
 
 
-def changed(
-    api: Api, kind: str, since: datetime, properties: Sequence[str], also: Sequence[Json] = ()
-) -> Iterator[Searched]:
+def changed(api: Api, kind: str, since: datetime) -> Iterator[Searched]:
     """Yield records modified at or after `since`, oldest change first; a record may come twice.
 
     Each page starts at the last moment of the one before. Where one moment fills a whole page (a bulk update), its
     records are walked by id.
     """
-    names = list(dict.fromkeys([*properties, _MODIFIED]))
     anchor, seen = _millis(since.isoformat()), set[str]()
     while True:
-        filters = [{"propertyName": _MODIFIED, "operator": "GTE", "value": str(anchor)}, *also]
-        page = search(api, kind, filters, sort=_MODIFIED, properties=names)
+        filters = [{"propertyName": _MODIFIED, "operator": "GTE", "value": str(anchor)}]
+        page = search(api, kind, filters, sort=_MODIFIED, properties=[_MODIFIED])
         yield Searched([r for r in page.records if r["id"] not in seen], page.total)
         if len(page.records) < SEARCH_PAGE:
             return
@@ -118,21 +115,18 @@ def changed(
             anchor = last
             seen = {r["id"] for r in page.records if modified(r) == last}
             continue
-        yield from _bucket(api, kind, anchor, names, also)
+        yield from _bucket(api, kind, anchor)
         anchor, seen = anchor + 1, set()
 
 
-def _bucket(
-    api: Api, kind: str, moment: int, names: Sequence[str], also: Sequence[Json]
-) -> Iterator[Searched]:
+def _bucket(api: Api, kind: str, moment: int) -> Iterator[Searched]:
     last = "0"
     while True:
         filters = [
             {"propertyName": _MODIFIED, "operator": "EQ", "value": str(moment)},
             {"propertyName": "hs_object_id", "operator": "GT", "value": last},
-            *also,
         ]
-        page = search(api, kind, filters, sort="hs_object_id", properties=names)
+        page = search(api, kind, filters, sort="hs_object_id", properties=[_MODIFIED])
         yield page
         if len(page.records) < SEARCH_PAGE:
             return
@@ -147,14 +141,14 @@ def search(
     sort: str,
     properties: Sequence[str],
     descending: bool = False,
-    limit: int = SEARCH_PAGE,
+    limit: int | None = None,
 ) -> Searched:
     """Return the first page of a search. All keys are sent: the published specification requires them."""
     body: Json = {
         "filterGroups": [{"filters": list(filters)}] if filters else [],
         "sorts": [{"propertyName": sort, "direction": "DESCENDING" if descending else "ASCENDING"}],
         "properties": list(properties),
-        "limit": limit,
+        "limit": limit or SEARCH_PAGE,
         "after": "0",
     }
     page = api.ask(api.paths.objects(kind, "/search"), body, search=True)

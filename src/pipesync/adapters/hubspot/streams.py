@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -22,8 +23,9 @@ from pipesync.adapters.hubspot.options import Options
 from pipesync.adapters.hubspot.portal import Label, Portal
 from pipesync.adapters.hubspot.reading import (
     SEARCH_PAGE,
+    Link,
+    Searched,
     Wanted,
-    batches,
     changed,
     inline_links,
     linked,
@@ -32,6 +34,7 @@ from pipesync.adapters.hubspot.reading import (
     read,
 )
 from pipesync.adapters.hubspot.values import moment
+from pipesync.errors import PermissionMissing
 from pipesync.mapping import Mapping
 from pipesync.schema import schema
 
@@ -41,8 +44,14 @@ _TOGETHER = 2500
 """Records that are committed at once; a commit costs more than a request's worth of rows."""
 _MANY = 0.2
 """Share of changed records above which listing all costs fewer requests than searching (HubSpot's limits)."""
-_REMEMBERED = 5000
+_CHANGED_TOGETHER = 1000
+"""Likewise of what a search finds, where each record costs more requests than in a listing."""
+_REMEMBERED = 20_000
 """Records of the overlap that a cursor holds at most; beyond them the overlap is read again."""
+_REMEMBERED_ARCHIVED = 20_000
+"""Likewise of archived deals; beyond them a restored one that nobody changes is found by the next listing."""
+_NO_ROLES = "the deals' contacts were out of this token's reach when the deals were last listed"
+_ROLES_FIX = "add the scope crm.objects.contacts.read to the key, then `pipesync pull --full`"
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,10 @@ class State:
     listing: bool = True
     since: int = 0
     """Changes are known up to here (ms); while listing, its beginning."""
+    reached: int = 0
+    """Up to where a search got that was stopped; 0 after one that ended."""
+    began: int = 0
+    """When that search began."""
     scanned: int = 0
     """When the last listing began."""
     count: int = 0
@@ -64,6 +77,12 @@ class State:
     labels: dict[str, list[str]] = field(default_factory=dict)
     """Stages by id, those included that the portal has deleted since: history speaks of them."""
     people: dict[str, str] = field(default_factory=dict)
+    archived: list[str] = field(default_factory=list)
+    """Deals that were in the archive; one that has left it was restored, which no search need show."""
+    swept: int = 0
+    """When the archive of an object beside the deals was last looked through."""
+    roles: bool = True
+    """Whether this token may read who is associated with a deal."""
 
     def cursor(self) -> Cursor:
         return orjson.dumps(self).decode()
@@ -71,13 +90,15 @@ class State:
 
 def state_of(cursor: Cursor | None, form: str) -> State | None:
     """Return what a cursor says; None where there is none, or it speaks of another way of reading."""
-    if cursor is None:
-        return None
+    found = _parsed(cursor)
+    return found if found and found.form == form else None
+
+
+def _parsed(cursor: Cursor | None) -> State | None:
     try:
-        found = State(**orjson.loads(cursor))
+        return State(**orjson.loads(cursor)) if cursor else None
     except (orjson.JSONDecodeError, TypeError):
         return None
-    return found if found.form == form else None
 
 
 def form_of(*parts: object) -> str:
@@ -101,38 +122,53 @@ def must_list(state: State | None, until: datetime, options: Options) -> bool:
 
 @dataclass(frozen=True)
 class Changes:
-    """What a search brought, and the cursor's part of it."""
+    """Some of what a search brought, in the order in which it was modified, and the state once it is committed."""
 
     records: list[Json]
-    total: int
-    met: dict[str, int]
-    since: int
+    state: State
+    last: bool
 
 
 def look_for_changes(
-    api: Api, kind: str, state: State, until: datetime, options: Options, properties: Sequence[str]
-) -> Changes | None:
-    """Search what changed since the last pull, less what was met then already.
+    api: Api, kind: str, state: State, until: datetime, options: Options
+) -> Iterator[Changes] | None:
+    """Search what changed since the last pull, less what was met then already; at least one, maybe empty.
 
-    None where so much changed that a listing is cheaper.
+    Each can be committed by itself, so that a pull that is stopped over and over still gets on. None where so much
+    changed that a listing is cheaper.
     """
     overlap = int(options.overlap / timedelta(milliseconds=1))
+    if not state.reached:
+        state = replace(state, began=millis(until))
+    pages = changed(api, kind, from_millis(state.reached or max(0, state.since - overlap)))
+    first = next(pages)
+    if first.total > max(_MANY * state.count, 5 * SEARCH_PAGE):
+        return None
+    return _in_parts(chain([first], pages), state, overlap)
+
+
+def _in_parts(pages: Iterable[Searched], state: State, overlap: int) -> Iterator[Changes]:
     records: dict[str, Json] = {}
-    met: dict[str, int] = {}
-    total = 0
-    for page in changed(api, kind, from_millis(max(0, state.since - overlap)), properties):
-        total = max(total, page.total)
-        if total > max(_MANY * state.count, 5 * SEARCH_PAGE):
-            return None
+    met = dict(state.met)
+    reached = state.reached
+    for page in pages:
         for record in page.records:
-            at = modified(record)
-            if state.met.get(record["id"]) != at:
-                records[record["id"]] = record
-            met[record["id"]] = at
-    # The search's own bound: what it has shown may be ahead of `until`, what it hides may be behind it.
-    since = millis(until)
-    recent = {i: at for i, at in met.items() if at >= since - overlap}
-    return Changes(list(records.values()), total, recent if len(recent) <= _REMEMBERED else {}, since)
+            i, at = record["id"], modified(record)
+            if met.get(i) != at:
+                records[i] = record
+            met[i], reached = at, max(reached, at)
+        if len(records) >= _CHANGED_TOGETHER:
+            part = replace(state, reached=reached, met=_recent(met, state.since - overlap))
+            yield Changes(list(records.values()), part, last=False)
+            records = {}
+    # Known up to where the search began, in an earlier run maybe: what the index hid then, the next one looks for.
+    done = replace(state, since=state.began, began=0, reached=0, met=_recent(met, state.began - overlap))
+    yield Changes(list(records.values()), done, last=True)
+
+
+def _recent(met: dict[str, int], since: int) -> dict[str, int]:
+    found = {i: at for i, at in met.items() if at >= since}
+    return found if len(found) <= _REMEMBERED else {}
 
 
 class DealStreams:
@@ -141,54 +177,86 @@ class DealStreams:
     def __init__(self, api: Api, portal: Portal, mapping: Mapping, options: Options) -> None:
         self._api, self._portal, self._mapping, self._options = api, portal, mapping, options
         self._wanted = wanted(mapping, portal.deal_properties, roles="contact_roles" in mapping.streams)
+        self._labels: dict[str, Label] = {}
+        self.roles_refused: PermissionMissing | None = None
+        """Why the deals came without their contacts."""
 
     def pull(self, cursor: Cursor | None, until: datetime) -> Iterator[Page]:
         form = form_of(self._mapping.fingerprint(), self._wanted)
-        state = state_of(cursor, form)
-        labels = {i: Label(*pair) for i, pair in state.labels.items()} if state else {}
+        before, state = _parsed(cursor), state_of(cursor, form)
+        labels = {i: Label(*pair) for i, pair in before.labels.items()} if before else {}
         now = self._portal.labels
         renamed = any(now[i].name != label.name for i, label in labels.items() if i in now)
-        labels |= now
-        kept = {i: [label.name, label.pipeline] for i, label in labels.items()}
+        self._labels = labels | now
         if state and not renamed and not must_list(state, until, self._options):
-            pages = self._changes(replace(state, labels=kept), labels, until)
+            if not state.roles:
+                self._do_without_roles(PermissionMissing(_NO_ROLES, fix=_ROLES_FIX))
+            pages = self._changes(state, until)
             if pages is not None:
                 yield from pages
                 return
         if state is None or not state.listing or renamed:
             state = State(form, since=millis(until), scanned=millis(until))
-        yield from self._listing(replace(state, labels=kept, people=self._portal.people()), labels, until)
+        yield from self._listing(replace(state, people=self._portal.people()), until)
 
-    def _deals(self, labels: dict[str, Label], people: Callable[[], dict[str, str]]) -> Deals:
+    def _deals(self, people: Callable[[], dict[str, str]]) -> Deals:
         portal = self._portal
-        return Deals(self._mapping, portal.zone, labels, portal.endings, people, portal.currency)
+        return Deals(
+            self._mapping, portal.zone, self._labels, portal.former_label, portal.endings, people, portal.currency
+        )  # fmt: skip
+
+    def _cursor(self, state: State) -> Cursor:
+        kept = {i: [label.name, label.pipeline] for i, label in self._labels.items()}
+        return replace(state, labels=kept, roles=self.roles_refused is None).cursor()
 
     def see(self, ids: Iterable[str], own: Sequence[str]) -> Iterator[tuple[dict[str, Any], Json]]:
         """Yield these deals as they are now, normalized, each with its record; `own` are further properties to read."""
         seen = replace(self._wanted, properties=(*self._wanted.properties, *own), history=(), associations=())
         records = read(self._api, seen, ids)
-        rows, _ = self._deals(dict(self._portal.labels), dict).opportunities(records)
+        self._labels = dict(self._portal.labels)
+        rows, _ = self._deals(dict).opportunities(records)
         by_id = {str(r["id"]): r for r in records}
         yield from ((row, by_id[row["id"]]) for row in rows.to_pylist())
 
     # --- Listing ----------------------------------------------------------------------------------------------
 
-    def _listing(self, state: State, labels: dict[str, Label], until: datetime) -> Iterator[Page]:
-        deals = self._deals(labels, lambda: state.people)
+    def _listing(self, state: State, until: datetime) -> Iterator[Page]:
+        deals = self._deals(lambda: state.people)
         first = state.after is None
-        for records, after, requests in gathered(listed(self._api, self._wanted, after=state.after)):
+        for records, after, requests in gathered(self._listed(state.after)):
             state = replace(state, after=after, count=state.count + len(records))
             links = {r["id"]: inline_links(r, "contacts") for r in records}
             yield from self._children(deals, records, links, replacing=first)
             rows, rejects = deals.opportunities(records)
             yield Page(
-                OPPORTUNITIES, rows, state.cursor(), mode="replace" if first else "merge",
+                OPPORTUNITIES, rows, self._cursor(state), mode="replace" if first else "merge",
                 deleted=tuple(deals.merged(records)), rejects=tuple(rejects), requests=requests,
             )  # fmt: skip
             first = False
+        sent = self._api.requests
+        gone, archived = self._archived(state)
         # Whatever changed while the listing ran is found by the next search: it begins at the listing's start.
-        done = replace(state, listing=False, after=None)
-        yield Page(OPPORTUNITIES, schema(OPPORTUNITIES).empty_table(), done.cursor(), last=True)
+        done = self._cursor(replace(state, listing=False, after=None, archived=archived))
+        empty, requests = schema(OPPORTUNITIES).empty_table(), self._api.requests - sent
+        yield Page(OPPORTUNITIES, empty, done, deleted=gone, requests=requests, last=True)
+
+    def _listed(self, after: str | None) -> Iterator[Any]:
+        """List, and without the contacts where only they are out of this token's reach."""
+        pages = listed(self._api, self._wanted, after=after)
+        try:
+            first = next(pages)
+        except PermissionMissing as refused:
+            if not self._wanted.associations:
+                raise
+            self._do_without_roles(refused)
+            pages = listed(self._api, self._wanted, after=after)
+            first = next(pages)
+        yield first
+        yield from pages
+
+    def _do_without_roles(self, refused: PermissionMissing) -> None:
+        self.roles_refused = refused
+        self._wanted = replace(self._wanted, associations=())
 
     def _children(
         self, deals: Deals, records: list[Json], links: dict[str, Any], *, replacing: bool
@@ -204,13 +272,12 @@ class DealStreams:
 
     # --- Changes ----------------------------------------------------------------------------------------------
 
-    def _changes(self, state: State, labels: dict[str, Label], until: datetime) -> Iterator[Page] | None:
-        found = look_for_changes(self._api, "deals", state, until, self._options, ())
-        return self._changed_pages(found, state, labels, until) if found else None
+    def _changes(self, state: State, until: datetime) -> Iterator[Page] | None:
+        sent = self._api.requests
+        found = look_for_changes(self._api, "deals", state, until, self._options)
+        return self._changed_pages(found, state, sent) if found else None
 
-    def _changed_pages(
-        self, found: Any, state: State, labels: dict[str, Label], until: datetime
-    ) -> Iterator[Page]:
+    def _changed_pages(self, found: Iterator[Changes], state: State, sent: int) -> Iterator[Page]:
         people = dict(state.people)
 
         def known() -> dict[str, str]:
@@ -218,35 +285,52 @@ class DealStreams:
                 people.update(self._portal.people())
             return people
 
-        deals = self._deals(labels, known)
-        sent = self._api.requests
-        for some in batches([r["id"] for r in found.records], _TOGETHER):
-            records = read(self._api, self._wanted, some)
-            links = linked(self._api, "deals", "contacts", some) if self._wanted.associations else {}
-            yield from self._children(deals, records, links, replacing=False)
+        deals = self._deals(known)
+        gone, archived = self._archived(state)
+        restored = sorted(set(state.archived) - set(archived))
+        for some in found:
+            ids = [*(r["id"] for r in some.records), *(restored if some.last else ())]
+            records = read(self._api, self._wanted, ids)
+            if ids:
+                yield from self._children(deals, records, self._linked(ids), replacing=False)
             rows, rejects = deals.opportunities(records)
+            state = replace(some.state, people=people)
+            deleted = tuple(deals.merged(records))
+            if some.last:
+                state, deleted = replace(state, archived=archived), (*deleted, *gone)
             yield Page(
-                OPPORTUNITIES, rows, state.cursor(), deleted=tuple(deals.merged(records)),
-                rejects=tuple(rejects), requests=self._api.requests - sent,
+                OPPORTUNITIES, rows, self._cursor(state), deleted=deleted,
+                rejects=tuple(rejects), requests=self._api.requests - sent, last=some.last,
             )  # fmt: skip
             sent = self._api.requests
-        gone = self._archived(state)
-        done = replace(state, since=found.since, met=found.met, people=people)
-        empty = schema(OPPORTUNITIES).empty_table()
-        requests = self._api.requests - sent
-        yield Page(OPPORTUNITIES, empty, done.cursor(), deleted=gone, requests=requests + 1, last=True)
 
-    def _archived(self, state: State) -> tuple[str, ...]:
-        """Return deals archived since the last pull. Archiving modifies nothing and hides from every search."""
-        overlap = int(self._options.overlap / timedelta(milliseconds=1))
-        found: list[str] = []
-        for page in listed(self._api, Wanted("deals", ("hs_object_id",)), archived=True):
-            found += [
-                str(r["id"])
-                for r in page.records
-                if not r.get("archivedAt") or millis(moment(r["archivedAt"])) >= state.since - overlap
-            ]
-        return tuple(found)
+    def _linked(self, ids: Sequence[str]) -> dict[str, list[Link]]:
+        if not self._wanted.associations:
+            return {}
+        try:
+            return linked(self._api, "deals", "contacts", ids)
+        except PermissionMissing as refused:
+            self._do_without_roles(refused)
+            return {}
+
+    def _archived(self, state: State) -> tuple[tuple[str, ...], list[str]]:
+        gone, there = archived_since(self._api, "deals", state.since, self._options)
+        return gone, there if len(there) <= _REMEMBERED_ARCHIVED else []
+
+
+def archived_since(api: Api, kind: str, since: int, options: Options) -> tuple[tuple[str, ...], list[str]]:
+    """Return the ids archived since (ms, less the overlap), and all that the archive holds.
+
+    Archiving modifies nothing and hides from every search, so the archive is looked through as a whole.
+    """
+    since -= int(options.overlap / timedelta(milliseconds=1))
+    gone, there = [], []
+    for page in listed(api, Wanted(kind, ("hs_object_id",)), archived=True):
+        for record in page.records:
+            there.append(str(record["id"]))
+            if not record.get("archivedAt") or millis(moment(record["archivedAt"])) >= since:
+                gone.append(str(record["id"]))
+    return tuple(gone), there
 
 
 def gathered(pages: Iterator[Any]) -> Iterator[tuple[list[Json], str | None, int]]:

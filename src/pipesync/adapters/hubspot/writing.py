@@ -12,19 +12,25 @@ from typing import Any
 
 from pipesync.adapters.hubspot.api import Api, Json, Lost, reasons
 from pipesync.adapters.hubspot.own import FORECAST_FIELDS, KEY, Own
-from pipesync.adapters.hubspot.reading import BATCH, batches
+from pipesync.adapters.hubspot.reading import BATCH, Wanted, batches, read
 from pipesync.errors import PermissionMissing, RequestRefused, RetryLater
 from pipesync.model import Change, Outcome
 
 TASK_TO_DEAL = 216
+NATIVE, PROBABILITY = "hs_forecast_probability", "pipesync_win_probability"
 _TRIES = 3
 _TRANSIENT = {"INTERNAL_ERROR", "LOCKED", "RATE_LIMITS", "TIMEOUT"}
 """Categories of a record's error after which the same may pass."""
 
 
-def write(api: Api, own: Own, changes: Sequence[Change]) -> Iterator[Outcome]:
-    """Yield one outcome per change. What a missing scope forbids fails by itself and leaves the rest alone."""
-    writer = _Writer(api, own)
+def write(
+    api: Api, own: Own, changes: Sequence[Change], *, native_forecast: bool = False
+) -> Iterator[Outcome]:
+    """Yield one outcome per change. What a missing scope forbids fails by itself and leaves the rest alone.
+
+    With `native_forecast` a win probability also goes into HubSpot's own forecast, where no person has set it.
+    """
+    writer = _Writer(api, own, native_forecast=native_forecast)
     steps: tuple[tuple[Callable[[list[Change]], Iterable[Outcome]], list[Change]], ...] = (
         (writer.create_tasks, [c for c in changes if c.object == "task" and c.action == "create"]),
         (
@@ -51,8 +57,8 @@ def write(api: Api, own: Own, changes: Sequence[Change]) -> Iterator[Outcome]:
 
 
 class _Writer:
-    def __init__(self, api: Api, own: Own) -> None:
-        self._api, self._own = api, own
+    def __init__(self, api: Api, own: Own, *, native_forecast: bool) -> None:
+        self._api, self._own, self._native_forecast = api, own, native_forecast
 
     # --- Tasks ------------------------------------------------------------------------------------------------
 
@@ -147,18 +153,36 @@ class _Writer:
         """Set properties of our own group, and never another one."""
         targets = {c.key: c.target or c.opportunity_id for c in changes}
         for some in _sized([c for c in changes if targets[c.key]]):
+            native = self._native(targets[c.key] for c in some) if self._native_forecast else frozenset()
             inputs = []
             for change in some:
                 after = change.after if change.action != "delete" else dict.fromkeys(change.before)
+                properties = {own_property(n): v for n, v in _words(after).items()}
+                if PROBABILITY in properties and targets[change.key] in native:
+                    properties[NATIVE] = properties[PROBABILITY]
                 inputs.append(
                     {
                         "id": targets[change.key],
-                        "properties": {own_property(n): v for n, v in _words(after).items()},
+                        "properties": properties,
                         "objectWriteTraceId": change.key,
                     }
                 )
             yield from self._sent("deals", "/batch/update", inputs)
         yield from (_failed(k, "no opportunity is named", "") for k, target in targets.items() if not target)
+
+    def _native(self, deals: Iterable[str | None]) -> frozenset[str]:
+        """Return the deals whose native forecast probability is blank, or of our making: a person's own stays.
+
+        Ours is what was last set by whoever last set our own property.
+        """
+        wanted = Wanted("deals", (NATIVE,), (NATIVE, PROBABILITY))
+        found = set()
+        for record in read(self._api, wanted, filter(None, deals)):
+            past = record.get("propertiesWithHistory") or {}
+            last, ours = (_source(past.get(name)) for name in (NATIVE, PROBABILITY))
+            if not record["properties"].get(NATIVE) or (last and last == ours):
+                found.add(str(record["id"]))
+        return frozenset(found)
 
     # --- Batches ----------------------------------------------------------------------------------------------
 
@@ -191,6 +215,13 @@ class _Writer:
             )
             yield from (Outcome(key=c.key, status="applied", target=c.target) for c in some)
         yield from _untargeted(changes)
+
+
+def _source(entries: Sequence[Json] | None) -> tuple[str, str] | None:
+    """Return who made the newest entry of a history."""
+    if not entries:
+        return None
+    return str(entries[0].get("sourceType", "")), str(entries[0].get("sourceId", ""))
 
 
 def own_property(name: str) -> str:

@@ -51,6 +51,7 @@ _FAMILIES: dict[str, list[tuple[str, str, Endpoint]]] = {
         ("GET", "/{kind}/{id}", settings.read_pipeline),
         ("GET", "/{kind}/{id}/audit", settings.audit),
         ("GET", "/{kind}/{id}/stages", settings.list_stages),
+        ("GET", "/{kind}/{id}/stages/{stage}/audit", settings.audit),
         ("PATCH", "/{kind}/{id}/stages/{stage}", settings.change_stage),
         ("DELETE", "/{kind}/{id}/stages/{stage}", settings.change_stage),
     ],
@@ -74,7 +75,7 @@ _SINGLE: list[tuple[str, str, Endpoint]] = [
     ("GET", "/settings/currencies/{version}/exchange-rates", settings.exchange_rates),
     ("GET", "/crm-object-schemas/{version}/schemas", settings.list_schemas),
     ("POST", "/crm-object-schemas/{version}/schemas", settings.create_schema),
-    ("POST", "/oauth/v1/token", settings.grant_token),
+    ("POST", "/oauth/{version}/token", settings.grant_token),
 ]
 _DATED = re.compile(r"\d{4}-\d{2}(-beta)?$")
 

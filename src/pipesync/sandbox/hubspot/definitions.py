@@ -81,7 +81,7 @@ _PLAIN: dict[str, dict[str, str]] = {
         "hs_is_closed_won": "bool", "notes_last_contacted": "datetime", "notes_last_updated": "datetime",
         "notes_next_activity_date": "datetime", "num_associated_contacts": "number",
         "hs_primary_associated_company": "number", "hs_merged_object_ids": "string",
-        "hs_v2_date_entered_current_stage": "datetime",
+        "hs_v2_date_entered_current_stage": "datetime", "hs_forecast_probability": "number",
     },
     "companies": {
         "name": "string", "domain": "string", "industry": "string", "country": "string", "numberofemployees": "number",
@@ -101,6 +101,7 @@ _PLAIN: dict[str, dict[str, str]] = {
     "goal_targets": {
         "hs_goal_name": "string", "hs_target_amount": "number", "hs_start_datetime": "datetime",
         "hs_end_datetime": "datetime", "hubspot_owner_id": "enumeration", "hs_goal_type": "string",
+        "hs_assignee_team_id": "number",
     },
     "tasks": {
         "hs_timestamp": "datetime",

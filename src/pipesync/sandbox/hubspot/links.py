@@ -13,6 +13,8 @@ _INPUTS = 1000
 def _kinds(portal: Portal, call: Call, *, write: bool = False) -> tuple[str, str]:
     kind, to = portal.kind(call.at["kind"]), portal.kind(call.at["to"])
     portal.require(call.token, scope_of(kind, write=write))
+    if portal.switch("link_scopes") == "both":
+        portal.require(call.token, scope_of(to, write=write))
     return kind, to
 
 

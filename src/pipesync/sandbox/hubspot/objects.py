@@ -32,6 +32,8 @@ def list_records(portal: Portal, call: Call) -> Answer:
     if sum(len(v) for values in call.query.values() for v in values) > _ADDRESS:
         raise Refused(Answer(414, {"status": "error", "message": "URI too long"}))
     past = call.many("propertiesWithHistory")
+    for to in call.many("associations") if portal.switch("link_scopes") == "both" else ():
+        portal.require(call.token, scope_of(portal.kind(to), write=False))
     limit = number(call, "limit", 10, HISTORY_PAGE if past else LIST_PAGE)
     after = call.one("after", "0")
     if not after.isdigit():
@@ -381,23 +383,20 @@ def _problem(refused: Refused, given: Json) -> Json:
 
 
 def merge_records(portal: Portal, call: Call) -> Answer:
-    """Merge two records: the primary one stays, takes the other's links and remembers its id."""
+    """Merge two records: one stays, takes the other's links and remembers its id. Which one, is a switch."""
     kind = _allowed(portal, call, write=True)
     primary = _found(portal, kind, str(call.body.get("primaryObjectId")))
     other = _found(portal, kind, str(call.body.get("objectIdToMerge")))
-    records = portal.records
+    absorbed = [other]
     filled = {n: v for n, v in other.properties.items() if n not in primary.properties}
-    ids = [i for i in (primary.properties.get("hs_merged_object_ids") or "").split(";") if i] + [
-        str(other.id)
-    ]
-    after = records.update(kind, primary, {**filled, "hs_merged_object_ids": ";".join(ids)}, APP)
-    records.db.execute(
-        "UPDATE OR IGNORE hs_links SET id = ? WHERE kind = ? AND id = ?", (primary.id, kind, other.id)
-    )
-    records.db.execute(
-        "UPDATE OR IGNORE hs_links SET to_id = ? WHERE to_kind = ? AND to_id = ?",
-        (primary.id, kind, other.id),
-    )
-    records.db.execute("DELETE FROM hs_objects WHERE kind = ? AND id = ?", (kind, other.id))
-    records.db.execute("INSERT INTO hs_merged VALUES (?, ?, ?)", (kind, other.id, primary.id))
+    ids = [i for i in (primary.properties.get("hs_merged_object_ids") or "").split(";") if i]
+    stays = primary
+    if portal.switch("merged_id") == "new":
+        given = {n: v for n, v in primary.properties.items() if n not in ALWAYS}
+        stays, absorbed = portal.records.create(kind, given, APP), [primary, other]
+        portal.records.take_history(kind, primary.id, stays.id)
+    ids += [str(r.id) for r in absorbed]
+    after = portal.records.update(kind, stays, {**filled, "hs_merged_object_ids": ";".join(ids)}, APP)
+    for record in absorbed:
+        portal.records.absorb(kind, record.id, stays.id)
     return Answer(200, _shown(portal, kind, [after], ())[0])

@@ -19,13 +19,18 @@ SWITCHES: dict[str, object] = {
     "tier": None,
     "custom_objects": True,
     "rules": [],
+    "merged_id": "primary",
+    "link_scopes": "of",
+    "lacks": [],
 }
 """Facts that nobody could verify without a portal, and what differs by tier; a test or an admin turns them.
 
 missing_ids: `silent`, or `error` for a 207 from batch reads. partial_failures: trace ids work in every batch, not only
 in creates. task_properties: tasks can have custom properties. rollups: HubSpot keeps a deal's activity dates when its
 tasks change. tier: `free`, `professional` or `enterprise` sets rate limits; None sets none. custom_objects: Enterprise.
-rules: validation on writes, each {kind, property, required_when: {property: value}}.
+rules: validation on writes, each {kind, property, required_when: {property: value}}. merged_id: `primary` stays, or
+both go up in a `new` record. link_scopes: associations want the scope `of` the record, or of `both` ends. lacks:
+objects that the portal's tier does not have.
 """
 APP = Source("INTEGRATION", "900100")
 
@@ -73,6 +78,8 @@ class Portal:
         """Return an object's plural name from any of the names HubSpot accepts."""
         by_id = {v: k for k, v in TYPE_IDS.items()}
         known = by_id.get(given, given)
+        if known in self.lacking:
+            raise invalid(f"Unable to infer object type from: {given}")
         if known in TYPE_IDS:
             return known
         if f"{known}s" in TYPE_IDS:
@@ -84,6 +91,12 @@ class Portal:
             if given in (schema["objectTypeId"], schema["fullyQualifiedName"], f"p_{name}", name):
                 return str(name)
         raise invalid(f"Unable to infer object type from: {given}")
+
+    @property
+    def lacking(self) -> list[str]:
+        found = self.switch("lacks")
+        assert isinstance(found, list)  # noqa: S101 - set through `turn` alone
+        return found
 
     @property
     def schemas(self) -> list[Json]:

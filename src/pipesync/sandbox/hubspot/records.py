@@ -229,6 +229,20 @@ class Records:
             "UPDATE hs_objects SET archived = 0, archived_at = NULL WHERE kind = ? AND id = ?", (kind, i)
         )
 
+    def absorb(self, kind: str, i: int, into: int) -> None:
+        """Let a record go up in another, which takes its links and answers under its id."""
+        self.db.execute("UPDATE OR IGNORE hs_links SET id = ? WHERE kind = ? AND id = ?", (into, kind, i))
+        self.db.execute(
+            "UPDATE OR IGNORE hs_links SET to_id = ? WHERE to_kind = ? AND to_id = ?", (into, kind, i)
+        )
+        self.db.execute("DELETE FROM hs_objects WHERE kind = ? AND id = ?", (kind, i))
+        self.db.execute("INSERT INTO hs_merged VALUES (?, ?, ?)", (kind, i, into))
+
+    def take_history(self, kind: str, i: int, to: int) -> None:
+        """Give a new record the past of another."""
+        self.db.execute("DELETE FROM hs_history WHERE kind = ? AND id = ?", (kind, to))
+        self.db.execute("UPDATE hs_history SET id = ? WHERE kind = ? AND id = ?", (to, kind, i))
+
     def link(
         self, kind: str, i: int, to_kind: str, to: int, type_id: int, label: str | None, back: int
     ) -> None:

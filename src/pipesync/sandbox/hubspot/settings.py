@@ -63,9 +63,12 @@ def change_stage(portal: Portal, call: Call) -> Answer:
 
 
 def audit(portal: Portal, call: Call) -> Answer:
+    """Return what was changed in a pipeline, or of one of its stages, the latest first."""
     portal.require(call.token, _DEALS)
     found = [a for a in portal.records.setting("audit", []) if a["pipeline"] == call.at["id"]]
-    return Answer(200, {"results": found})
+    if stage := call.at.get("stage"):
+        found = [a for a in found if a["identifier"] == stage]
+    return Answer(200, {"results": found[::-1]})
 
 
 # --- Properties ---------------------------------------------------------------------------------------------------
@@ -259,7 +262,7 @@ def grant_token(portal: Portal, call: Call) -> Answer:
         200,
         {
             "access_token": token, "refresh_token": given["refresh_token"], "expires_in": 1800, "token_type": "bearer",
-            "hub_id": 1, "scopes": known[given["refresh_token"]],
+            "token_use": "access_token", "hub_id": 1, "scopes": known[given["refresh_token"]],
         },
     )  # fmt: skip
 
