@@ -92,6 +92,35 @@ def test_a_habit_that_differs_from_peers_is_a_point(build: Callable[..., Warehou
     assert first.points[0].opportunities == ("o116", "o112", "o108", "o104", "o100")
 
 
+def test_a_card_holds_stages_habits_and_its_trend(process: Make) -> None:
+    """Per stage beside what peers would have done; shares beside everybody else's; hygiene then and now."""
+    warehouse = process(n=800, owners=4, weaker={"u1": 0.5})
+    features = compute(warehouse, "crm", NOW, Calendar())
+
+    found = owners(warehouse, features, hygiene={"u1": 71.0}, hygiene_before={"u1": 64.0})
+
+    weak = next(o for o in found.rows if o.owner_id == "u1")
+    assert (weak.hygiene, weak.hygiene_before) == (71.0, 64.0)
+    assert {s.stage for s in weak.stages} == {"A", "B", "C", "D"}
+    assert sum(s.advanced for s in weak.stages) == weak.advanced
+    assert sum(s.expected for s in weak.stages) == pytest.approx(weak.advanced_expected)
+    habits = {h.measure: h for h in weak.habits}
+    assert {"push", "slip", "overdue", "stale", "no_next_step"} <= habits.keys()
+    assert all(0 <= h.share <= 1 and 0 <= h.peers <= 1 and h.n > 0 for h in habits.values())
+
+
+def test_an_expectation_that_fits_nobody_blames_nobody(process: Make) -> None:
+    """Where all reps miss it by more than coins would, the expectation is wrong and not everybody."""
+    warehouse = process(n=1500, owners=10)
+    features = compute(warehouse, "crm", NOW, Calendar())
+    off = {f"u{i}": 0.15 if i % 2 else 0.55 for i in range(10)}
+    closed = warehouse.rows("SELECT id, owner_id FROM features WHERE is_closed")
+
+    found = owners(warehouse, features, expected={i: off[o] for i, o in closed})
+
+    assert [p.measure for o in found.rows for p in o.points] == []
+
+
 def test_one_rep_and_no_rep_are_answers(process: Make, build: Callable[..., Warehouse]) -> None:
     """Nobody to compare with; nobody at all; owners that cannot be read."""
     alone = process(n=60, owners=1)

@@ -161,6 +161,8 @@ def test_leads_that_a_gap_needs_follow_from_their_source(build: Make) -> None:
     assert need.worst is not None
     assert need.worst > 50
     assert found.rows[0].leads_for(1) == (10, 6, 19)
+    assert [(n.wins, n.leads) for n in leads_needed(found, wins=3)] == [(3, 30)]
+    assert leads_needed(found) == ()
 
 
 def test_cohorts_are_months(build: Make) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Literal
 
 import numpy as np
@@ -28,8 +29,11 @@ from pipesync.analysis.significance import (
 from pipesync.features import Features
 from pipesync.store.warehouse import Warehouse
 
-Measure = Literal["advance", "win", "push", "overdue", "quiet", "no_next_step"]
+Measure = Literal["advance", "win", "push", "slip", "overdue", "quiet", "stale", "no_next_step"]
 MAX_POINTS = 3
+_MEDIAN_OF_CHI_SQUARE = 0.4549
+"""With one degree of freedom."""
+_ENOUGH_OWNERS = 8
 _PEER_WEIGHT = 10.0
 """Visits of the stage at large that a stratum's own rate is mixed with."""
 
@@ -41,7 +45,8 @@ SELECT f.owner_id, any_value(f.owner_name) AS name, any_value(f.team) AS team,
        count(*) FILTER (is_won AND days_since_closed <= 365) AS won,
        coalesce(sum(amount) FILTER (is_won AND days_since_closed <= 365), 0)::DOUBLE AS won_amount,
        median(cycle_days) FILTER (is_won AND days_since_closed <= 365) AS cycle_days,
-       sum(activities_30d) AS activities_30d
+       sum(activities_30d) AS activities_30d,
+       sum(activity_count) FILTER (is_closed AND days_since_closed <= 365) AS activities_decided
 FROM features AS f WHERE f.owner_id IS NOT NULL GROUP BY f.owner_id ORDER BY f.owner_id
 """
 _VISITS = """
@@ -75,10 +80,18 @@ class _Habit:
 _HABITS = (
     _Habit("push", "is_open OR days_since_closed <= 365", "push_count > 0", "had their close date pushed",
            ("push_count",)),
+    _Habit("slip", "is_won AND days_since_closed <= 365 AND first_close_date IS NOT NULL",
+           "local_date(closed_at) > first_close_date", "were won after the close date that they had first",
+           ("first_close_date", "closed_at")),
     _Habit("overdue", "is_open AND close_date IS NOT NULL", "days_past_due > 0", "are past their close date",
            ("close_date",)),
     _Habit("quiet", "is_open AND age_days > 14", "coalesce(days_since_last_activity > 14, TRUE)",
            "had no activity for 14 days", ("last_activity_at",)),
+    _Habit("stale", "is_open AND age_days > 30",
+           "greatest(stage_changed_at, close_date_changed_at, amount_changed_at) "
+           "< getvariable('as_of') - INTERVAL 30 DAY",
+           "had neither stage, close date nor amount updated for 30 days",
+           ("stage_changed_at", "close_date_changed_at", "amount_changed_at")),
     _Habit("no_next_step", "is_open", "next_step IS NULL", "have no next step", ("next_step",)),
 )  # fmt: skip
 
@@ -94,6 +107,27 @@ class Point:
     is_good: bool
     opportunities: tuple[str, ...]
     """Up to five, the largest first."""
+
+
+@dataclass(frozen=True)
+class OwnStage:
+    """Visits of a stage that ended in the last 365 days, and what peers would have advanced of them."""
+
+    pipeline: str
+    stage: str
+    visits: int
+    advanced: int
+    expected: float
+
+
+@dataclass(frozen=True)
+class Habit:
+    """How often something is so with an owner's opportunities, and with everybody else's."""
+
+    measure: Measure
+    n: int
+    share: float
+    peers: float
 
 
 @dataclass(frozen=True)
@@ -121,6 +155,12 @@ class Owner:
     hygiene: float | None
     """Score handed in, 0 to 100; None without one."""
     points: tuple[Point, ...]
+    hygiene_before: float | None = None
+    """The same at an earlier moment, handed in; the difference is the trend."""
+    activities_per_win: float | None = None
+    """Of what was decided; None without wins or without activities."""
+    stages: tuple[OwnStage, ...] = ()
+    habits: tuple[Habit, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,26 +175,29 @@ def owners(
     *,
     expected: Mapping[str, float] | None = None,
     hygiene: Mapping[str, float] | None = None,
+    hygiene_before: Mapping[str, float] | None = None,
 ) -> Owners:
     """Return a card per owner, by id.
 
-    `expected`: opportunity -> probability that it is won, as foretold before it was decided; `hygiene`: owner -> score.
+    `expected`: opportunity -> probability to have been won by now, as foretold earlier (`forecast.expectation`);
+    `hygiene`: owner -> score.
     """
     if "owner_id" in features.unknown:
         return Owners((), ("owners cannot be read",))
     people = warehouse.frame(_OWNERS)
     visits = _against_peers(warehouse.frame(_VISITS))
     wins = _against_forecast(warehouse, expected or {})
-    tests = [*_advances(visits), *_wins(wins)]
+    tests, habits = [*_advances(visits), *_wins(wins)], []
     missing = [] if "push_count" not in features.unknown else ["the past of close dates"]
     for habit in _HABITS:
         if not features.unknown.intersection(habit.needs):
-            tests += _habit(warehouse, habit)
+            habits += _habit(warehouse, habit)
         elif habit.measure != "push":
             missing.append(habit.needs[0].replace("_", " "))
     if "stage" in features.unknown or visits.empty:
         missing.append("how opportunities moved through stages")
-    points = _points(warehouse, tests)
+    points = _points(warehouse, [*tests, *habits])
+    by_stage = _by_stage(visits)
     sums = visits.groupby("owner_id")[["advanced", "expected"]].sum()
     by_owner = {
         str(o): (int(a), float(e))
@@ -173,10 +216,24 @@ def owners(
                 None if pd.isna(r["cycle_days"]) else float(r["cycle_days"]), int(r["activities_30d"]),
                 advanced, usual,
                 wins[owner][2] if owner in wins else None,
-                (hygiene or {}).get(owner), tuple(points.get(owner, ())),
+                (hygiene or {}).get(owner), tuple(points.get(owner, ())), (hygiene_before or {}).get(owner),
+                float(r["activities_decided"]) / r["won"] if r["won"] and r["activities_decided"] > 0 else None,
+                by_stage.get(owner, ()),
+                tuple(Habit(t.measure, t.n, t.share, t.peers) for t in habits if t.owner == owner),
             )
         )  # fmt: skip
     return Owners(tuple(rows), tuple(missing))
+
+
+def _by_stage(visits: pd.DataFrame) -> dict[str, tuple[OwnStage, ...]]:
+    sums = (
+        visits.groupby(["owner_id", "pipeline", "stage"])[["n", "advanced", "expected"]].sum().reset_index()
+    )
+    found: dict[str, list[OwnStage]] = {}
+    for owner, pipeline, stage, n, advanced, expected in sums.itertuples(index=False):
+        one = OwnStage(str(pipeline), str(stage), int(n), int(advanced), float(expected))
+        found.setdefault(str(owner), []).append(one)
+    return {owner: tuple(stages) for owner, stages in found.items()}
 
 
 def _blank(value: Any) -> str | None:  # Any: a cell of a frame
@@ -205,13 +262,13 @@ def _against_peers(visits: pd.DataFrame) -> pd.DataFrame:
 def _against_forecast(
     warehouse: Warehouse, expected: Mapping[str, float]
 ) -> dict[str, tuple[int, int, float, float]]:
-    """Return decided, won, and wins expected with their variance, by owner."""
+    """Return how many were foretold, won, and wins expected with their variance, by owner."""
     if not expected:
         return {}
     warehouse.register("foretold", pd.DataFrame({"id": list(expected), "p": list(expected.values())}))
     found = warehouse.rows(
         "SELECT owner_id, count(*), count(*) FILTER (is_won), sum(p), sum(p * (1 - p)) "
-        "FROM features JOIN foretold USING (id) WHERE is_closed AND owner_id IS NOT NULL GROUP BY owner_id"
+        "FROM features JOIN foretold USING (id) WHERE owner_id IS NOT NULL GROUP BY owner_id"
     )
     return {owner: (n, won, wins, spread) for owner, n, won, wins, spread in found}
 
@@ -252,8 +309,14 @@ def _advances(visits: pd.DataFrame) -> list[_Test]:
 
 
 def _wins(wins: Mapping[str, tuple[int, int, float, float]]) -> list[_Test]:
+    """One test per owner. What all reps scatter more than coins would is the expectation's fault and nobody's own.
+
+    So the variance is raised to what the middle of them shows (an empirical null: Efron, JASA 99, 2004).
+    """
+    squares = [(won - expected) ** 2 / spread for _, won, expected, spread in wins.values() if spread > 0]
+    wider = max(median(squares) / _MEDIAN_OF_CHI_SQUARE, 1.0) if len(squares) >= _ENOUGH_OWNERS else 1.0
     return [
-        _Test(owner, "win", n, won / n, expected / n, deviation(won, expected, spread),
+        _Test(owner, "win", n, won / n, expected / n, deviation(won, expected, spread * wider),
               says=f"won {won} of {n}, where {expected:.1f} were to be expected")
         for owner, (n, won, expected, spread) in wins.items()
     ]  # fmt: skip

@@ -162,11 +162,15 @@ class Need:
     """At its present pace; None where none come."""
 
 
-def leads_needed(found: Sources, gap: float) -> tuple[Need, ...]:
-    """Return what closing a revenue gap (home currency) would take, per source with a win rate and an average."""
+def leads_needed(found: Sources, gap: float | None = None, *, wins: float | None = None) -> tuple[Need, ...]:
+    """Return what so many wins, or else closing a revenue gap (home currency), would take per source.
+
+    Sources without a win rate, and for a gap without an average, are left out: nothing can be said of them.
+    """
     needs = []
     for one in found.rows:
-        if one.average and (leads := one.leads_for(gap / one.average)):
+        count = wins if wins is not None else gap / one.average if gap is not None and one.average else None
+        if count is not None and (leads := one.leads_for(count)):
             weeks = leads[0] / one.leads_per_week if one.leads_per_week else None
-            needs.append(Need(one.key, gap / one.average, leads[0], leads[2], weeks))
+            needs.append(Need(one.key, count, leads[0], leads[2], weeks))
     return tuple(sorted(needs, key=lambda n: (n.weeks is None, n.weeks or 0.0)))

@@ -88,9 +88,9 @@ def analyse(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Ca
     arrivals_per_week, exits_per_week (last 8 weeks), queue_ratio, growing_weeks (how many weeks in a row, up to now,
     more came than went); median_days, p75_days, p90_days (Kaplan-Meier, visits that last are censored; NaN where the
     curve does not get there), mean_days (restricted to the longest time seen); advance, backward (shares of ended
-    visits) with advance_low, advance_high (Wilson, 95%); win_rate of the decided ones that passed, mean_amount,
-    wip_amount; benchmark_days (median of the pipeline's other stages, weighted by visits), excess_days, p_value
-    (log-rank against the pipeline's other stages), held_amount and time_rank (see `bottlenecks`).
+    visits) with advance_low, advance_high (Wilson, 95%); win_rate of the decided ones that passed, with win_low,
+    win_high, mean_amount, wip_amount; benchmark_days (median of the pipeline's other stages, weighted by visits),
+    excess_days, p_value (log-rank against the pipeline's other stages), held_amount and time_rank (see `bottlenecks`).
     """
     table = warehouse.frame(_PASSED)
     keys = number_stages(warehouse)
@@ -106,6 +106,8 @@ def analyse(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Ca
         table["backward"] = table["went_back"].to_numpy(float) / left
         table["win_rate"] = table["decided_won"].to_numpy(float) / table["decided"].to_numpy(float)
     bounds = [wilson(a, n) for a, n in zip(table["advanced"], table["ended"], strict=True)]
+    wins = [wilson(w, n) for w, n in zip(table["decided_won"], table["decided"], strict=True)]
+    table["win_low"], table["win_high"] = [low for low, _ in wins], [high for _, high in wins]
     table["advance_low"] = [low for low, _ in bounds]
     table["advance_high"] = [high for _, high in bounds]
     _add_flow(table, warehouse.frame(_WEEKS), keys)

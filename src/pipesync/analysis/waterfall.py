@@ -15,6 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Literal, get_args
 
+from pipesync.analysis.scope import SCOPES
 from pipesync.config import Calendar
 from pipesync.errors import InputError, Problem
 from pipesync.features import stand
@@ -24,8 +25,7 @@ from pipesync.store.warehouse import Warehouse
 StepKind = Literal[
     "new", "reopened", "pulled_in", "moved_in", "increased", "decreased", "pushed_out", "moved_out", "lost", "won"
 ]  # fmt: skip
-SCOPES = ("pipeline", "segment", "product", "source", "type", "owner_id", "team", "manager_id")
-"""What a waterfall can be narrowed to; an opportunity that changes its owner moves out of one and into another."""
+# An opportunity that changes its owner moves out of one scope and into another.
 
 # Two moves may stand for one opportunity: the amount that went in or out, and by how much it changed on the way.
 _STEPS = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pipesync.cli.options import Source, example, formatted, reading, strictly
+from pipesync.cli.options import Source, example, formatted, reading, strictly, where
 
 
 @click.command(epilog=example("pipesync check --data exports"))
@@ -64,28 +64,57 @@ def check(
 
 @click.command(epilog=example("pipesync bottlenecks --data exports"))
 @reading
+@where
+@click.option(
+    "--period", metavar="P", help="Only stays that began in 2026-Q3, 2026-09 or 2026-09-01..2026-10-01."
+)
 @formatted("json", "csv")
-def bottlenecks(source: Source, form: str) -> None:
+def bottlenecks(source: Source, parts: tuple[str, ...], period: str | None, form: str) -> None:
     """Show where revenue waits, comes back or leaks, and why.
 
-    The most valuable to mend comes first.
+    The most valuable to mend comes first, each with what its amount is made of; then how the stages are walked, and
+    what differs from the quarter before or between segments by more than chance.
     """
-    from pipesync import sync
+    from pipesync.analysis import scope
+    from pipesync.analysis.bottlenecks import find
+    from pipesync.analysis.comparison import between_segments, with_period_before
+    from pipesync.analysis.flow import flows
+    from pipesync.analysis.processmap import process_map
     from pipesync.cli.opening import reading_from
     from pipesync.cli.output import Result, each, finish
-    from pipesync.report import documents, views
+    from pipesync.features import compute
+    from pipesync.forecast.periods import parse_period
+    from pipesync.report import documents, process, views
 
     with reading_from(source) as opened:
+        calendar = opened.config.calendar
+        asked = parse_period(period, calendar) if period else None
 
         def work(name: str) -> Result:
-            as_of = opened.as_of(name)
-            found = sync.find_bottlenecks(opened.warehouse, name, opened.config, as_of)
-            currency = opened.currency(name)
+            warehouse, as_of = opened.warehouse, opened.as_of(name)
+            as_of = min(as_of, asked.ends_at) if asked else as_of
+            computed = compute(warehouse, name, as_of, calendar)
+            scope.narrow(warehouse, computed, scope.parse_where(parts), asked.starts_at if asked else None)
+            found = find(warehouse, name, as_of, calendar)
+            differences = {
+                "period_before": () if asked else with_period_before(warehouse, computed),
+                "segments": between_segments(warehouse, computed),
+            }
+            walked, waiting = process_map(warehouse, computed), flows(warehouse, computed)
+            told = [
+                f"as of {as_of:%Y-%m-%d %H:%M} UTC",
+                *parts,
+                *([f"stays begun in {asked}"] if asked else []),
+            ]
             view = (
-                views.heading(name, f"as of {as_of:%Y-%m-%d %H:%M} UTC"),
-                views.bottlenecks(found, currency),
+                views.heading(name, ", ".join(told)),
+                views.bottlenecks(found, opened.currency(name)),
+                "",
+                process.walked(walked, waiting),
+                process.differences(differences),
             )
-            return Result(documents.bottlenecks(found, as_of), view)
+            entry = documents.bottlenecks(found, as_of) | documents.process(walked, waiting, differences)
+            return Result(entry, view)
 
         results = each(opened.connections, work)
         finish(opened.connections, results, form, csv=("stages", ("connection", *documents.STAGE_KEYS)))

@@ -102,6 +102,17 @@ def _configured(command: Command) -> Command:
     return command
 
 
+def where(command: Command) -> Command:
+    """Add --where; the command gets its texts as `parts`."""
+    return click.option(
+        "--where",
+        "parts",
+        multiple=True,
+        metavar="FIELD=VALUE",
+        help="Only this part, such as segment=enterprise.",
+    )(command)
+
+
 def formatted(*formats: str) -> Callable[[F], F]:
     """Add --format with these choices, `text` first."""
     choices = click.Choice(("text", *formats))

@@ -23,6 +23,8 @@ _PRIOR_PERIODS = 4.0
 """Completed periods that the prior shock is worth (notes 3.1: .3 until eight of them)."""
 EQUAL = 0.5
 """Weight of the run-rate before any period has told: equal ones are hard to beat (Clemen 1989; Smith & Wallis 2009)."""
+_EQUAL_PERIODS = 2.0
+"""Completed periods that equal weights are worth."""
 _HALF_LIFE = 180.0
 _SMALLEST_SHOCK = 0.05
 _TRIAL_DRAWS = 1000
@@ -228,12 +230,16 @@ def _shock_seen(one: Settled, method: str, told: Learned, spoken: Spoken, seed: 
 
 
 def _stretch(memory: Sequence[_Remembered], periods: float) -> float:
-    """Split conformal on ratios: the share of the half-interval that 80% of errors needed."""
+    """Split conformal on ratios: the share of the half-interval that 80% of errors needed.
+
+    Few errors have not seen the next larger one, so their quantile is raised by the finite-sample correction
+    (Vovk et al. 2005; Lei et al. 2018); what counts as one is a period, for those that overlap err together.
+    """
     scores = [_score(m.settled.actual, m.spoken.hazard) for m in memory]
     scores = [s for s in scores if np.isfinite(s)]
     if periods < 4 or len(scores) < 4:
         return 1.0
-    needed = float(np.quantile(scores, 0.8))
+    needed = float(np.quantile(scores, min(0.8 * (1 + 1 / periods), 1.0)))
     return float(np.clip(1 + (needed - 1) * periods / (periods + 8), 0.6, 2.0))
 
 
@@ -268,7 +274,7 @@ def _trust(memory: Sequence[_Remembered], share: Floats, periods: float) -> tupl
         mine += w * pinball(m.spoken.hazard, actual) / actual
         other += w * pinball((rate * np.exp(-_Z80 * sd), rate, rate * np.exp(_Z80 * sd)), actual) / actual
     record = mine**2 / (mine**2 + other**2) if mine + other > 0 else EQUAL
-    found = (_PRIOR_PERIODS * EQUAL + periods * record) / (_PRIOR_PERIODS + periods)
+    found = (_EQUAL_PERIODS * EQUAL + periods * record) / (_EQUAL_PERIODS + periods)
     return float(np.clip(found, 0.2, 0.8)) if periods < 4 else float(found), sd
 
 

@@ -56,8 +56,10 @@ def explain(
     found = []
     for i in range(len(rows)):
         ranked = sorted(((float(p[i]), trait) for trait, p in points.items()), key=lambda pair: -abs(pair[0]))
-        up = [Why(t, p, _words(t, model, past, rows, i)) for p, t in ranked if p >= _LEAST_POINTS]
-        down = [Why(t, p, _words(t, model, past, rows, i)) for p, t in ranked if p <= -_LEAST_POINTS]
+        up = [Why(t, round(p, 4), _words(t, model, past, rows, i)) for p, t in ranked if p >= _LEAST_POINTS]
+        down = [
+            Why(t, round(p, 4), _words(t, model, past, rows, i)) for p, t in ranked if p <= -_LEAST_POINTS
+        ]
         found.append((tuple(up[:most]), tuple(down[:most])))
     return found
 

@@ -6,6 +6,8 @@ Every function returns one entry of `connections[]`, without its `connection` ke
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipesync.analysis.bottlenecks import Bottlenecks
+    from pipesync.analysis.comparison import Difference
+    from pipesync.analysis.flow import Flow
+    from pipesync.analysis.processmap import ProcessMap
     from pipesync.errors import Problem
     from pipesync.forecast import Forecast
     from pipesync.model import Finding, Plan, Scope
@@ -28,7 +33,8 @@ ROLLUPS: dict[Scope, str] = {
 """What a forecast is told by, and the key that names a group."""
 STAGE_KEYS = (
     "pipeline", "stage", "visits", "wip", "arrivals_per_week", "exits_per_week", "median_days", "p75_days", "p90_days",
-    "advance", "advance_low", "advance_high", "backward", "win_rate",
+    "advance", "advance_low", "advance_high", "backward", "win_rate", "win_low", "win_high", "mean_days",
+    "benchmark_days", "excess_days", "p_value", "held_amount", "wip_amount", "queue_ratio", "growing_weeks",
 )  # fmt: skip
 FINDING_KEYS = (
     "connection", "rule", "severity", "level", "subject_id", "opportunity_id", "owner_id", "message", "amount",
@@ -107,6 +113,30 @@ def stages(frame: pd.DataFrame) -> list[Entry]:
 def bottlenecks(found: Bottlenecks, as_of: datetime) -> Entry:
     ranked = [{k: v for k, v in b if k != "connection"} for b in found.ranked]
     return {"as_of": as_of, "stages": stages(found.stages), "ranked": ranked}
+
+
+def process(
+    found: ProcessMap, flows: Sequence[Flow], differences: Mapping[str, Sequence[Difference]]
+) -> Entry:
+    """Say how the stages are walked, what waits in each, and what differs from before or between segments."""
+    little = [
+        None
+        if f.little is None
+        else asdict(f.little) | {"expected": f.little.expected, "ratio": f.little.ratio}
+        for f in flows
+    ]
+    return {
+        "flow": [asdict(f) | {"little": law} for f, law in zip(flows, little, strict=True)],
+        "process": {
+            "moves": [asdict(m) for m in found.moves],
+            "rounds": [
+                asdict(r) | {"rework_rate": r.rework_rate, "skip_rate": r.skip_rate} for r in found.rounds
+            ],
+            "variants": [asdict(v) for v in found.variants],
+        },
+        "differences": {against: [asdict(d) for d in found] for against, found in differences.items()},
+        "missing": list(found.missing),
+    }
 
 
 def forecast(made: Forecast, as_of: datetime) -> Entry:

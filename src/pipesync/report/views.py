@@ -290,13 +290,27 @@ def rows(
     return Group(*shown)
 
 
-_SHARES = {"win_rate", "win_probability", "last_two_weeks", "trend", "rate"}
-_MONEY = {"open_amount", "won_amount", "amount", "average", "closed", "quota", "gap", "forecast", "per_day"}
+_SHARES = {"win_rate", "win_probability", "last_two_weeks", "trend", "rate", "advance_before", "advance_after", "low",
+           "high"}  # fmt: skip
+_MONEY = {
+    "worth",
+    "open_amount",
+    "won_amount",
+    "amount",
+    "average",
+    "closed",
+    "quota",
+    "gap",
+    "forecast",
+    "per_day",
+}
 
 
 def _told(column: str, value: Any) -> str:  # Any: a JSON value
     if value is None or value == ():
         return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, Mapping):
         return percent(value["rate"]) if "rate" in value else str(value.get("text") or value.get("step", ""))
     if isinstance(value, list | tuple):
