@@ -190,6 +190,12 @@ class Tasks(Section):
     when_mended: Literal["delete", "complete"] = "delete"
     cooldown: Duration = timedelta(days=7)
     """After a rep closes or deletes a task, how long its findings make none."""
+    language: Annotated[str, Field(pattern=r"^[a-z]{2}(_[A-Z]{2})?$")] = "en"
+    """Of people of whom the CRM tells no locale: fr, or fr_CA for its dates and money too."""
+    max_snooze: Duration = timedelta(days=90)
+    """How far ahead a rep can put a task off."""
+    playbooks: bool = True
+    """Tasks tell the next step of the opportunity's playbook."""
     ops: str | None = None
     """The CRM's id of the user who gets what belongs to nobody; without one such tasks are unassigned."""
 

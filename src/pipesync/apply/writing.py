@@ -23,7 +23,7 @@ MAX_FAILING = 0.5
 MIN_FAILING = 10
 
 _ORDER: tuple[tuple[ChangeObject, ChangeAction], ...] = (
-    ("task", "create"), ("task", "update"), ("task", "complete"), ("task", "delete"),
+    ("task", "complete"), ("task", "delete"), ("task", "create"), ("task", "update"),
     ("forecast", "create"), ("forecast", "update"), ("forecast", "delete"), ("opportunity", "update"),
 )  # fmt: skip
 _PERMISSION = {"task": "tasks", "forecast": "forecasts", "opportunity": "opportunity_fields"}

@@ -65,12 +65,15 @@ def lint(source: Source, strict: bool, form: str) -> None:
     warnings = () if strict else found.warnings
     if form == "json":
         told = [documents.problem(p) for p in errors] + [documents.problem(p, "warning") for p in warnings]
+        told += [documents.problem(p, "note") for p in found.notes]
         emit(form, {"rules": len(found.rules), "problems": told, "checked_against": checked})
     else:
         for problem in errors:
             click.echo(f"{problem}\n", err=True)
         for problem in warnings:
             click.echo(f"Warning: {problem}\n", err=True)
+        for problem in found.notes:
+            click.echo(f"Note: {problem}\n", err=True)
         against = (
             f"; names held against {', '.join(checked)}" if checked else "; no pull yet to hold names against"
         )

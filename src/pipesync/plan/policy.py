@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -40,6 +40,9 @@ class Item:
     headline: str
     first_seen: datetime
     task: Task
+    source: Finding | StandingFinding
+    cooldown: timedelta
+    """How long it rests after people said no."""
     is_held: bool = False
     """Its finding could not be judged now: the point stays where it stands and makes no task."""
 
@@ -47,23 +50,6 @@ class Item:
     def worth(self) -> tuple[int, Decimal]:
         """Sorts the worst and most valuable first, when sorted in reverse."""
         return SEVERITIES.index(self.severity), self.amount or Decimal(0)
-
-
-def item(
-    finding: Finding | StandingFinding, task: Task, assignee: str | None, *, is_held: bool = False
-) -> Item:
-    return Item(
-        rule=finding.rule,
-        opportunity_id=finding.subject_id,
-        assignee=assignee,
-        severity=finding.severity,
-        amount=finding.amount,
-        message=finding.message,
-        headline=finding.headline,
-        first_seen=finding.first_seen,
-        task=task,
-        is_held=is_held,
-    )
 
 
 # --- For whom -------------------------------------------------------------------------------------------------

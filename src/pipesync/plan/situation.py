@@ -41,6 +41,8 @@ class Situation:
     """Of the ledger, beside those of the configuration."""
     forecasts: Sequence[PeriodForecast] = ()
     opportunities: Sequence[OpportunityForecast] = ()
+    currency: str | None = None
+    """The home currency, in which texts tell amounts."""
 
 
 def gather(
@@ -74,6 +76,7 @@ def gather(
         suppressions=ledger.suppressions(connection) if ledger else [],
         forecasts=forecasts,
         opportunities=opportunities,
+        currency=next((c.currency for c in warehouse.connections() if c.connection == connection), None),
     )
 
 

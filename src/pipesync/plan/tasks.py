@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,8 +15,9 @@ from pipesync.plan import keys, policy, texts
 from pipesync.plan.calendars import add_business_days, business_days_between, days_off, local_date
 from pipesync.plan.policy import PRIORITIES, Allowance, Item
 from pipesync.plan.situation import Situation
+from pipesync.plan.snoozes import Snooze, snooze
 from pipesync.plan.threads import Episode, Thread, overlaid, same, threads
-from pipesync.rules import RuleSet
+from pipesync.rules import Rule, RuleSet
 
 
 @dataclass
@@ -33,11 +34,17 @@ def plan_tasks(situation: Situation, config: Config, rules: RuleSet) -> Planned:
     planned = Planned()
     facts, journal = situation.facts, situation.journal
     unsettled = {keys.episode_of(e.key) for e in journal if e.status == "intended" and e.object == "task"}
-    lines = threads(
-        overlaid(facts.tasks, journal, facts.pulled_at), journal, situation.fates, situation.as_of
-    )
-    wanted, refused = _wanted(situation, config, rules, planned.held_back)
-    _escalate(wanted, lines, situation, config, rules)
+    speakers = _Speakers(situation, config, rules)
+
+    def snooze_of(row: OwnTask) -> Snooze | None:
+        zone = _zone(row.owner_id, situation, config)
+        written_on = local_date(min(row.modified_at or situation.as_of, situation.as_of), zone)
+        return snooze(row.body, written_on, config.tasks.max_snooze)
+
+    rows = overlaid(facts.tasks, journal, facts.pulled_at)
+    lines = threads(rows, journal, situation.fates, situation.as_of, snooze_of)
+    wanted, refused = _wanted(situation, config, rules, planned.held_back, speakers)
+    _escalate(wanted, lines, situation, config, rules, speakers)
     waiting: list[tuple[str, Thread, list[Item]]] = []
     still_open: list[str | None] = []
     for name in sorted({*lines, *wanted}):
@@ -56,24 +63,65 @@ def plan_tasks(situation: Situation, config: Config, rules: RuleSet) -> Planned:
         planned.fates += _fates(line, items, situation)
         items = _not_refused(line, items, situation, config, planned.held_back)
         current = line.open
+        fresh = [i for i in items if not i.is_held]
         if current is None:
-            fresh = [i for i in items if not i.is_held]
             if fresh:
+                waiting.append((name, line, fresh))
+        elif rests(current, situation, config):
+            planned.changes.append(_put_away(current, line, situation, config, speakers))
+            if fresh:  # what came up since is not what was put off
                 waiting.append((name, line, fresh))
         elif items := [i for i in items if not i.is_held or current.lists(i.rule)]:
             still_open.append(line.owner_id)
-            _keep(current, line, items, situation, config, planned)
+            _keep(current, line, items, situation, config, planned, speakers)
         else:
-            planned.changes.append(_end(current, line, refused.get(name, ()), situation, config))
-    _create(waiting, still_open, situation, config, planned)
+            planned.changes.append(_end(current, line, refused.get(name, ()), situation, config, speakers))
+    _create(waiting, still_open, situation, config, planned, speakers)
     return planned
+
+
+class _Speakers:
+    """How to speak to each person, and the points in their words."""
+
+    def __init__(self, situation: Situation, config: Config, rules: RuleSet) -> None:
+        self._situation, self._config, self._rules = situation, config, rules
+        self._voices: dict[str | None, texts.Voice] = {}
+
+    def voice(self, owner: str | None) -> texts.Voice:
+        if owner not in self._voices:
+            user = self._situation.facts.users.get(owner or "")
+            self._voices[owner] = texts.voice(user, self._rules.languages, self._config.tasks.language)
+        return self._voices[owner]
+
+    def item(
+        self, finding: Finding | StandingFinding, rule: Rule, to: str | None, *, is_held: bool = False
+    ) -> Item:
+        speaker, currency = self.voice(to), self._situation.currency
+        assert rule.task  # noqa: S101  # only rules with a task make points
+        return Item(
+            rule=finding.rule,
+            opportunity_id=finding.subject_id,
+            assignee=to,
+            severity=finding.severity,
+            amount=finding.amount,
+            message=speaker.message(finding, rule, currency),
+            headline=speaker.headline(finding, rule, currency),
+            first_seen=finding.first_seen,
+            task=rule.task,
+            source=finding,
+            cooldown=rule.cooldown or self._config.tasks.cooldown,
+            is_held=is_held,
+        )
+
+    def body(self, line: Thread, items: Sequence[Item]) -> str:
+        return texts.body(items, self.voice(line.owner_id))
 
 
 # --- What is asked for ----------------------------------------------------------------------------------------
 
 
 def _wanted(
-    situation: Situation, config: Config, rules: RuleSet, held_back: Counter[str]
+    situation: Situation, config: Config, rules: RuleSet, held_back: Counter[str], speakers: _Speakers
 ) -> tuple[dict[str, list[Item]], dict[str, list[str]]]:
     """Return the points per thread, and per thread why points that it could have are left out."""
     today = local_date(situation.as_of, config.zone)
@@ -90,16 +138,18 @@ def _wanted(
         name = keys.thread(situation.connection, finding.subject_id, to)
         if held := policy.suppressed(finding, suppressions, today):
             held_back["suppressed"] += not is_held
+            speaker = speakers.voice(to)
+            until = speaker.day(held.until)
             refused.setdefault(name, []).append(
-                f"{finding.rule} is suppressed until {held.until}: {held.reason}"
+                speaker.say("suppressed", rule=finding.rule, until=until, reason=held.reason)
             )
         elif policy.is_baseline(finding.first_seen, config.baseline, config.zone):
             held_back["from before the baseline"] += not is_held
-            refused.setdefault(name, []).append(f"{finding.rule} is from before the baseline")
+            refused.setdefault(name, []).append(speakers.voice(to).say("baseline", rule=finding.rule))
         elif finding.rule in trips and finding.first_seen > situation.last_counts[finding.rule].as_of:
             held_back[f"breaker: {finding.rule}"] += 1
         else:
-            wanted.setdefault(name, []).append(policy.item(finding, rule.task, to, is_held=is_held))
+            wanted.setdefault(name, []).append(speakers.item(finding, rule, to, is_held=is_held))
 
     for finding in situation.findings:
         consider(finding, is_held=False)
@@ -120,6 +170,7 @@ def _escalate(
     situation: Situation,
     config: Config,
     rules: RuleSet,
+    speakers: _Speakers,
 ) -> None:
     """Ask the manager as well about what the owner's task has said for as many business days as the rule gives.
 
@@ -128,7 +179,7 @@ def _escalate(
     users = situation.facts.users
     for name, items in list(wanted.items()):
         current = lines[name].open if name in lines else None
-        if current is None or current.written is None:
+        if current is None or current.written is None or rests(current, situation, config):
             continue
         owner = lines[name].owner_id
         above = policy.manager(users[owner], users) if owner in users else None
@@ -144,21 +195,40 @@ def _escalate(
             after = rules.rules[item.rule].escalate_after
             if above and after is not None and age >= after and not put_off and current.lists(item.rule):
                 thread = keys.thread(situation.connection, item.opportunity_id, above)
-                wanted.setdefault(thread, []).append(replace(item, assignee=above))
+                again = speakers.item(item.source, rules.rules[item.rule], above, is_held=item.is_held)
+                wanted.setdefault(thread, []).append(again)
     _sort(wanted)
 
 
 def _not_refused(
     line: Thread, items: Sequence[Item], situation: Situation, config: Config, held_back: Counter[str]
 ) -> list[Item]:
-    """Leave out what people said no to, by closing or deleting a task that listed it, before the cooldown ends."""
-    cooling = [
-        e for e in line.episodes
-        if e.refused_at and situation.as_of < e.refused_at + config.tasks.cooldown
-    ]  # fmt: skip
-    kept = [i for i in items if not any(e.lists(i.rule) for e in cooling)]
-    held_back["people said no, cooling down"] += len(items) - len(kept)
+    """Leave out what people said no to, by closing or deleting a task that listed it, before the cooldown ends.
+
+    And what they put off, before the day that they named is past.
+    """
+    said_no = [e for e in line.episodes if e.refused_at and not e.snooze]  # who named a day meant that day
+    put_off = [e for e in line.episodes if rests(e, situation, config)]
+    kept = []
+    for item in items:
+        if any(e.lists(item.rule) for e in put_off):
+            held_back["put off by people"] += not item.is_held
+        elif any(
+            e.lists(item.rule) and e.refused_at and situation.as_of < e.refused_at + item.cooldown
+            for e in said_no
+        ):
+            held_back["people said no, cooling down"] += 1
+        else:
+            kept.append(item)
     return kept
+
+
+def rests(episode: Episode, situation: Situation, config: Config) -> bool:
+    """Whether people put a task off until today or later."""
+    if episode.snooze is None:
+        return False
+    owner = episode.row.owner_id if episode.row else None
+    return local_date(situation.as_of, _zone(owner, situation, config)) <= episode.snooze.until
 
 
 # --- Tasks that are there -------------------------------------------------------------------------------------
@@ -171,6 +241,7 @@ def _keep(
     situation: Situation,
     config: Config,
     planned: Planned,
+    speakers: _Speakers,
 ) -> None:
     """Bring a task's text up to date, unless people edited it."""
     row = _row(current)
@@ -179,7 +250,7 @@ def _keep(
     due = [d for d in (row.due, _due(fresh, line.owner_id, situation, config)) if d]
     values: dict[str, Any] = {  # Any: JSON
         "subject": texts.subject(items),
-        "body": texts.body(items),
+        "body": speakers.body(line, items),
         "due": min(due).isoformat() if due else None,
         "priority": max((i.task.priority for i in items), key=PRIORITIES.index),
     }
@@ -205,19 +276,48 @@ def _keep(
     )
 
 
+def _put_away(
+    current: Episode, line: Thread, situation: Situation, config: Config, speakers: _Speakers
+) -> Change:
+    """Complete a task that people put off, with a note; it comes back as a new one where its points still hold then."""
+    row, asked, speaker = _row(current), current.snooze, speakers.voice(line.owner_id)
+    assert asked  # noqa: S101  # only what was put off is put away
+    why = speaker.say(
+        "snoozed", until=speaker.day(asked.until), reason=asked.reason or speaker.say("no_reason")
+    )
+    return Change(
+        key=current.key,
+        action="complete",
+        object="task",
+        target=row.id,
+        opportunity_id=line.opportunity_id,
+        owner_id=line.owner_id,
+        before={"body": row.body, "is_done": False},
+        after={"body": texts.done_note(row.body, f"{why[:1].upper()}{why[1:]}."), "is_done": True},
+        reason=Reason(kind="withdrawn", rules=current.rules, text=why),
+        connection=situation.connection,
+    )
+
+
 def _end(
-    current: Episode, line: Thread, refused: Sequence[str], situation: Situation, config: Config
+    current: Episode,
+    line: Thread,
+    refused: Sequence[str],
+    situation: Situation,
+    config: Config,
+    speakers: _Speakers,
 ) -> Change:
     """Remove a task whose points are settled; complete it with a note where people worked on it."""
     row = _row(current)
-    why = "; ".join(refused) or _settled(line, situation)
+    speaker = speakers.voice(line.owner_id)
+    why = "; ".join(refused) or speaker.say(_settled(line, situation))
     reason = Reason(kind="withdrawn" if refused else "mended", rules=current.rules, text=why)
     action: dict[str, Any]  # Any: arguments of Change
     if current.is_touched:
         action = {
             "action": "complete",
             "before": {"body": row.body, "is_done": False},
-            "after": {"body": texts.done_note(row.body, f"Settled: {why}."), "is_done": True},
+            "after": {"body": texts.done_note(row.body, speaker.say("done", why=why)), "is_done": True},
         }
     elif config.tasks.when_mended == "complete":
         action = {"action": "complete", "before": {"is_done": False}, "after": {"is_done": True}}
@@ -238,10 +338,10 @@ def _end(
 def _settled(line: Thread, situation: Situation) -> str:
     standing = situation.facts.opportunities.get(line.opportunity_id or "")
     if standing is None:
-        return "the opportunity is gone"
+        return "gone"
     if standing.is_closed:
-        return "the opportunity was won" if standing.is_won else "the opportunity was lost"
-    return "every point of it is settled"
+        return "won" if standing.is_won else "lost"
+    return "mended"
 
 
 def _fates(line: Thread, items: Sequence[Item], situation: Situation) -> list[TaskFate]:
@@ -249,7 +349,7 @@ def _fates(line: Thread, items: Sequence[Item], situation: Situation) -> list[Ta
     known = {f.key for f in situation.fates}
     found = []
     for episode in line.episodes:
-        if episode.state == "open" or episode.key in known:
+        if episode.key in known or (episode.state == "open" and episode.snooze is None):
             continue
         found.append(
             TaskFate(
@@ -260,12 +360,16 @@ def _fates(line: Thread, items: Sequence[Item], situation: Situation) -> list[Ta
                 rules=episode.rules,
                 ending=_ending(episode, line, items, situation),
                 seen_at=episode.refused_at or situation.as_of,
+                rests_until=episode.snooze.until if episode.snooze else None,
+                note=episode.snooze.reason if episode.snooze else "",
             )
         )
     return found
 
 
 def _ending(episode: Episode, line: Thread, items: Sequence[Item], situation: Situation) -> Ending:
+    if episode.snooze is not None:
+        return "snoozed"
     ours = episode.written.ending if episode.written and episode.state == "ended" else None
     if ours and (ours.reason.kind in ("withdrawn", "undo")):
         return "withdrawn"
@@ -286,6 +390,7 @@ def _create(
     situation: Situation,
     config: Config,
     planned: Planned,
+    speakers: _Speakers,
 ) -> None:
     """Make the worst and most valuable tasks first, as far as the budgets go."""
     waiting.sort(key=lambda w: (tuple(-x for x in w[2][0].worth), w[0]))
@@ -307,7 +412,7 @@ def _create(
                 owner_id=line.owner_id,
                 after={
                     "subject": texts.subject(items),
-                    "body": texts.body(items),
+                    "body": speakers.body(line, items),
                     "due": due.isoformat() if due else None,
                     "priority": max((i.task.priority for i in items), key=PRIORITIES.index),
                 },

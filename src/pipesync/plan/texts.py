@@ -1,28 +1,98 @@
-"""What a task says: its subject, its checklist, its note when it is done."""
+"""What a task says, in its assignee's language: its subject, its checklist, its note when it is done."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
+from pipesync.model import Finding, StandingFinding, User
 from pipesync.plan.policy import Item
+from pipesync.rules.languages import ENGLISH, Language
+from pipesync.rules.messages import render
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from babel import Locale
+
+    from pipesync.rules import Rule
 
 MAX_SUBJECT = 255
 """Salesforce's limit for Task.Subject; HubSpot allows more."""
 MAX_BODY = 30_000
 """Salesforce takes 32,000 characters and counts line breaks twice."""
 
-_FOOTER = "This task goes away by itself once its points are settled."
+
+@dataclass(frozen=True)
+class Voice:
+    """How one person is spoken to: a language, and the form of dates and money where the CRM tells a locale."""
+
+    language: Language = ENGLISH
+    locale: Locale | None = None
+
+    def say(self, key: str, **slots: str) -> str:
+        return self.language.text(key, **slots)
+
+    def headline(self, finding: Finding | StandingFinding, rule: Rule, currency: str | None) -> str:
+        """Return a finding's subject; in English where it is not translated, or came from before it could be."""
+        template = self.language.subjects.get(rule.id) or rule.subject
+        if self.locale is None or not finding.values or template is None:
+            return finding.headline or self.message(finding, rule, currency)
+        return render(template, finding.values, currency, self.locale)
+
+    def message(self, finding: Finding | StandingFinding, rule: Rule, currency: str | None) -> str:
+        template = self.language.messages.get(rule.id) or rule.message
+        if self.locale is None or not finding.values:
+            return finding.message
+        return render(template, finding.values, currency, self.locale)
+
+    def day(self, day: date) -> str:
+        if self.locale is None:
+            return day.isoformat()
+        from babel.dates import format_date  # here: most connections tell no locale
+
+        return format_date(day, "medium", locale=self.locale)
+
+
+def voice(user: User | None, languages: Mapping[str, Language], usual: str) -> Voice:
+    """Return how to speak to a person; `usual` is the language, or locale, of those of whom the CRM tells none.
+
+    Where the language has no translation it is English, with dates and money in the English form of the country.
+    """
+    told = (user.locale if user else None) or usual
+    return Voice() if told == "en" else _voice(told, languages.get(told[:2].lower(), ENGLISH))
+
+
+def _voice(told: str, language: Language) -> Voice:
+    return Voice(language, _locale(told, language.tag))
+
+
+@cache
+def _locale(told: str, language: str) -> Locale | None:
+    from babel import Locale, UnknownLocaleError
+
+    territory = next((p for p in told.replace("-", "_").split("_")[1:] if len(p) == 2 and p.isalpha()), None)
+    for parts in ((language, territory.upper() if territory else None), (language, None)):
+        try:
+            return Locale(*parts)
+        except (UnknownLocaleError, ValueError):
+            continue
+    return None
 
 
 def subject(items: Sequence[Item]) -> str:
     """Return the worst point's headline and how many more there are; `items` are sorted, the worst first."""
-    first = items[0].headline or items[0].message
     more = f" (+{len(items) - 1})" if len(items) > 1 else ""
-    return _cut(" ".join(first.split()), MAX_SUBJECT - len(more)) + more
+    return _cut(" ".join(items[0].headline.split()), MAX_SUBJECT - len(more)) + more
 
 
-def body(items: Sequence[Item]) -> str:
-    return _cut("\n".join([*(f"☐ {item.message}" for item in items), "", _FOOTER]), MAX_BODY)
+def body(items: Sequence[Item], speaker: Voice, advice: Sequence[str] = ()) -> str:
+    """Return the checklist, what the playbook advises, and how the task goes away."""
+    listed = [f"☐ {item.message}" for item in items]
+    parts = [*listed, *(["", *advice] if advice else []), "", speaker.say("footer"), speaker.say("snooze")]
+    return _cut("\n".join(parts), MAX_BODY)
 
 
 def done_note(body: str | None, why: str) -> str:

@@ -6,13 +6,14 @@ right after an apply sees its tasks without asking the CRM again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Literal
 
 from pipesync.model import JournalEntry, OwnTask, TaskFate
 from pipesync.plan import keys
+from pipesync.plan.snoozes import Snooze
 
 TEXTS = ("subject", "body", "due", "priority")
 """The fields of a task that we write."""
@@ -48,6 +49,8 @@ class Episode:
     written: Written | None
     refused_at: datetime | None = None
     """As of then people were seen to have closed or deleted it, or an undo took it back."""
+    snooze: Snooze | None = None
+    """Until when people put it off."""
 
     @property
     def rules(self) -> tuple[str, ...]:
@@ -163,10 +166,16 @@ def threads(
     journal: Sequence[JournalEntry],
     fates: Iterable[TaskFate],
     as_of: datetime,
+    snooze_of: Callable[[OwnTask], Snooze | None] = lambda row: None,
 ) -> dict[str, Thread]:
-    """Tell the story of every task that carries our key; `rows` are `overlaid`."""
+    """Tell the story of every task that carries our key; `rows` are `overlaid`.
+
+    `snooze_of` reads a task's text; what the fates remember of a snooze stays as it was first read.
+    """
     known = written(journal)
+    fates = list(fates)
     seen = {fate.key: fate.seen_at for fate in fates}
+    put_off = {fate.key: Snooze(fate.rests_until, fate.note) for fate in fates if fate.rests_until}
     found: dict[str, Thread] = {}
     for key in sorted({*rows, *known}):
         parsed = keys.episode_of(key)
@@ -179,7 +188,8 @@ def threads(
         state, refused_at = _state(row, ours, as_of)
         if refused_at is not None:
             refused_at = seen.get(key, refused_at)
-        line.episodes.append(Episode(key, parsed[1], state, row, ours, refused_at))
+        snooze = put_off.get(key) or (snooze_of(row) if row else None)
+        line.episodes.append(Episode(key, parsed[1], state, row, ours, refused_at, snooze))
     for line in found.values():
         line.episodes.sort(key=lambda e: e.number)
     return found

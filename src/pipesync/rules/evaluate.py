@@ -20,8 +20,9 @@ from pipesync.model import SEVERITIES, Evidence, Finding, Level, Severity, Stand
 from pipesync.rules.compile import Compiler, column, measured
 from pipesync.rules.conditions import All, AnyOf, Condition, Field, Leaf, Not, Parameter, as_text
 from pipesync.rules.format import Rule
+from pipesync.rules.languages import spoken
 from pipesync.rules.levels import LEVELS
-from pipesync.rules.messages import is_blank, render, show, usual_filter
+from pipesync.rules.messages import is_blank, render, show, spoken_values, usual_filter
 from pipesync.rules.portfolio import has_no_key, scope, table_of, unknown_of
 from pipesync.store.warehouse import Warehouse
 
@@ -247,6 +248,7 @@ def _findings(
 ) -> list[Finding]:
     found = []
     tests = {rule.id: _tests(rule.when, rule) for rule, _, _ in fired}
+    fields_of = {rule.id: sorted(spoken(rule)) for rule, _, _ in fired}
     for rule, severity, row in fired:
         before = known.get((rule.id, rule.level, row["subject"]))
         is_standing = before is not None and before.status != "resolved"
@@ -264,6 +266,7 @@ def _findings(
                 amount=None if is_blank(amount) else Decimal(str(amount)),
                 currency=currency,
                 evidence=_evidence(tests[rule.id], row, currency),
+                values=spoken_values(row, fields_of[rule.id]) if rule.task else {},
                 first_seen=before.first_seen if before and is_standing else features.as_of,
                 episode=before.episode + (not is_standing) if before else 1,
             )

@@ -84,7 +84,7 @@ class Task(_Part):
 
 
 class DedupeText(_Part):
-    cooldown: str = "7d"
+    cooldown: str | None = None
 
 
 class ResolveText(_Part):
@@ -166,7 +166,8 @@ class Rule:
     message: Template
     subject: Template | None
     task: Task | None
-    cooldown: timedelta
+    cooldown: timedelta | None
+    """How long its points rest after people said no; None: as long as the site says (`tasks.cooldown`)."""
     escalate_after: int | None
     """Business days."""
     propose: Template | None
@@ -436,12 +437,14 @@ def _template(reader: Reader, text: str, at: tuple[str | int, ...]) -> Template:
     return template
 
 
-def _cooldown(reader: Reader, text: str) -> timedelta:
+def _cooldown(reader: Reader, text: str | None) -> timedelta | None:
+    if text is None:
+        return None
     found = span(text)
-    if not isinstance(found, timedelta):
-        reader.complain(("dedupe", "cooldown"), f"{text!r} is not a duration", "write 7d, 12h or 2w")
-        return timedelta(days=7)
-    return found
+    if isinstance(found, timedelta):
+        return found
+    reader.complain(("dedupe", "cooldown"), f"{text!r} is not a duration", "write 7d, 12h or 2w")
+    return None
 
 
 def with_setting(

@@ -11,6 +11,7 @@ from pipesync.errors import InputError, Problem
 from pipesync.model import Level
 from pipesync.rules.cases import look_at
 from pipesync.rules.format import Catalogue, Rule
+from pipesync.rules.languages import untranslated
 from pipesync.rules.levels import LEVELS
 from pipesync.rules.ruleset import RuleSet, load
 from pipesync.rules.vocabulary import Vocabulary
@@ -19,11 +20,12 @@ from pipesync.yamlsource import read
 
 @dataclass(frozen=True)
 class Linted:
-    """`problems` are errors; `warnings` are not."""
+    """`problems` are errors; `warnings` are not; `notes` are for who wants more: texts said in English elsewhere."""
 
     rules: RuleSet
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
+    notes: tuple[Problem, ...] = ()
 
 
 def lint(config: Config | None, words: Vocabulary | None = None) -> Linted:
@@ -42,7 +44,9 @@ def lint(config: Config | None, words: Vocabulary | None = None) -> Linted:
     said = {(p.place, p.message) for p in problems}
     wondered = [p for p in narrow if (p.place, p.message) not in said]
     warnings = [*wondered, *(w for rule in ruleset for w in _surprises(rule))]
-    return Linted(ruleset, _in_order(problems), _in_order(warnings))
+    folders = [config.path(f) for f in config.rule_folders] if config else []
+    notes = untranslated(ruleset.languages, ruleset, folders)
+    return Linted(ruleset, _in_order(problems), _in_order(warnings), tuple(notes))
 
 
 def _cases_of(path: Path, catalogue: Catalogue) -> list[Problem]:

@@ -6,14 +6,17 @@ A template names fields and filters and can do nothing else. Both are checked wh
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipesync.features.columns import Column, Kind
 from pipesync.yamlsource import nearest
+
+if TYPE_CHECKING:
+    from babel import Locale
 
 _SLOT = re.compile(r"\{(?P<field>[^{}:|]*)(?::(?P<filter>[^{}|]*))?(?:\|(?P<blank>[^{}]*))?\}")
 _COUNTED = ("number", "integer", "days")
@@ -66,16 +69,64 @@ def usual_filter(kind: Kind | None) -> str:
     return shown.get(kind or "", "text")
 
 
-def render(template: Template, row: Mapping[str, Any], currency: str | None = None) -> str:
-    """Fill a template with a row's values. The same row gives the same text, whatever day it is."""
-    return "".join(p if isinstance(p, str) else _slot(p, row, currency) for p in template.parts)
+def render(
+    template: Template, row: Mapping[str, Any], currency: str | None = None, locale: Locale | None = None
+) -> str:
+    """Fill a template with a row's values. The same row gives the same text, whatever day it is.
+
+    With a `locale` dates, money and numbers take its form; values may then be JSON's, as `spoken_values` makes them.
+    """
+    return "".join(p if isinstance(p, str) else _slot(p, row, currency, locale) for p in template.parts)
 
 
-def _slot(slot: Slot, row: Mapping[str, Any], currency: str | None) -> str:
-    value = row.get(slot.field)
-    if slot.field.startswith("custom."):
-        value = (row.get("custom") or {}).get(slot.field.removeprefix("custom."))
-    return slot.blank if is_blank(value) else show(value, slot.filter, currency)
+def _slot(slot: Slot, row: Mapping[str, Any], currency: str | None, locale: Locale | None) -> str:
+    value = value_of(row, slot.field)
+    if is_blank(value):
+        return slot.blank
+    if locale is not None and (said := _localized(value, slot.filter, currency, locale)) is not None:
+        return said
+    return show(value, slot.filter, currency)
+
+
+def value_of(row: Mapping[str, Any], name: str) -> Any:  # Any: a column's value
+    if name.startswith("custom.") and name not in row:
+        return (row.get("custom") or {}).get(name.removeprefix("custom."))
+    return row.get(name)
+
+
+def spoken_values(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:  # Any: to JSON
+    """Return a row's values as JSON keeps them, so that its texts can be said again in another language."""
+    found = {}
+    for name in names:
+        value = value_of(row, name)
+        if isinstance(value, datetime | date):
+            value = value.isoformat()
+        elif isinstance(value, Decimal):
+            value = str(value)
+        found[name] = None if is_blank(value) else value
+    return found
+
+
+def _localized(value: Any, kind: str, currency: str | None, locale: Locale) -> str | None:
+    """Return a value in a locale's form; None for what looks the same everywhere, or is not of its kind."""
+    from babel import dates, numbers  # here: most connections tell no locale
+
+    try:
+        if kind == "money" and currency:
+            whole = locale.currency_formats["standard"].pattern.replace(".00", "")
+            return numbers.format_currency(float(value), currency, whole, locale, currency_digits=False)
+        if kind == "money":
+            return numbers.format_decimal(round(float(value)), locale=locale)
+        if kind == "date":
+            day = value if isinstance(value, date) else datetime.fromisoformat(str(value)).date()
+            return dates.format_date(day, "medium", locale=locale)
+        if kind == "number":
+            return numbers.format_decimal(round(float(value), 1), locale=locale)
+        if kind == "percent":
+            return numbers.format_percent(round(float(value), 2), locale=locale)
+    except ValueError:
+        return None
+    return None
 
 
 def is_blank(value: object) -> bool:

@@ -16,6 +16,7 @@ from pipesync._paths import shipped
 from pipesync.config import Config, RuleSetting
 from pipesync.errors import InputError, Place, Problem
 from pipesync.rules.format import Catalogue, Rule, load_rule, with_setting
+from pipesync.rules.languages import Language, read_languages
 from pipesync.rules.levels import LEVELS
 from pipesync.yamlsource import Document, nearest, read, validate
 
@@ -47,6 +48,8 @@ class RuleSet:
     """Ids of rules that should run and cannot be read; what they found earlier stays as it is."""
     files: dict[str, Path] = field(default_factory=dict)
     """Rule id -> its file, also of those that cannot be read."""
+    languages: dict[str, Language] = field(default_factory=dict)
+    """By tag; English is what the rules themselves say."""
 
     def __iter__(self) -> Iterator[Rule]:
         return iter(self.rules.values())
@@ -66,6 +69,9 @@ class RuleSet:
         return replace(self, rules={i: self[i] for i in ids})
 
 
+_NO_RULES = ("presets", "playbooks", "languages")
+
+
 @dataclass(frozen=True)
 class _Setting:
     """A change to a rule, and where it is said."""
@@ -81,11 +87,11 @@ def _site(config: Config | None) -> Document:
 
 
 def rule_files(folder: Path) -> dict[str, Path]:
-    """Return rule id -> file for every rule file below a folder; presets and playbooks are not rules."""
+    """Return rule id -> file for every rule file below a folder; presets, playbooks and languages are not rules."""
     return {
         ".".join(path.relative_to(folder).with_suffix("").parts): path
         for path in sorted(folder.rglob("*.yaml"))
-        if path.relative_to(folder).parts[0] not in ("presets", "playbooks") and not path.name.startswith(".")
+        if path.relative_to(folder).parts[0] not in _NO_RULES and not path.name.startswith(".")
     }
 
 
@@ -136,11 +142,15 @@ def load(config: Config | None = None, *, strict: bool = False, catalogue: Catal
                 said = f"supersedes {other!r}, which is no rule"
                 fix = nearest(other, available)
                 problems.append(one.document.problem(("supersedes", i), said, fix=fix))
+    folders = (home, *(config.path(f) for f in config.rule_folders)) if config else (home,)
+    languages, wrong = read_languages(folders, loaded, {*available, *chosen})
+    problems += wrong
     if problems and strict:
         raise InputError(*problems)
     sources = {r: chosen[r][2] for r in loaded}
     unreadable = frozenset(wanted - set(loaded))
-    return RuleSet(loaded, tuple(problems), sources, unreadable, {r: chosen[r][0] for r in wanted})
+    files = {r: chosen[r][0] for r in wanted}
+    return RuleSet(loaded, tuple(problems), sources, unreadable, files, languages)
 
 
 def _preset_file(name: str, config: Config | None) -> Path:
