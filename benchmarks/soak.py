@@ -1,6 +1,6 @@
 """A year of scheduled syncs in an hour: many cycles against the sandbox, faults on, while people change the pipeline.
 
-    python benchmarks/soak.py --crm salesforce --cycles 500
+    python -m benchmarks.soak --crm salesforce --cycles 500
 
 Every cycle has a kind of fault of its own, one opportunity that somebody changed, and an hour that went by. Memory and
 file sizes are told as they go; at the end, without faults, the mirror must equal the CRM, no write may be unconfirmed,

@@ -223,6 +223,41 @@ class Store(Section):
     """How long what has ended stays in both stores, such as 3 years; forecasts learn from it. Default: for good."""
 
 
+class DigestConfig(Section):
+    """A weekly digest for each rep, manager and leader."""
+
+    to_env: str | None = None
+    """The variable that holds Apprise addresses, one a line; `{email}` in one is the recipient's."""
+    to_file: Path | None = None
+    to: tuple[Literal["reps", "managers", "leaders"], ...] = ("reps", "managers", "leaders")
+    leaders: tuple[str, ...] = ()
+    """Ids, in the CRM, of those who see everything."""
+    weekday: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = "monday"
+    hour: int = Field(default=7, ge=0, le=23)
+    """From then on, in the calendar's zone, the first sync sends it; a missed one is made up for within the week."""
+
+
+class FailureAlert(Section):
+    """One alert each time that runs begin to fail."""
+
+    to_env: str | None = None
+    """The variable that holds Apprise addresses, one a line."""
+    to_file: Path | None = None
+    after: int = Field(default=1, ge=1)
+    """Failed runs in a row."""
+
+
+class NotifyConfig(Section):
+    """Notices outside of the CRM; none without a part of this."""
+
+    language: Literal["en", "de", "fr", "es", "pl"] = "en"
+    """Of those of whom the CRM tells no locale."""
+    templates: Path | None = None
+    """A folder with a digest.txt or digest.html of yours (Jinja2, sandboxed)."""
+    digest: DigestConfig | None = None
+    failures: FailureAlert | None = None
+
+
 class Config(Section):
     version: Literal[1] = 1
     extends: tuple[str, ...] = ("pipesync:recommended",)
@@ -244,6 +279,7 @@ class Config(Section):
     forecast: ForecastConfig = ForecastConfig()
     report: Annotated[tuple[ReportConfig, ...], BeforeValidator(_reports)] = ()
     """One report, or a list of them."""
+    notify: NotifyConfig = NotifyConfig()
     people: Path | None = None
     """people.yaml: managers and teams, where the CRM has none."""
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 
 import orjson
 
-from pipesync import features, forecast, health, plan, rules
+from pipesync import features, forecast, health, notices, plan, rules
 from pipesync.adapters import open_adapter
 from pipesync.adapters.base import Adapter, Pulled
 from pipesync.analysis import bottlenecks
@@ -269,10 +269,31 @@ def sync_all(
 
         outcomes = side_by_side(names, work)
         warehouse.publish()
+        _, found = health.status(config, tuple(config.connections), ledger, now())
         if config.metrics is not None:
-            _, found = health.status(config, tuple(config.connections), ledger, now())
             health.write_measures(config.metrics, health.measures(found, ledger))
+        _notify(config, warehouse, ledger, outcomes, {name: found[name] for name in names})
     return outcomes
+
+
+def _notify(
+    config: Config,
+    warehouse: Warehouse,
+    ledger: Ledger,
+    outcomes: Mapping[str, Cycle | PipesyncError],
+    found: Mapping[str, Any],  # Any: JSON
+) -> None:
+    """Tell people what is due; whatever goes wrong here spoils no sync."""
+    try:
+        notices.alert(config, found, ledger, now())
+        for name, done in outcomes.items():
+            if config.notify.digest is not None and isinstance(done, Cycle):
+                evaluation, made = done.prepared.examined.evaluation, done.prepared.forecast
+                with working_on(connection=name, run=done.run):
+                    facts = notices.gather(warehouse, ledger, evaluation, made, done.bottlenecks)
+                    notices.deliver(facts, config, ledger, now())
+    except PipesyncError as error:
+        log.error("notices could not be made", error=str(error))
 
 
 def cycle(

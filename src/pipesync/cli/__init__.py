@@ -20,6 +20,7 @@ from pipesync.cli.forecast import forecast
 from pipesync.cli.generated import docs
 from pipesync.cli.keeping import backup, forget, restore
 from pipesync.cli.look import bottlenecks, check
+from pipesync.cli.notices import digest
 from pipesync.cli.options import verbosity
 from pipesync.cli.records import audit, suppressions
 from pipesync.cli.report import report
@@ -79,7 +80,7 @@ class Commands(click.Group):
     cls=Commands,
     commands=[
         demo, sandbox, init, doctor, install_fields, pull, check, bottlenecks, analyze, forecast, report, plan, apply,
-        undo, sync, status, rules, suppressions, audit, schedule, backup, restore, forget, docs,
+        undo, sync, status, rules, suppressions, audit, schedule, digest, backup, restore, forget, docs,
     ],
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip

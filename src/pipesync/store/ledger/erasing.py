@@ -15,6 +15,7 @@ from pipesync.store.ledger.tables import (
     issued_forecasts,
     journal,
     metadata,
+    notices,
     rule_evaluations,
     runs,
     suppressions,
@@ -45,6 +46,7 @@ def prune(transaction: sa.Connection, connection: str, before: datetime) -> dict
         rule_evaluations: rule_evaluations.c.as_of < before,
         issued_forecasts: issued_forecasts.c.as_of < before,
         suppressions: suppressions.c.until < before.date(),
+        notices: notices.c.sent_at < before,
         task_fates: sa.and_(
             task_fates.c.seen_at < before, task_fates.c.key.not_in(_journal_keys(connection))
         ),
@@ -71,7 +73,12 @@ def _journal_runs(connection: str) -> sa.Select[Any]:  # Any: one column
 
 FORGOTTEN = "[forgotten]"
 _OWNERS = ("owner_id", "manager_id", "changed_by")
-_BY_KIND = {"scope_id": ("scope", "owner"), "subject_id": ("level", "owner"), "value": ("field", "owner_id")}
+_BY_KIND = {
+    "scope_id": ("scope", "owner"),
+    "recipient": ("kind", "digest"),
+    "subject_id": ("level", "owner"),
+    "value": ("field", "owner_id"),
+}
 """Columns that hold an owner's id where the other column says so."""
 
 

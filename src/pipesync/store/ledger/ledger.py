@@ -32,6 +32,7 @@ from pipesync.store.ledger.tables import (
     findings,
     issued_forecasts,
     journal,
+    notices,
     rule_evaluations,
     runs,
     suppressions,
@@ -316,6 +317,25 @@ class Ledger:
             )
             for row in self._rows(query.order_by(table.c.id))
         }
+
+    # --- Notices ----------------------------------------------------------------------------------------------
+
+    def notice(self, connection: str, kind: str, recipient: str, period: str, at: datetime) -> None:
+        """Enter that somebody was told something."""
+        values = {
+            "connection": connection,
+            "kind": kind,
+            "recipient": recipient,
+            "period": period,
+            "sent_at": at,
+        }
+        with self._engine.begin() as transaction:
+            _replace(transaction, notices, [values])
+
+    def noticed(self, connection: str, kind: str, period: str) -> set[str]:
+        """Return who was told."""
+        same = (notices.c.connection == connection, notices.c.kind == kind, notices.c.period == period)
+        return {row.recipient for row in self._rows(sa.select(notices).where(*same))}
 
     # --- Erasing ----------------------------------------------------------------------------------------------
 

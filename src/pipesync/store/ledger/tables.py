@@ -214,3 +214,13 @@ task_fates = Table(
     Column("rests_until", Date),
     Column("note", Text, nullable=False, server_default=""),
 )
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("connection", String, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("recipient", String, primary_key=True),
+    Column("period", String, primary_key=True),
+    Column("sent_at", Moment, nullable=False),
+)
