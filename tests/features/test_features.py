@@ -318,6 +318,90 @@ def test_what_a_pipeline_records_at_all_is_told_of_each_of_its_opportunities(bui
     assert found == [("o", *[True] * 3), ("p", *[True] * 3), ("q", *[False] * 3)]
 
 
+@pytest.mark.parametrize(
+    ("starts", "closed", "quarters", "left"),
+    [
+        (1, date(2026, 11, 20), 0, 42),
+        (1, date(2026, 9, 30), 1, 1),
+        (1, date(2026, 9, 17), 1, 14),
+        (1, date(2025, 12, 31), 4, 1),
+        (2, date(2026, 10, 31), 1, 1),
+        (2, date(2026, 11, 1), 0, 92),
+    ],
+)
+def test_a_closing_knows_its_fiscal_quarter(
+    build: Build, starts: int, closed: date, quarters: int, left: int
+) -> None:
+    """How many quarters ago it was, and how many days of it were left, the day itself included."""
+    at = datetime(closed.year, closed.month, closed.day, 12, tzinfo=UTC)
+    warehouse = build(
+        opportunities=[opportunity(is_closed=True, closed_at=at, created_at=days_ago(900))], stages=STAGES
+    )
+
+    found = row(warehouse, calendar=Calendar(fiscal_year_starts=starts))
+
+    assert (found["quarters_since_closed"], found["quarter_days_left"]) == (quarters, left)
+
+
+def test_quotas_are_those_of_the_present_quarter(build: Build) -> None:
+    """Months are added up, in the home currency; a team has its own or its people's, whichever is more."""
+    month = {"owner_id": "u", "amount": Decimal(100), "currency": "USD"}
+    quotas = [
+        {**month, "period_start": date(2026, 10, 1), "period_end": date(2026, 11, 1)},
+        {**month, "period_start": date(2026, 11, 1), "period_end": date(2026, 12, 1)},
+        {**month, "period_start": date(2026, 9, 1), "period_end": date(2026, 10, 1)},
+        {**month, "period_start": date(2026, 10, 1), "period_end": date(2027, 10, 1)},
+        {"team": "North", "amount": Decimal(90), "period_start": date(2026, 10, 1), "period_end": date(2027, 1, 1)},
+    ]  # fmt: skip
+    warehouse = build(
+        opportunities=[opportunity(owner_id="u"), opportunity(id="p", owner_id="v")],
+        stages=STAGES,
+        users=[{"id": u, "team": "North"} for u in ("u", "v")],
+        quotas=quotas,
+        currency_rates=[
+            {"currency": "USD", "rate": 0.5, "valid_from": date(2026, 1, 1)},
+            {"currency": "EUR", "rate": 1.0, "valid_from": date(2026, 1, 1)},
+        ],
+    )
+
+    compute(warehouse, "crm", NOW, Calendar())
+
+    assert warehouse.rows("SELECT owner_quota, team_quota FROM features ORDER BY id") == [
+        (Decimal(100), Decimal(100)),
+        (None, Decimal(100)),
+    ]
+
+
+def test_a_stage_knows_how_many_that_were_in_it_were_won(build: Build) -> None:
+    """Of decided ones only, and of twenty at least."""
+    for lost, expected in ((10, 2 / 3), (0, 1.0), (-1, None)):
+        closed = [
+            *wins(20 + min(lost, 0), 30),
+            *(
+                opportunity(id=f"l{i}", is_closed=True, closed_at=days_ago(1), stage="Lost")
+                for i in range(lost)
+            ),
+        ]
+        changes = [
+            {**change("stage", "Propose", 35), "id": o["id"], "opportunity_id": o["id"]}
+            for o in [*closed, opportunity()]
+        ]
+        found = row(build(opportunities=[opportunity(), *closed], stages=STAGES, field_changes=changes))
+
+        assert found["stage_win_rate"] == expected
+
+
+def test_what_was_in_commit_once_stays_known(build: Build) -> None:
+    """Also where the history begins later than the present category."""
+    once = [change("forecast_category", c, d) for c, d in (("commit", 20), ("pipeline", 10))]
+    for told, category, expected in ((once, "pipeline", True), ([], "commit", True), ([], "pipeline", False)):
+        found = row(
+            build(opportunities=[opportunity(forecast_category=category)], stages=STAGES, field_changes=told)
+        )
+
+        assert found["was_committed"] is expected
+
+
 def test_waiting_begins_with_the_lead_and_ends_with_the_first_touch(build: Build) -> None:
     """Five business days since the lead came in; its own first touch counts, one of tomorrow does not."""
     made = opportunity(created_at=days_ago(3))

@@ -236,6 +236,28 @@ def _by_stage(visits: pd.DataFrame) -> dict[str, tuple[OwnStage, ...]]:
     return {owner: tuple(stages) for owner, stages in found.items()}
 
 
+def advances(warehouse: Warehouse) -> pd.DataFrame:
+    """Return per owner how stays in stages went on in the last year, against peers with similar opportunities.
+
+    owner_id, stage_visits_365d, advance_gap (share that went on less the share expected), advance_gap_is_real (at the
+    false discovery rate, on enough cases).
+    """
+    sums = (
+        _against_peers(warehouse.frame(_VISITS))
+        .groupby("owner_id")[["n", "advanced", "expected", "spread"]]
+        .sum()
+    )
+    p = [deviation(a, e, s) if n >= MIN_CASES else 1.0 for n, a, e, s in sums.itertuples(index=False)]
+    return pd.DataFrame(
+        {
+            "owner_id": sums.index.astype(str),
+            "stage_visits_365d": sums["n"].to_numpy(dtype="int64"),
+            "advance_gap": ((sums["advanced"] - sums["expected"]) / sums["n"]).to_numpy(dtype="float64"),
+            "advance_gap_is_real": kept(p, FALSE_DISCOVERY),
+        }
+    )
+
+
 def _blank(value: Any) -> str | None:  # Any: a cell of a frame
     return None if value is None or value != value else str(value)
 

@@ -12,7 +12,7 @@ from datetime import datetime
 import numpy as np
 import pandas as pd
 
-from pipesync.analysis.significance import wilson
+from pipesync.analysis.significance import MIN_CASES, MIN_EFFECT, kept, wilson
 from pipesync.analysis.survival import (
     Bools,
     Floats,
@@ -27,6 +27,8 @@ from pipesync.store.warehouse import Warehouse
 
 RATE_WEEKS = 8
 """Weeks before `as_of` that arrivals and exits are averaged over."""
+DROP_DISCOVERY = 0.05
+"""Share of the drops named that may be chance."""
 
 _PASSED = """
 SELECT
@@ -39,6 +41,11 @@ SELECT
     count(*) FILTER (exit = 'backward') AS went_back,
     count(*) FILTER (exit = 'won') AS won,
     count(*) FILTER (exit = 'lost') AS lost,
+    count(*) FILTER (left_at > {recent}) AS recent_ended,
+    count(*) FILTER (left_at > {recent} AND exit IN ('advance', 'won')) AS recent_advanced,
+    count(*) FILTER (left_at <= {recent} AND left_at > {recent} - INTERVAL 365 DAY) AS earlier_ended,
+    count(*) FILTER (left_at <= {recent} AND left_at > {recent} - INTERVAL 365 DAY AND exit IN ('advance', 'won'))
+        AS earlier_advanced,
     count(DISTINCT v.opportunity_id) FILTER (f.is_closed) AS decided,
     count(DISTINCT v.opportunity_id) FILTER (f.is_won) AS decided_won,
     avg(f.amount)::DOUBLE AS mean_amount,
@@ -46,7 +53,7 @@ SELECT
 FROM stage_visits AS v JOIN features AS f ON f.id = v.opportunity_id
 GROUP BY ALL
 ORDER BY pipeline, stage_order NULLS LAST, v.stage
-"""
+""".replace("{recent}", "getvariable('as_of') - INTERVAL 91 DAY")
 _WEEKS = """
 SELECT coalesce(pipeline, '') AS pipeline, stage, week, sum(arrived) AS arrived, sum(departed) AS departed FROM (
     SELECT pipeline, stage, date_diff('second', entered_at, getvariable('as_of')) // 604800 AS week,
@@ -89,8 +96,10 @@ def analyse(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Ca
     more came than went); median_days, p75_days, p90_days (Kaplan-Meier, visits that last are censored; NaN where the
     curve does not get there), mean_days (restricted to the longest time seen); advance, backward (shares of ended
     visits) with advance_low, advance_high (Wilson, 95%); win_rate of the decided ones that passed, with win_low,
-    win_high, mean_amount, wip_amount; benchmark_days (median of the pipeline's other stages, weighted by visits),
-    excess_days, p_value (log-rank against the pipeline's other stages), held_amount and time_rank (see `bottlenecks`).
+    win_high, mean_amount, wip_amount; recent_ended, recent_advance (of the last 91 days), earlier_ended,
+    earlier_advance (of the year before), drop_is_real (see `_add_drop`); benchmark_days (median of the pipeline's
+    other stages, weighted by visits), excess_days, p_value (log-rank against the pipeline's other stages),
+    held_amount and time_rank (see `bottlenecks`).
     """
     table = warehouse.frame(_PASSED)
     keys = number_stages(warehouse)
@@ -110,9 +119,30 @@ def analyse(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Ca
     table["win_low"], table["win_high"] = [low for low, _ in wins], [high for _, high in wins]
     table["advance_low"] = [low for low, _ in bounds]
     table["advance_high"] = [high for _, high in bounds]
+    _add_drop(table)
     _add_flow(table, warehouse.frame(_WEEKS), keys)
     _add_benchmark(table, number, days, ended)
     return table.drop(columns=["decided", "decided_won"])
+
+
+def _add_drop(table: pd.DataFrame) -> None:
+    """Say where the share that goes on has fallen by MIN_EFFECT, of the last quarter against the year before.
+
+    The chance that it has not is that of a Beta posterior (uniform prior, by the normal law) beyond the earlier share
+    less the effect; it is held against a false discovery rate over all stages with enough visits on both sides.
+    """
+    n, k = table["recent_ended"].to_numpy(float), table.pop("recent_advanced").to_numpy(float)
+    before, went_on = table["earlier_ended"].to_numpy(float), table.pop("earlier_advanced").to_numpy(float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        table["recent_advance"], table["earlier_advance"] = k / n, went_on / before
+        limit = np.nan_to_num(went_on / before) - MIN_EFFECT
+    mean = (k + 1) / (n + 2)
+    z = (limit - mean) / np.sqrt(mean * (1 - mean) / (n + 3))
+    enough = (n >= MIN_CASES) & (before >= MIN_CASES)
+    chance = [
+        math.erfc(x / math.sqrt(2)) / 2 if is_enough else 1.0 for x, is_enough in zip(z, enough, strict=True)
+    ]
+    table["drop_is_real"] = kept(chance, DROP_DISCOVERY)
 
 
 def _add_flow(table: pd.DataFrame, weeks: pd.DataFrame, keys: list[tuple[str, str]]) -> None:

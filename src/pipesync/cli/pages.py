@@ -16,6 +16,7 @@ from pipesync.adapters.salesforce.options import Options as Salesforce
 from pipesync.config import Config, ConnectionConfig
 from pipesync.features import COLUMNS
 from pipesync.rules import load
+from pipesync.rules.levels import LEVELS
 
 
 def commands_page() -> str:
@@ -60,6 +61,15 @@ def features_page() -> str:
         parts.append(
             f"| `{column.name}` | {kind} | {column.meaning} | {column.unit} | {needs} | {column.history} |"
         )
+    for level, columns in LEVELS.items():
+        if level != "opportunity":
+            parts += [
+                f"\n## Per {level}\n", "| column | kind | meaning | unit | from |", "|---|---|---|---|---|"
+            ]  # fmt: skip
+            parts += [
+                f"| `{c.name}` | {c.kind} | {c.meaning} | {c.unit} | {', '.join(f'`{n}`' for n in c.needs)} |"
+                for c in columns.values()
+            ]
     return "\n".join(parts) + "\n"
 
 

@@ -20,6 +20,7 @@ SELECT
     max(changed_at) FILTER (field = 'next_step') AS next_step_changed_at,
     count(*) FILTER (field = 'forecast_category' AND nth > 1
                      AND changed_at > getvariable('as_of') - INTERVAL 30 DAY) AS category_changes_30d,
+    coalesce(bool_or(field = 'forecast_category' AND value = 'commit'), FALSE) AS was_committed,
     count(*) FILTER (field = 'owner_id' AND nth > 1
                      AND changed_at > getvariable('as_of') - INTERVAL 90 DAY) AS owner_changes_90d,
     max(changed_at) FILTER (field = 'forecast_category' AND nth > 1) AS category_changed_at,

@@ -15,6 +15,11 @@ SELECT
     CASE WHEN o.is_closed THEN date_diff('second', o.created_at, o.ended_at) / 86400.0 END AS cycle_days,
     CASE WHEN o.is_closed THEN days_since(o.ended_at) END AS days_since_closed,
     local_date(o.created_at) AS created_on,
+    CASE WHEN o.is_closed THEN
+        date_diff('quarter', quarter_of(local_date(o.ended_at)), quarter_of(getvariable('today'))) END
+        AS quarters_since_closed,
+    CASE WHEN o.is_closed THEN
+        date_diff('day', local_date(o.ended_at), quarter_end(local_date(o.ended_at))) END AS quarter_days_left,
     coalesce(o.is_closed AND local_date(o.ended_at) = created_on, FALSE) AS closed_same_day,
     CASE WHEN NOT o.is_closed THEN w.stage_entered_at END AS stage_entered_at,
     CASE WHEN NOT o.is_closed THEN days_since(w.stage_entered_at) END AS days_in_stage,
@@ -30,8 +35,10 @@ SELECT
     coalesce(ds.q[2], dt.q[2], dp.q[2], 20.0) AS stage_dwell_p75,
     coalesce(ds.q[3], dt.q[3], dp.q[3], 30.0) AS stage_dwell_p90,
     coalesce(ds.n, dt.n, dp.n, 0) AS stage_dwell_n,
-    m.days AS stage_remaining_p50,
-    CASE WHEN NOT o.is_closed THEN greatest(m.days - days_since(w.stage_entered_at), 0) END AS expected_remaining_days,
+    CASE WHEN m.n >= 20 THEN m.days END AS stage_remaining_p50,
+    CASE WHEN NOT o.is_closed THEN greatest(stage_remaining_p50 - days_since(w.stage_entered_at), 0) END
+        AS expected_remaining_days,
+    CASE WHEN m.decided >= 20 THEN m.win_rate END AS stage_win_rate,
     coalesce(cs.q[1], c.q[1]) AS cycle_p50, coalesce(cs.q[2], c.q[2]) AS cycle_p90,
     CASE WHEN cs.n IS NULL THEN c.oldest ELSE cs.oldest END AS oldest_won_days, coalesce(cs.n, c.n, 0) AS won_n,
     CAST(p.p95 AS DECIMAL(18, 2)) AS won_amount_p95, coalesce(p.n, 0) AS won_amount_n,
@@ -89,10 +96,12 @@ SELECT
     coalesce(act.overdue, 0) AS overdue_activities,
     nullif(trim(o.next_step), '') AS next_step,
     coalesce(t.next_step_changed_at, o.created_at) AS next_step_changed_at,
+    coalesce(t.was_committed OR o.forecast_category = 'commit', FALSE) AS was_committed,
     coalesce(t.category_changes_30d, 0) AS category_changes_30d,
     coalesce(t.category_changed_at, o.created_at) AS category_changed_at,
 
     o.owner_id, u.name AS owner_name, u.is_active AS owner_active, u.manager_id, u.team,
+    qo.amount AS owner_quota, qt.amount AS team_quota,
     coalesce(t.owner_changes_90d, 0) AS owner_changes_90d,
     coalesce(t.owner_changed_at, o.created_at) AS owner_changed_at,
     coalesce(pp.contact_count, o.summed_contacts, 0) AS contact_count,
@@ -121,11 +130,14 @@ LEFT JOIN dwell AS ds ON ds.of_stage = 0 AND ds.n >= 20 AND ds.pipeline IS NOT D
 LEFT JOIN dwell AS dt ON dt.of_pipeline = 0 AND dt.of_stage = 1 AND dt.n >= 20
                      AND dt.pipeline IS NOT DISTINCT FROM o.pipeline AND dt.stage = o.stage
 LEFT JOIN dwell AS dp ON dp.of_pipeline = 1 AND dp.n >= 20 AND dp.pipeline IS NOT DISTINCT FROM o.pipeline
-LEFT JOIN remaining AS m ON m.n >= 20 AND m.pipeline IS NOT DISTINCT FROM o.pipeline AND m.stage = o.stage
+LEFT JOIN remaining AS m ON m.pipeline IS NOT DISTINCT FROM o.pipeline AND m.stage = o.stage
 LEFT JOIN cycles AS cs ON cs.of_pipeline = 0 AND cs.n >= 20 AND cs.pipeline IS NOT DISTINCT FROM o.pipeline
                        AND cs.segment IS NOT DISTINCT FROM o.segment
 LEFT JOIN cycles AS c ON c.of_pipeline = 1 AND c.n >= 20 AND c.pipeline IS NOT DISTINCT FROM o.pipeline
 LEFT JOIN won_amounts AS p ON p.n >= 20 AND p.segment IS NOT DISTINCT FROM o.segment
+LEFT JOIN (SELECT owner_id, sum(amount) AS amount FROM quotas_now WHERE owner_id IS NOT NULL GROUP BY owner_id) AS qo
+    ON qo.owner_id = o.owner_id
+LEFT JOIN team_quotas AS qt ON qt.team = u.team
 LEFT JOIN pauses AS pa ON pa.pipeline IS NOT DISTINCT FROM o.pipeline;
 
 -- From here on `features` and `stage_visits` speak for them.

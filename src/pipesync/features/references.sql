@@ -9,10 +9,11 @@ WHERE exit IN ('advance', 'won')
 GROUP BY GROUPING SETS ((pipeline, stage, segment), (pipeline, stage), (pipeline));
 
 CREATE OR REPLACE TEMP TABLE remaining AS
-SELECT v.pipeline, v.stage, count(*) AS n,
-       median(date_diff('second', v.entered_at, o.ended_at) / 86400.0) AS days
+SELECT v.pipeline, v.stage, count(*) FILTER (o.is_won) AS n,
+       median(date_diff('second', v.entered_at, o.ended_at) / 86400.0) FILTER (o.is_won) AS days,
+       count(*) AS decided, n / decided AS win_rate
 FROM stage_visits AS v JOIN standing AS o ON o.id = v.opportunity_id
-WHERE o.is_won
+WHERE o.is_closed
 GROUP BY v.pipeline, v.stage;
 
 CREATE OR REPLACE TEMP TABLE cycles AS
@@ -64,3 +65,20 @@ replies AS (
 SELECT l.pipeline, l.n AS idle_n, CASE WHEN l.n >= 20 THEN l.p90 END AS idle_p90,
        coalesce(r.n, 0) AS reply_n, CASE WHEN r.n >= 20 THEN r.p90 END AS reply_p90
 FROM longest AS l LEFT JOIN replies AS r ON r.pipeline IS NOT DISTINCT FROM l.pipeline;
+
+-- Quotas of the present fiscal quarter, in the home currency; those of its months are added up.
+CREATE OR REPLACE TEMP TABLE quotas_now AS
+SELECT q.owner_id, coalesce(q.team, u.team) AS team,
+       CAST(sum(q.amount * CASE WHEN q.currency IS NULL OR NOT EXISTS (SELECT 1 FROM rates) THEN 1.0 ELSE r.rate END)
+            AS DECIMAL(18, 2)) AS amount
+FROM quotas AS q
+LEFT JOIN rates AS r ON r.currency = q.currency
+LEFT JOIN users AS u ON u.connection = q.connection AND u.id = q.owner_id
+WHERE q.connection = getvariable('connection') AND q.product IS NULL
+  AND quarter_of(q.period_start) = quarter_of(getvariable('today'))
+  AND q.period_end <= quarter_end(getvariable('today'))
+GROUP BY ALL;
+
+CREATE OR REPLACE TEMP TABLE team_quotas AS
+SELECT team, greatest(sum(amount) FILTER (owner_id IS NULL), sum(amount) FILTER (owner_id IS NOT NULL)) AS amount
+FROM quotas_now WHERE team IS NOT NULL GROUP BY team;

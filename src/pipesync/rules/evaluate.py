@@ -86,8 +86,9 @@ def evaluate(
     findings: list[Finding] = []
     unknown: set[Subject] = set()
     by_level: dict[Level, list[Rule]] = {}
-    for rule in rules:
+    for rule in sorted(rules, key=lambda r: r.level != "opportunity"):
         by_level.setdefault(rule.level, []).append(rule)
+    warehouse.register("penalties", _penalties(()))
     for level, some in by_level.items():
         if key := has_no_key(level, features.unknown):
             results += [_unjudgeable(rule, key) for rule in some]
@@ -101,6 +102,8 @@ def evaluate(
         results += _counts(warehouse, some, unread)
         fired = _fired(warehouse, some, table)
         findings += _findings(fired, features, known, currency)
+        if level == "opportunity":
+            warehouse.register("penalties", _penalties(findings))
         unknown |= _unjudged(
             warehouse, some, [k for k, s in known.items() if k[1] == level and s.status != "resolved"]
         )
@@ -323,6 +326,16 @@ def _unjudged(warehouse: Warehouse, rules: Sequence[Rule], standing: Sequence[Su
     rows = warehouse.rows(f"SELECT subject, {flags} FROM judged SEMI JOIN asked USING (subject)")
     unjudged = {row[0]: row[1:] for row in rows}
     return {s for s in asked if s[2] in unjudged and unjudged[s[2]][position[s[0]]]}
+
+
+def _penalties(findings: Iterable[Finding]) -> pd.DataFrame:
+    """Return what findings take off the ten points of each opportunity."""
+    taken: Counter[str] = Counter()
+    for finding in findings:
+        taken[finding.subject_id] += WEIGHTS[finding.severity]
+    return pd.DataFrame(
+        {"id": pd.Series(list(taken), dtype="str"), "points": pd.Series(list(taken.values()), dtype="int64")}
+    )
 
 
 def _score(warehouse: Warehouse, findings: Sequence[Finding]) -> tuple[int, float]:
