@@ -70,13 +70,16 @@ def test_killed_runs_are_made_good(base: Base, seed: int, tmp_path: Path) -> Non
 
 @pytest.mark.campaign
 @pytest.mark.parametrize("piece", range(PIECES))
-def test_a_thousand_killed_runs_are_made_good(base: Base, piece: int, tmp_path: Path) -> None:
+def test_a_thousand_killed_runs_are_made_good(
+    base: Base, piece: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Every fault alone and in pairs, in pieces that can be run one by one; each prints its counts."""
     runs = killed = 0
     for seed in range(piece * TRIALS, (piece + 1) * TRIALS):
         one, dead = ends_as_undisturbed(base, seed, tmp_path / "work")
         runs, killed = runs + one, killed + dead
-    sys.__stderr__.write(f"{base.scene.crm} {piece}: {TRIALS} trials, {runs} runs, {killed} killed\n")  # type: ignore[union-attr]  # there is one under pytest
+    with capfd.disabled():
+        sys.stdout.write(f"\n{base.scene.crm} {piece}: {TRIALS} trials, {runs} runs, {killed} killed\n")
 
     assert runs == 5 * TRIALS
     assert killed > 2 * TRIALS

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from pipesync.adapters.base import Adapter
-from pipesync.model import Change, JournalEntry, Outcome, OwnForecast, OwnTask
+from pipesync.errors import PermissionMissing
+from pipesync.model import Change, ChangeObject, JournalEntry, Outcome, OwnForecast, OwnTask
 from pipesync.plan.forecasts import holds
 from pipesync.plan.threads import same
 from pipesync.store.ledger import Ledger
@@ -36,26 +38,47 @@ def settle_unconfirmed(
     entries = ledger.unconfirmed(connection)
     if not entries:
         return 0
-    tasks, forecasts = look_up(adapter, entries)
+    there = look_up(adapter, entries)
+    settled = [e for e in entries if e.object not in there.unreadable]
     by_run: dict[str, list[Outcome]] = {}
-    for entry in entries:
-        by_run.setdefault(entry.run, []).append(_outcome(entry, tasks, forecasts))
+    for entry in settled:
+        by_run.setdefault(entry.run, []).append(_outcome(entry, there.tasks, there.forecasts))
     for run, outcomes in by_run.items():
         ledger.settle(run, outcomes, at=clock())
-    return len(entries)
+    return len(settled)
 
 
-def look_up(
-    adapter: Adapter, writes: Iterable[JournalEntry | Change]
-) -> tuple[dict[str, OwnTask], dict[str, OwnForecast]]:
-    """Return what the CRM holds now under the keys of these writes."""
-    asked = [w for w in writes if w.object != "opportunity"]
-    if not asked:
-        return {}, {}
-    tasks, forecasts = adapter.own(
-        {w.key for w in asked}, {w.opportunity_id for w in asked if w.opportunity_id}
-    )
-    return {t.key: t for t in tasks}, {f.key: f for f in forecasts}
+@dataclass(frozen=True)
+class Held:
+    """What the CRM holds of ours under some keys."""
+
+    tasks: dict[str, OwnTask] = field(default_factory=dict)
+    forecasts: dict[str, OwnForecast] = field(default_factory=dict)
+    unreadable: dict[ChangeObject, str] = field(default_factory=dict)
+    """Kinds of records that cannot be read any more, and why: of them nothing is known."""
+
+    def of(self, key: str) -> OwnTask | OwnForecast | None:
+        return self.tasks.get(key) or self.forecasts.get(key)
+
+
+def look_up(adapter: Adapter, writes: Iterable[JournalEntry | Change]) -> Held:
+    """Return what the CRM holds now under the keys of these writes, kind by kind: one that is hidden hides no other."""
+    found = Held()
+    asked = list(writes)
+    kinds: tuple[ChangeObject, ...] = ("task", "forecast")
+    for kind in kinds:
+        some = [w for w in asked if w.object == kind]
+        if not some:
+            continue
+        about = {w.opportunity_id for w in some if w.opportunity_id}
+        try:
+            tasks, forecasts = adapter.own({w.key for w in some}, about)
+        except PermissionMissing as refused:
+            found.unreadable[kind] = str(refused)
+            continue
+        found.tasks.update({t.key: t for t in tasks})
+        found.forecasts.update({f.key: f for f in forecasts})
+    return found
 
 
 def _outcome(

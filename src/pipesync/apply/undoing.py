@@ -25,12 +25,14 @@ def undo(run: str, adapter: Adapter, ledger: Ledger, *, clock: Callable[[], date
         settle_unconfirmed(adapter, ledger, old.connection, clock)
         entries = [e for e in ledger.journal_of(run) if e.status == "applied"]
         newest = {e.key: e for e in ledger.journal(old.connection) if e.status == "applied"}
-        tasks, forecasts = look_up(adapter, entries)
+        there = look_up(adapter, entries)
         changes = []
         for entry in entries:
-            row = tasks.get(entry.key) or forecasts.get(entry.key)
+            row = there.of(entry.key)
             change = _reversed(entry, row)
-            if newest[entry.key].seq > entry.seq:
+            if entry.object in there.unreadable:
+                told.skip([change], there.unreadable[entry.object])
+            elif newest[entry.key].seq > entry.seq:
                 told.skip([change], f"run {newest[entry.key].run} wrote to it since")
             elif why := _changed(entry, row):
                 told.skip([change], why)

@@ -155,11 +155,13 @@ def _untouched(
 ) -> list[Change]:
     """Look once more at the tasks that are to be changed: people may have been at them since they were pulled."""
     asked = {c.key for c in batch if c.object == "task" and c.action != "create"}
-    rows, _ = look_up(adapter, [c for c in batch if c.key in asked])
+    there = look_up(adapter, [c for c in batch if c.key in asked])
     kept = []
     for change in batch:
-        row = rows.get(change.key)
-        if change.key not in asked or (row and _is_as_planned(row, change, known.get(change.key))):
+        row = there.tasks.get(change.key)
+        if change.key in asked and change.object in there.unreadable:
+            told.skip([change], there.unreadable[change.object])
+        elif change.key not in asked or (row and _is_as_planned(row, change, known.get(change.key))):
             kept.append(change)
         else:
             told.skip(

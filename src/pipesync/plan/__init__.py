@@ -53,6 +53,9 @@ def make(situation: Situation, config: Config, rules: RuleSet) -> Plan:
             changes += [_resting(change, situation) for change in tasks.changes]
         if write.forecasts and "forecast" in facts.takes:
             changes += plan_forecasts(situation, config)
+        for kind, wished in (("task", write.tasks), ("forecast", write.forecasts)):
+            if wished and kind not in facts.takes:
+                held_back[f"the CRM's {kind} records of ours cannot be read"] = 1
     held_back.update(tasks.held_back)
     return Plan(
         connection=situation.connection,

@@ -142,6 +142,7 @@ def _controls(world: World) -> list[Route]:
         world.harness.order(())
         if world.portal:
             world.portal.records.lag = 0
+            world.portal.forget_definitions()
         if world.org:
             world.org.cursors.clear()
             world.org.jobs.clear()

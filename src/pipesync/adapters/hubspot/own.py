@@ -87,6 +87,13 @@ class Own:
 
     # --- Tasks ------------------------------------------------------------------------------------------------
 
+    def gone_owners(self) -> frozenset[str]:
+        """Return the owners who were deactivated; none where the token may not see owners."""
+        try:
+            return frozenset(str(o["id"]) for o in self._portal.owners if o.get("archived"))
+        except PermissionMissing:
+            return frozenset()
+
     def pull_tasks(self, cursor: Cursor | None, until: datetime, *, every: timedelta) -> Iterator[Page]:
         sent = self._api.requests
         form = form_of("own_tasks")

@@ -63,7 +63,12 @@ class _Writer:
     # --- Tasks ------------------------------------------------------------------------------------------------
 
     def create_tasks(self, changes: list[Change]) -> Iterator[Outcome]:
-        waiting = {c.key: c for c in changes}
+        gone = self._own.gone_owners()
+        waiting = {c.key: c for c in changes if c.owner_id not in gone}
+        # HubSpot would take it, and nobody would ever see it.
+        yield from (
+            _failed(c.key, f"owner {c.owner_id} is not active", "") for c in changes if c.owner_id in gone
+        )
         said: Exception | None = None
         for _ in range(_TRIES):
             deals = [c.opportunity_id for c in waiting.values() if c.opportunity_id]

@@ -12,6 +12,7 @@ from pipesync.adapters.salesforce.api import Api, Json
 from pipesync.adapters.salesforce.org import Org
 from pipesync.adapters.salesforce.refusals import ROW_RETRY
 from pipesync.adapters.salesforce.values import parse_time
+from pipesync.errors import PermissionMissing
 from pipesync.model import Change, Outcome, OwnForecast, OwnTask
 
 KEY = "Pipesync_Key__c"
@@ -132,7 +133,11 @@ def _written(org: Org, changes: Sequence[Change], send: Any) -> Iterator[Outcome
     for start in range(0, len(changes), BATCH):
         left = list(changes[start : start + BATCH])
         for attempt in range(1, _ROW_ATTEMPTS + 1):
-            results = send(left)
+            try:
+                results = send(left)
+            except PermissionMissing as refused:  # what the user may not write stays alone with it
+                yield from (_refused(c, str(refused), refused.request_id) for c in left)
+                break
             again = []
             for change, result in zip(left, results, strict=True):
                 code = _code(result)
@@ -191,6 +196,13 @@ def _fields(org: Org, entity: str, change: Change) -> Json:
         elif name in FIELDS[entity]:
             found[FIELDS[entity][name]] = value
     return found
+
+
+def _refused(change: Change, why: str, request_id: str) -> Outcome:
+    return Outcome(
+        connection=change.connection, key=change.key, status="failed", target=change.target, error=why,
+        request_id=request_id,
+    )  # fmt: skip
 
 
 def _code(result: Json) -> str:

@@ -32,6 +32,8 @@ rules: validation on writes, each {kind, property, required_when: {property: val
 both go up in a `new` record. link_scopes: associations want the scope `of` the record, or of `both` ends. lacks:
 objects that the portal's tier does not have.
 """
+MAX_TEXT = 65_536
+"""Characters that a property of text holds."""
 APP = Source("INTEGRATION", "900100")
 
 
@@ -114,8 +116,10 @@ class Portal:
         self.records.set(f"properties.{kind}", list(known.values()))
         self.forget_definitions(kind)
 
-    def forget_definitions(self, kind: str) -> None:
-        self._defined.pop(kind, None)
+    def forget_definitions(self, kind: str | None = None) -> None:
+        """Read an object's properties (or every object's) anew when they are next asked for."""
+        for name in [kind] if kind else list(self._defined):
+            self._defined.pop(name, None)
 
     def types(self, kind: str) -> dict[str, str]:
         """Return property -> type."""
@@ -141,6 +145,9 @@ class Portal:
                 continue
             if known["modificationMetadata"]["readOnlyValue"]:
                 wrong.append((name, "READ_ONLY_VALUE"))
+                continue
+            if len(str(value)) > MAX_TEXT:
+                wrong.append((name, "PROPERTY_VALUE_TOO_LONG"))
                 continue
             try:
                 found[name] = stored("" if value is None else str(value), known)
