@@ -1,75 +1,74 @@
 """The sandbox's HubSpot serves clients that others wrote, unchanged, and each returns the rows that pipesync pulls.
 
-    python -m benchmarks.hubspot_conformance --peers DIR
+    python -m benchmarks.hubspot_conformance [--peers DIR] [--deals N]
 
-`DIR` holds throw-away environments: `pipeline-diff`, `meltano`, and `hubspot-sdk` (`pip install --pre hubspot-sdk`).
-HubSpot's published client, which pipesync is built on, runs from this environment.
+Deals are compared by id, name, amount, owner, stage, pipeline and close date; history of stage, amount and owner by
+moment and value, with the clients that read any. The typed calls of HubSpot's published client, on which pipesync is
+built, are compared for what stands around the deals as well.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from benchmarks.hubspot import cents, connection, dataset, facts, meltano, pipeline_diff, pipesync
+from benchmarks import hubspot_peers as peers
+from benchmarks.hubspot import connection, dataset, pipesync
 
-import hubspot
-from pipesync.sandbox.process import HUBSPOT_TOKEN, Sandbox, running
-
-Facts = set[tuple[str, int | None, str | None]]
-_SDK = """
-import json, sys
-from hubspot_sdk import HubSpot
-client = HubSpot(access_token=sys.argv[2], base_url=sys.argv[1])
-for deal in client.crm.objects.deals.list(limit=100, properties=["amount", "hubspot_owner_id"]):
-    print(json.dumps([deal.id, deal.properties.get("amount"), deal.properties.get("hubspot_owner_id")]))
-"""
-
-
-def published_client(sandbox: Sandbox) -> Facts:
-    client = hubspot.Client.create(access_token=HUBSPOT_TOKEN, host=sandbox.url)
-    deals = client.crm.deals.get_all(properties=["amount", "hubspot_owner_id"])
-    return {(d.id, cents(d.properties["amount"]), d.properties["hubspot_owner_id"]) for d in deals}
-
-
-def official_sdk(sandbox: Sandbox, peers: Path) -> Facts:
-    command = [str(peers / "hubspot-sdk/bin/python"), "-c", _SDK, sandbox.url, HUBSPOT_TOKEN]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"hubspot-sdk failed:\n{done.stderr[-2000:]}")
-    return {(i, cents(amount), owner) for i, amount, owner in map(json.loads, done.stdout.splitlines())}
+from pipesync.sandbox.process import running
+from pipesync.store.warehouse import Warehouse
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--peers", type=Path, required=True)
+    parser.add_argument(
+        "--peers", type=Path, default=peers.HOME, help="where their environments are, or are made"
+    )
     parser.add_argument("--deals", type=int, default=1000)
     given = parser.parse_args()
+    same = True
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        dataset(folder / "data", given.deals, 12)
+        dataset(folder / "data", given.deals, 14)
         with running(folder / "data", "hubspot") as sandbox:
             work = connection(sandbox, folder / "full", history=True)
-            pipesync("pipesync", sandbox, work)
-            ours = facts(work / "warehouse.duckdb")
-            pipeline_diff(sandbox, given.peers, folder)
-            lines = (folder / "pd/hubspot/deals.jsonl").read_text(encoding="utf-8").splitlines()
-            stored = map(json.loads, lines)
-            theirs: dict[str, Facts] = {
-                "hubspot-api-client": published_client(sandbox),
-                "hubspot-sdk": official_sdk(sandbox, given.peers),
-                "pipeline-diff": {(d["id"], cents(d["amount"]), d["owner_id"]) for d in stored},
-                "meltano-tap-hubspot": meltano(sandbox, given.peers, folder).facts(),
+            pipesync("pipesync", sandbox, work, streams=None)
+            ours = peers.pipesync_rows(work / "warehouse.duckdb", sandbox)
+            print(f"{'pipesync':<22}{len(ours.deals):>7,} deals{len(ours.history or ()):>9,} changes")
+            theirs = {
+                "hubspot-api-client": peers.published_client(sandbox),
+                "hubspot-sdk": peers.official_sdk(sandbox, given.peers),
+                "pipeline-diff": peers.pipeline_diff(sandbox, given.peers, folder)[1],
+                "meltano-tap-hubspot": peers.meltano(sandbox, given.peers, folder)[1],
             }
-    for who, found in theirs.items():
-        print(f"{who:<22}{len(found):>7,} deals   {'identical' if found == ours else 'DIFFERENT'}")
-    if any(found != ours for found in theirs.values()):
+            for who, found in theirs.items():
+                same &= compared(who, ours, found)
+            with Warehouse(work / "warehouse.duckdb", read_only=True) as warehouse:
+                for stream, rows in peers.around(sandbox).items():
+                    pulled = warehouse.rows(f"SELECT id, {peers.AROUND[stream]} FROM {stream}")
+                    is_same = frozenset(pulled) == rows
+                    same &= is_same
+                    print(f"  {stream:<20}{len(rows):>7,} rows    {'identical' if is_same else 'DIFFERENT'}")
+    if not same:
         raise SystemExit(1)
+
+
+def compared(who: str, ours: peers.Brought, theirs: peers.Brought) -> bool:
+    """Print how a client's rows compare; name a few that differ."""
+    parts: list[tuple[str, frozenset[Any], frozenset[Any]]] = [("deals", ours.deals, theirs.deals)]
+    told = f"{who:<22}{len(theirs.deals):>7,} deals"
+    if theirs.history is not None:
+        parts.append(("changes", ours.history or frozenset(), theirs.history))
+        told += f"{len(theirs.history):>9,} changes"
+    different = [(what, a ^ b) for what, a, b in parts if a != b]
+    print(f"{told:<56}{'DIFFERENT' if different else 'identical'}")
+    for what, rows in different:
+        print(f"    {len(rows):,} {what} differ, such as {sorted(map(repr, rows))[:4]}")
+    return not different
 
 
 if __name__ == "__main__":
