@@ -126,10 +126,13 @@ def test_the_kit_is_installed_once(connect: Connect, hubspot: Running) -> None:
     assert "pipesync_key" in hubspot.portal.unique_names("pipesync_forecast")
 
 
-def test_a_full_portal_is_refused_before_the_first_write(connect: Connect, hubspot: Running) -> None:
-    """The tier's limit is looked at first, so that no half of a kit is left behind."""
+@pytest.mark.parametrize(("limit", "room"), [("property_limit", 3), ("overall_property_limit", 6)])
+def test_a_full_portal_is_refused_before_the_first_write(
+    connect: Connect, hubspot: Running, limit: str, room: int
+) -> None:
+    """The tier's limits are looked at first, per object and over all, so that no half of a kit is left behind."""
     _without_kit(hubspot)
-    hubspot.records.set("property_limit", len(kit().deals) - 1)
+    hubspot.records.set(limit, room)
     hubspot.records.db.commit()
 
     with pytest.raises(RequestRefused, match="room for"):

@@ -14,6 +14,8 @@ from pipesync.config import Section, Write
 from pipesync.errors import PermissionMissing, RequestRefused
 from pipesync.yamlsource import read, validate
 
+_KINDS = {"0-3": "deals", "0-27": "tasks"}
+
 
 class _Named(Section):
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -89,15 +91,21 @@ def _check_room(api: Api, missing: dict[str, int]) -> None:
         limits = api.get(api.paths.limits("custom-properties"))
     except (RequestRefused, PermissionMissing):
         return
-    for one in limits.get("byObjectType", []):
-        kind = {"0-3": "deals", "0-27": "tasks"}.get(str(one.get("objectTypeId", "")))
-        if kind in missing and one.get("limit") is not None:
-            room = int(one["limit"]) - int(one.get("usage", 0))
-            if room < missing[kind]:
-                raise RequestRefused(
-                    f"the portal has room for {max(room, 0)} more properties of {kind}, not for {missing[kind]}",
-                    fix="archive properties that nobody uses, or raise the portal's limit",
-                )
+    rooms = {
+        _KINDS[str(one["objectTypeId"])]: int(one["limit"]) - int(one.get("usage", 0))
+        for one in limits.get("byObjectType", [])
+        if str(one.get("objectTypeId")) in _KINDS and one.get("limit") is not None
+    }
+    if limits.get("overallLimit") is not None:
+        overall = int(limits["overallLimit"]) - int(limits.get("overallUsage", 0))
+        rooms["all objects"] = overall
+        missing = {**missing, "all objects": sum(missing.values())}
+    for kind, room in rooms.items():
+        if room < missing.get(kind, 0):
+            raise RequestRefused(
+                f"the portal has room for {max(room, 0)} more properties of {kind}, not for {missing[kind]}",
+                fix="archive properties that nobody uses, or raise the portal's limit",
+            )
 
 
 def _ensure_group(api: Api, kind: str, group: _Named) -> None:
@@ -126,10 +134,14 @@ def _install_object(api: Api, given: _Object, *, dry_run: bool) -> Installed:
         "labels": given.labels,
         "primaryDisplayProperty": given.primaryDisplayProperty,
         "requiredProperties": [given.primaryDisplayProperty],
+        "secondaryDisplayProperties": [],
         "searchableProperties": [],
+        "allowsSensitiveProperties": False,
         "associatedObjects": [],
         "properties": [p.model_dump() for p in given.properties],
     }
+    if api.paths.version == "2026-03":  # which alone wants it, says its specification
+        body["shouldCreateSameObjectAssociation"] = False
     try:
         api.write("POST", api.paths.schemas(), body)
     except (PermissionMissing, RequestRefused) as refused:

@@ -65,17 +65,17 @@ class Paths:
     """Every path of the API, from one version. `v3` stands for the legacy family, whose associations are `v4`."""
 
     def __init__(self, version: ApiVersion) -> None:
-        self._version = version
+        self.version = version
         self._is_legacy = version == "v3"
 
     def _path(self, family: str, rest: str = "", *, area: str = "crm", legacy: str = "v3") -> str:
         if self._is_legacy:
             return f"/{area}/{legacy}/{family}{rest}" if family else f"/{area}/{legacy}{rest}"
-        return f"/{area}/{family}/{self._version}{rest}" if family else f"/{area}/{self._version}{rest}"
+        return f"/{area}/{family}/{self.version}{rest}" if family else f"/{area}/{self.version}{rest}"
 
     def token(self) -> str:
         """Return where OAuth signs in. HubSpot switches the v1 path off in February 2027."""
-        return "/oauth/v3/token" if self._is_legacy else f"/oauth/{self._version}/token"
+        return "/oauth/v3/token" if self._is_legacy else f"/oauth/{self.version}/token"
 
     def objects(self, kind: str, rest: str = "") -> str:
         return self._path("objects", f"/{kind}{rest}")
@@ -101,7 +101,7 @@ class Paths:
     def exchange_rates(self) -> str:
         if self._is_legacy:
             return "/settings/v3/currencies/exchange-rates"
-        return f"/settings/currencies/{self._version}/exchange-rates"
+        return f"/settings/currencies/{self.version}/exchange-rates"
 
     def schemas(self, rest: str = "") -> str:
         return self._path("", f"/schemas{rest}", area="crm-object-schemas")

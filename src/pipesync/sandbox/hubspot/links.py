@@ -25,7 +25,11 @@ def batch_read(portal: Portal, call: Call) -> Answer:
         raise invalid(f"The number of inputs must be between 1 and {_INPUTS}")
     ids = [int(i["id"]) for i in inputs]
     found = portal.records.links(kind, ids, to)
-    results = [{"from": {"id": str(i)}, "to": _targets(found[i])} for i in ids if i in found]
+    results = [
+        {"from": {"id": str(i)}, "to": _targets(found[i], is_v4="/v4/" in call.path)}
+        for i in ids
+        if i in found
+    ]
     missing = [i for i in ids if i not in found]
     now = portal.records.setting("started", "2026-01-01T00:00:00.000Z")
     body: Json = {"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now}
@@ -45,13 +49,14 @@ def batch_read(portal: Portal, call: Call) -> Answer:
     return Answer(207, body)
 
 
-def _targets(links: list[tuple[int, int, str | None]]) -> list[Json]:
+def _targets(links: list[tuple[int, int, str | None]], *, is_v4: bool) -> list[Json]:
+    """Return what a record is linked to: in v4 with numbers and nulls, as HubSpot's documentation shows them."""
     found: dict[int, Json] = {}
     for to, type_id, label in links:
-        one = found.setdefault(to, {"toObjectId": to, "associationTypes": []})
+        one = found.setdefault(to, {"toObjectId": to if is_v4 else str(to), "associationTypes": []})
         kind: Json = {"category": "USER_DEFINED" if label else "HUBSPOT_DEFINED", "typeId": type_id}
         named = label or ("Primary" if type_id == PRIMARY_COMPANY else None)
-        one["associationTypes"].append(kind | {"label": named})
+        one["associationTypes"].append(kind | ({"label": named} if named or is_v4 else {}))
     return list(found.values())
 
 
@@ -59,7 +64,7 @@ def read_one(portal: Portal, call: Call) -> Answer:
     kind, to = _kinds(portal, call)
     limit = number(call, "limit", 500, 500)
     i = int(call.at["id"])
-    found = _targets(portal.records.links(kind, [i], to).get(i, []))
+    found = _targets(portal.records.links(kind, [i], to).get(i, []), is_v4="/v4/" in call.path)
     start = int(call.one("after", "0") or 0)
     body: Json = {"results": found[start : start + limit]}
     if len(found) > start + limit:

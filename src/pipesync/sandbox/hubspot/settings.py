@@ -163,11 +163,17 @@ def _limit(portal: Portal) -> int:
 
 def custom_property_limits(portal: Portal, call: Call) -> Answer:
     portal.require(call.token)
-    told = []
+    limit, told, all_used = _limit(portal), [], 0
     for kind in ("deals", "tasks"):
         used = sum(not d["hubspotDefined"] for d in portal.definitions(kind))
-        told.append({"objectTypeId": TYPE_IDS[kind], "limit": _limit(portal), "usage": used})
-    return Answer(200, {"byObjectType": told})
+        all_used += used
+        told.append({
+            "objectTypeId": TYPE_IDS[kind], "singularLabel": kind[:-1].capitalize(), "pluralLabel": kind.capitalize(),
+            "limit": limit, "usage": used, "percentage": used / limit,
+        })  # fmt: skip
+    most = portal.records.setting("overall_property_limit", 10 * limit)
+    overall = {"overallLimit": most, "overallUsage": all_used, "overallPercentage": all_used / most}
+    return Answer(200, {**overall, "byObjectType": told})
 
 
 # --- Object schemas ---------------------------------------------------------------------------------------------
@@ -194,7 +200,7 @@ def add_schema(portal: Portal, given: Json) -> Json:
         "id": str(number_), "name": name, "labels": given.get("labels", {}), "objectTypeId": f"2-{10_000 + number_}",
         "fullyQualifiedName": f"p{portal_id}_{name}", "primaryDisplayProperty": given.get("primaryDisplayProperty"),
         "requiredProperties": given.get("requiredProperties", []), "searchableProperties": [], "archived": False,
-        "secondaryDisplayProperties": [], "associations": [],
+        "secondaryDisplayProperties": [], "associations": [], "allowsSensitiveProperties": False,
     }  # fmt: skip
     portal.records.set("schemas", [*portal.schemas, schema])
     own = [
