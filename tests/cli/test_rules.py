@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from tests.cli.conftest import Ran
 
@@ -134,25 +136,6 @@ def test_a_bad_rule_stops_no_good_one_unless_asked(work: Path, pipesync: Run) ->
     assert [pipesync(command, "--strict").code for command in ("check", "plan", "sync")] == [2, 2, 2]
 
 
-def test_a_rule_that_broke_closes_none_of_its_tasks(fresh: Path, pipesync: Run) -> None:
-    """What it found earlier stays as it is until it can be read again."""
-    _own(fresh, 1)
-    mine = fresh / "own" / "hygiene" / "mine.yaml"
-    good = mine.read_text().replace("tests:", 'task: {subject: "Look at {name}"}\ntests:')
-    mine.write_text(good)
-    assert pipesync("sync").code == 0
-
-    mine.write_text(good.replace("gt:", "gtt:"))
-    broken = pipesync("plan", "--format", "json")
-    mine.write_text(good)
-    mended = pipesync("plan", "--format", "json")
-
-    assert (broken.code, mended.code) == (4, 0)
-    assert broken.entry["held_back"]["a rule of it cannot be read"] > 10
-    assert [c for c in broken.entry["changes"] if c["object"] == "task" and c["action"] != "create"] == []
-    assert [c for c in mended.entry["changes"] if c["object"] == "task"] == []
-
-
 def test_show_tells_where_each_value_comes_from(fresh: Path, pipesync: Run) -> None:
     """The site's file with its line, or the rule's own."""
     file = fresh / "pipesync.yaml"
@@ -184,3 +167,138 @@ def test_explain_recomputes_what_check_found(work: Path, pipesync: Run) -> None:
     assert leaves["contact_count"] == (True, "1")
     assert "+ contact_count <= 1 ($max_contacts): 1" in said
     assert pipesync("rules", "explain", one["rule"], "nobody").code == 2
+
+
+def test_a_new_rule_is_whole(fresh: Path, pipesync: Run) -> None:
+    """The file passes lint and its own cases, the configuration reads it, the editor's schema lies beside it."""
+    answers = "A first look\nIt has a reason.\nlow\nnext_step\nmissing\ntrue\n"
+
+    made = pipesync("rules", "new", "site.first", "--task", "Look", stdin=answers)
+
+    assert made.code == 0
+    assert (fresh / "rules" / "schema.json").exists()
+    assert pipesync("rules", "lint").code == 0
+    assert pipesync("rules", "test", "site.first").out == "4 cases passed, 0 failed\n"
+    assert "site.first" in pipesync("rules", "list").out
+    again = pipesync("rules", "new", "site.first", stdin=answers)
+    assert (again.code, "--force" in again.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("field", "operator", "value"),
+    [
+        ("amount", "gt", "1000.5"), ("amount", "lte", "3"), ("push_count", "eq", "2"), ("push_count", "ne", "2"),
+        ("close_date", "lt", "today"), ("close_date", "gte", "2027-01-01"), ("close_date", "within_next", "14d"),
+        ("last_activity_at", "within_last", "2w"), ("last_activity_at", "older_than", "30d"),
+        ("owner_active", "eq", "false"), ("phase", "eq", "late"), ("phase", "ne", "late"),
+        ("name", "contains", "te\"st"),
+        ("next_step", "missing", "false"), ("stage_entered_at", "gt", "today"),
+    ],
+)  # fmt: skip
+def test_new_writes_cases_on_both_sides_of_any_operator(
+    field: str, operator: str, value: str, fresh: Path, pipesync: Run
+) -> None:
+    """Whatever kind the field is of."""
+    said = ("--title", 'Any {thing}: "x"', "--why", "Because.", "--severity", "low")
+
+    made = pipesync(
+        "rules", "new", "site.any", *said, "--field", field, "--operator", operator, "--value", value
+    )
+
+    assert made.code == 0, made.err
+    assert pipesync("rules", "test", "site.any").out == "4 cases passed, 0 failed\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"--field": "amonut"}, "did you mean 'amount'"),
+        ({"--operator": "matches"}, "no operator 'matches'"),
+        ({"--value": "much"}, "'much' is not a number"),
+        ({"--field": "phase", "--operator": "eq", "--value": "lat"}, "did you mean 'late'"),
+        ({"id": "Large ones"}, "is no rule's id"),
+    ],
+)
+def test_new_says_what_it_cannot_write(change: dict[str, str], said: str, fresh: Path, pipesync: Run) -> None:
+    """And writes nothing."""
+    given = {
+        "--title": "T",
+        "--why": "W",
+        "--severity": "low",
+        "--field": "amount",
+        "--operator": "gt",
+        "--value": "5",
+    }
+    rule = change.pop("id", "site.any")
+    words = [w for pair in {**given, **change}.items() for w in pair]
+
+    made = pipesync("rules", "new", rule, *words)
+
+    assert (made.code, said in made.err) == (2, True)
+    assert not (fresh / "rules").exists()
+
+
+def test_an_ejected_rule_takes_the_place_of_the_shipped_one(fresh: Path, pipesync: Run) -> None:
+    """It is the site's from then on, and `test` runs its cases as the file has them, whatever the site tunes."""
+    file = fresh / "pipesync.yaml"
+    file.write_text(file.read_text() + "rules:\n  hygiene.stale_commit: {params: {idle_days: 30}}\n")
+    assert pipesync("rules", "test", "hygiene.stale_commit").code == 0
+
+    assert pipesync("rules", "eject", "hygiene.stale_commit").code == 0
+
+    listed = pipesync("rules", "list", "--format", "json").document["rules"]
+    assert {r["id"]: r["source"] for r in listed}["hygiene.stale_commit"] == "rules"
+    assert pipesync("rules", "test", "hygiene.stale_commit").code == 0
+    assert pipesync("rules", "eject", "hygiene.stale_commti").code == 2
+
+
+def test_diff_tells_what_an_edit_would_do(work: Path, pipesync: Run) -> None:
+    """What opens, closes and changes, with the values that differ; nothing differs from itself."""
+    old = (work / "pipesync.yaml").read_text()
+    (work / "new.yaml").write_text(
+        old + "rules:\n  hygiene.no_activity: {severity: critical, params: {idle_days: 3}}\n"
+        "  hygiene.close_date_past: off\n"
+    )
+
+    told = pipesync("rules", "diff", "pipesync.yaml", "new.yaml", "--format", "json").entry
+    same = pipesync("rules", "diff", "pipesync.yaml", "pipesync.yaml")
+    comment = pipesync("rules", "diff", "pipesync.yaml", "new.yaml", "--format", "markdown").out
+
+    rules = {r["id"]: r for r in told["rules"]}
+    assert rules["hygiene.close_date_past"]["edit"] == "removed"
+    assert rules["hygiene.close_date_past"]["closes"] == rules["hygiene.close_date_past"]["before"] > 0
+    assert "params.idle_days: 14 -> 3" in rules["hygiene.no_activity"]["values"]
+    assert rules["hygiene.no_activity"]["opens"] > 0
+    fates = [f["fate"] for f in told["findings"] if f["rule"] == "hygiene.no_activity"]
+    assert fates.count("opens") == rules["hygiene.no_activity"]["opens"]
+    assert "nothing opens, closes or changes" in same.out
+    assert "| `hygiene.close_date_past` |" in comment
+    names = {f["message"] for f in told["findings"]}
+    assert not any(name in comment for name in names)
+
+
+def test_backtest_says_what_it_cannot_know(work: Path, pipesync: Run) -> None:
+    """A field without a past is named; a rule with one has its numbers."""
+    told = pipesync("rules", "backtest", "hygiene.close_date_past", "hygiene.no_next_activity", "--since", "3w",
+                    "--format", "json").entry  # fmt: skip
+
+    rules = {r["id"]: r for r in told["rules"]}
+    assert told["weeks"] == 3
+    assert rules["hygiene.no_next_activity"]["blame"] == ["next_activity_at"]
+    assert rules["hygiene.no_next_activity"]["unknown"] > 0
+    assert rules["hygiene.close_date_past"]["fired"] > 0
+    assert rules["hygiene.close_date_past"]["unknown"] == 0
+    assert pipesync("rules", "backtest", "--since", "3d").code == 2
+
+
+def test_pages_are_written_of_what_runs_here(fresh: Path, pipesync: Run) -> None:
+    """One per rule, with the site's values."""
+    file = fresh / "pipesync.yaml"
+    file.write_text(file.read_text() + "rules:\n  hygiene.stale_commit: {params: {idle_days: 30}}\n")
+
+    assert pipesync("rules", "docs", "--out", "pages").code == 0
+
+    assert (
+        "| `idle_days` | 30 business days | 10 |" in (fresh / "pages" / "hygiene.stale_commit.md").read_text()
+    )
+    assert "(hygiene.stale_commit.md)" in (fresh / "pages" / "README.md").read_text()

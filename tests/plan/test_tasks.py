@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -158,6 +159,21 @@ def test_a_text_that_is_too_long_is_cut(bench: Bench) -> None:
     assert len(after["subject"]) == 255
     assert after["subject"].endswith("… (+1)")
     assert len(after["body"]) == 30_000
+
+
+def test_a_rule_that_cannot_be_read_closes_none_of_its_tasks(bench: Bench) -> None:
+    """A task that lists it is left alone until the rule is mended."""
+    bench.carry_out(bench.plan(bench.finding(), bench.finding(rule=STEP)))
+    whole = bench.rules
+    others = {i: r for i, r in whole.rules.items() if i != PAST}
+
+    bench.rules = replace(whole, rules=others, unreadable=frozenset({PAST}))
+    broken = bench.plan(bench.finding(rule=STEP))
+    bench.rules = whole
+    mended = bench.plan(bench.finding(rule=STEP))
+
+    assert (broken.changes, broken.held_back) == ((), {"a rule of it cannot be read": 1})
+    assert [c.action for c in mended.changes] == ["update"]
 
 
 # --- Quiet ------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pipesync.config import Config
     from pipesync.model import StandingFinding
     from pipesync.rules import RuleSet
+    from pipesync.rules.vocabulary import Vocabulary
     from pipesync.store.ledger import Ledger
     from pipesync.store.warehouse import Warehouse
 
@@ -79,6 +80,28 @@ def configuration(source: Source) -> tuple[Config, tuple[str, ...]]:
         if name not in config.connections:
             raise InputError(Problem(f"no connection {name!r}", fix=nearest(name, config.connections)))
     return config, source.connections or tuple(config.connections)
+
+
+def optional_configuration(source: Source) -> Config | None:
+    """Return the configuration; None, for the recommended preset, where there is no file and none was asked for."""
+    from pipesync.config import DEFAULT_FILE, load
+
+    if source.config is None and not DEFAULT_FILE.exists():
+        return None
+    return load(source.config or DEFAULT_FILE)
+
+
+def words(config: Config | None, source: Source) -> tuple[Vocabulary | None, list[str]]:
+    """Return the words of the connections that were pulled, and their names."""
+    from pipesync.rules.vocabulary import vocabulary
+    from pipesync.store.warehouse import Warehouse, published
+
+    if config is None or not published(config.warehouse).exists():
+        return None, []
+    with Warehouse(published(config.warehouse), read_only=True) as warehouse:
+        there = {c.connection for c in warehouse.connections()}
+        names = [n for n in source.connections or config.connections if n in there]
+        return vocabulary(warehouse, names), names
 
 
 def connection_name(folder: Path) -> str:

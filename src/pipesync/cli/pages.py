@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
@@ -15,7 +16,8 @@ from pipesync.adapters.hubspot.options import Options as HubSpot
 from pipesync.adapters.salesforce.options import Options as Salesforce
 from pipesync.config import Config, ConnectionConfig
 from pipesync.features import COLUMNS
-from pipesync.rules import load
+from pipesync.rules import editor, load
+from pipesync.rules import pages as rule_pages
 from pipesync.rules.levels import LEVELS
 
 
@@ -73,35 +75,22 @@ def features_page() -> str:
     return "\n".join(parts) + "\n"
 
 
-def rules_page() -> str:
-    """Return rules/README.md: every shipped rule, why it is there and what can be tuned."""
+def rules_pages() -> dict[str, str]:
+    """Return rules/README.md, which lists every shipped rule, and a page of each in the docs."""
     config = Config(extends=("pipesync:all",), connections={"any": ConnectionConfig(adapter="files")})
-    recommended = set(load().rules)
-    parts = [
-        "# Rules\n",
-        "Generated from the rule files by `python -m pipesync.cli docs --write`. Rules of the recommended preset "
-        "have a star. `pipesync.yaml` turns a rule off, or changes its severity and parameters; nobody edits these "
-        "files.\n",
-    ]
-    for rule in load(config, strict=True):
-        star = " ★" if rule.id in recommended else ""
-        parts.append(
-            f"## {rule.id}{star}\n\n**{rule.title}** ({rule.severity}, {rule.status}, per {rule.level}). {rule.why}\n"
-        )
-        for name, text in rule.texts.items():
-            bounds = (
-                f", from {text.min} to {text.max}" if text.min is not None and text.max is not None else ""
-            )
-            unit = f" {text.unit.replace('_', ' ')}" if text.unit else ""
-            default = f"default {text.default}{unit}{bounds}"
-            if text.learnt:
-                times = f" x {text.learnt.times:g}" if text.learnt.times != 1 else ""
-                default = f"learnt: `{text.learnt.field}`{times}; {default}"
-            parts.append(f"- `{name}`: {text.help or name} ({default})")
-        for case in rule.false_positives:
-            parts.append(f"- Not meant: {case}")
-        parts.append("")
-    return "\n".join(parts).rstrip() + "\n"
+    ruleset = load(config, strict=True)
+    head = (
+        "# Rules\n\nGenerated from the rule files by `python -m pipesync.cli docs --write`. Rules of the recommended "
+        "preset have a star. `pipesync.yaml` turns a rule off, or changes its severity and parameters; nobody edits "
+        "these files. [docs/rules.md](../docs/rules.md) leads through the workshop.\n"
+    )
+    index = rule_pages.listed(ruleset, load().rules, "../docs/rules/{}.md", head)
+    schema = json.dumps(editor.schema(), indent=1, ensure_ascii=False) + "\n"
+    return {
+        "rules/README.md": index,
+        "rules/schema.json": schema,
+        **{f"docs/rules/{rule.id}.md": rule_pages.page(rule) for rule in ruleset},
+    }
 
 
 def configuration_page() -> str:
@@ -188,5 +177,5 @@ def pages() -> dict[str, str]:
         "docs/commands.md": commands_page(),
         "docs/configuration.md": configuration_page(),
         "docs/features.md": features_page(),
-        "rules/README.md": rules_page(),
+        **rules_pages(),
     }

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
+from pipesync.cli.authoring import docs_, eject, new, schema_
 from pipesync.cli.options import Source, configured, example, formatted, reading
-
-if TYPE_CHECKING:
-    from pipesync.config import Config
-    from pipesync.rules.vocabulary import Vocabulary
+from pipesync.cli.trials import backtest, diff
 
 
 @click.group(epilog=example("pipesync rules list"))
 def rules() -> None:
-    """List, check and test the rules."""
+    """Write, check, test, explain and rehearse the rules."""
+
+
+rules.add_command(new)
+rules.add_command(eject)
+rules.add_command(schema_)
+rules.add_command(docs_)
+rules.add_command(backtest)
+rules.add_command(diff)
 
 
 @rules.command("list", epilog=example("pipesync rules list"))
@@ -23,12 +27,13 @@ def rules() -> None:
 @formatted("json", "csv")
 def list_(source: Source, form: str) -> None:
     """List the rules that run, with their severity and where they come from."""
+    from pipesync.cli.opening import optional_configuration
     from pipesync.cli.output import emit, show
     from pipesync.report.draw import grid
     from pipesync.rules import load
     from pipesync.rules.conditions import as_text
 
-    ruleset = load(_configuration(source), strict=True)
+    ruleset = load(optional_configuration(source), strict=True)
     if form == "text":
         rows = [[rule.id, rule.severity, rule.level, rule.title] for rule in ruleset]
         show(grid(["rule", "severity", "level", "what"], rows))
@@ -54,13 +59,14 @@ def lint(source: Source, strict: bool, form: str) -> None:
 
     After a pull the stages, pipelines, owners, teams and custom fields that rules name are held against the CRM's own.
     """
+    from pipesync.cli.opening import optional_configuration, words
     from pipesync.cli.output import emit
     from pipesync.report import documents
     from pipesync.rules.linting import lint as look
 
-    config = _configuration(source)
-    words, checked = _words(config, source)
-    found = look(config, words)
+    config = optional_configuration(source)
+    told_words, checked = words(config, source)
+    found = look(config, told_words)
     errors = (*found.problems, *(found.warnings if strict else ()))
     warnings = () if strict else found.warnings
     if form == "json":
@@ -94,12 +100,13 @@ def test(source: Source, ids: tuple[str, ...], form: str) -> None:
     """Run the cases that the rules carry; 1 where one fails."""
     from rich.text import Text
 
+    from pipesync.cli.opening import optional_configuration
     from pipesync.cli.output import emit, show
     from pipesync.report.draw import Row, grid
     from pipesync.rules import load
     from pipesync.rules.cases import run
 
-    ruleset = load(_configuration(source), strict=True)
+    ruleset = load(optional_configuration(source), strict=True)
     results = run(ruleset.only(ids) if ids else ruleset)
     failed = [r for r in results if not r.passed]
     if form == "json":
@@ -128,12 +135,13 @@ def test(source: Source, ids: tuple[str, ...], form: str) -> None:
 @formatted("json")
 def show_rule(source: Source, rule_id: str, resolved: bool, form: str) -> None:
     """Print a rule's file, or what is in force of it."""
+    from pipesync.cli.opening import optional_configuration
     from pipesync.cli.output import emit, show
     from pipesync.report.draw import grid
     from pipesync.rules import load
     from pipesync.rules.resolved import resolve
 
-    ruleset = load(_configuration(source))
+    ruleset = load(optional_configuration(source))
     rule = ruleset[rule_id]
     values = list(resolve(rule))
     if form == "json":
@@ -188,25 +196,3 @@ def explain(source: Source, rule_id: str, subject: str, form: str) -> None:
             return Result(documents.explained(told), views.explained(told))
 
         finish(opened.connections, each(opened.connections, work), form)
-
-
-def _configuration(source: Source) -> Config | None:
-    """Return the configuration; None, for the recommended preset, where there is no file and none was asked for."""
-    from pipesync.config import DEFAULT_FILE, load
-
-    if source.config is None and not DEFAULT_FILE.exists():
-        return None
-    return load(source.config or DEFAULT_FILE)
-
-
-def _words(config: Config | None, source: Source) -> tuple[Vocabulary | None, list[str]]:
-    """Return the words of the connections that were pulled, and their names."""
-    from pipesync.rules.vocabulary import vocabulary
-    from pipesync.store.warehouse import Warehouse, published
-
-    if config is None or not published(config.warehouse).exists():
-        return None, []
-    with Warehouse(published(config.warehouse), read_only=True) as warehouse:
-        there = {c.connection for c in warehouse.connections()}
-        names = [n for n in source.connections or config.connections if n in there]
-        return vocabulary(warehouse, names), names

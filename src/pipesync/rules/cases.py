@@ -22,14 +22,14 @@ from pipesync.model import SEVERITIES, Level, StandingFinding
 from pipesync.rules.compile import measured
 from pipesync.rules.conditions import NUMERIC
 from pipesync.rules.evaluate import evaluate, judge
-from pipesync.rules.format import Rule
+from pipesync.rules.format import Rule, read_rule
 from pipesync.rules.levels import LEVELS
 from pipesync.rules.lifecycle import advance
 from pipesync.store.warehouse import Warehouse
 from pipesync.yamlsource import Document, nearest
 
 RESULTS = ("fires", "clear", "unknown", "out_of_scope")
-_LIVES = (*RESULTS, "pending", "resolved")
+LIVES = (*RESULTS, "pending", "resolved")
 _KEYS = ("name", "today", "given", "unknown", "expect", "timeline")
 _DERIVED = {
     "is_closed": "NOT is_open",
@@ -157,7 +157,7 @@ def _case(
         steps = tuple(
             _step(
                 document, columns, s, (*at, "timeline", k),
-                _map(document, s, (*at, "timeline", k, "set"), problems), _LIVES, problems,
+                _map(document, s, (*at, "timeline", k, "set"), problems), LIVES, problems,
             )
             for k, s in enumerate(timeline)
         )  # fmt: skip
@@ -266,10 +266,14 @@ def _typed(
 
 
 def run(rules: Iterable[Rule]) -> list[CaseResult]:
-    """Run every case of these rules; InputError for a case that cannot be read."""
+    """Run every case of these rules, as their files have them; InputError for a case that cannot be read.
+
+    A case says what the rule says with the parameters of its file; a site that tunes them breaks none.
+    """
     problems: list[Problem] = []
     read: list[tuple[Rule, list[Case]]] = []
-    for rule in rules:
+    for given in rules:
+        rule = read_rule(given.document, given.file) if given.origins else given
         try:
             read.append((rule, read_cases(rule)))
         except InputError as error:
