@@ -281,6 +281,8 @@ class Waterfall:
 class FunnelStage:
     pipeline: str
     stage: str
+    is_told_apart: bool
+    """Whether there are other pipelines, so that this one is to be named."""
     count: Cell
     amount: Cell
     width: float

@@ -86,7 +86,7 @@ def by_rule(made: Material) -> Table:
                 (
                     text(known.title if known else rule, sub=rule, drill=drill(rule=rule), tone="strong"),
                     text(SEVERITY_WORDS[severity[rule]]) if rule in severity else text(""),
-                    count(len(amounts), key=f"rule.{rule}.fired", drill=drill(rule=rule)),
+                    count(len(amounts), key=f"rule.{rule}.findings", drill=drill(rule=rule)),
                     money(sum(amounts), made.currency, drill=drill(rule=rule)),
                     Bar(scale.at(sum(amounts)), "share of the largest"),
                     count(resolved, key=f"rule.{rule}.resolved"),

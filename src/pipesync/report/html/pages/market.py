@@ -23,14 +23,14 @@ from pipesync.report.html.blocks import (
     share,
     text,
 )
-from pipesync.report.html.pages.shared import own_target
+from pipesync.report.html.pages.shared import own_target, sentence
 from pipesync.report.material import Material
 
 SHOWN = 40
 
 
 def _missing(missing: tuple[str, ...]) -> list[Block]:
-    return [Note("Not known", (f"{'; '.join(missing)}.",))] if missing else []
+    return [Note("Not known", (sentence(missing),))] if missing else []
 
 
 def _rate(rate: float | None, low: float, high: float, scale: Scale) -> Mark:

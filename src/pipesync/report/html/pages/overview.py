@@ -200,7 +200,7 @@ def changes(made: Material, sets: Sets) -> Table:
         )
     return Table(
         "Since last week",
-        (Column("What happened"), Column("Opportunities", "right"), Column("Amount", "right")),
+        (Column("What happened"), Column("Opportunities", "right"), Column("Into it, or out", "right")),
         tuple(rows),
         said,
         empty="Nothing was created, changed or closed in the last seven days.",

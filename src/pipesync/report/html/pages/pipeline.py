@@ -81,6 +81,7 @@ def funnel(made: Material) -> Funnel:
             FunnelStage(
                 pipeline=r.pipeline,
                 stage=r.stage,
+                is_told_apart=not one,
                 count=count(r.wip, key=f"wip.{r.pipeline}.{r.stage}", drill=listed),
                 amount=money(
                     r.wip_amount, made.currency, key=f"wip_amount.{r.pipeline}.{r.stage}", drill=listed
@@ -174,11 +175,13 @@ def process(made: Material) -> list[Block]:
                 share(rounds.skip_rate),
                 " skip a stage.",
             )
-        found.append(_drawing(pipeline, stages, moves, lines, held, said))
+        title = f"How {pipeline} is walked" if frame["pipeline"].nunique() > 1 else "How it is walked"
+        found.append(_drawing(title, pipeline, stages, moves, lines, held, said))
     return found
 
 
 def _drawing(
+    title: str,
     pipeline: str,
     stages: Sequence[str],
     moves: Sequence[Move],
@@ -201,7 +204,7 @@ def _drawing(
             y = top + _NODE_HEIGHT + 18 + 15 * j + 22 * min(rise, 5)
             edges.append(Edge("", 0, "out", f"{n:,} {name}", x, y))
     return ProcessMap(
-        f"How {pipeline or 'it'} is walked" if pipeline else "How it is walked",
+        title,
         said,
         width=len(stages) * step - _GAP,
         height=top + _NODE_HEIGHT + 22 * min(rise, 5) + 44,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from pipesync.forecast.targets import Target
@@ -35,6 +35,12 @@ DIMENSIONS: Mapping[Scope, str] = {
 }
 """Scope -> its title, in the order in which people ask."""
 SEVERITY_WORDS = {"critical": "Critical", "high": "High", "medium": "Medium", "low": "Low", "info": "Info"}
+
+
+def sentence(parts: Sequence[str]) -> str:
+    """Join what is not known: `leads; line items` becomes `Leads; line items.`"""
+    said = "; ".join(parts)
+    return f"{said[:1].upper()}{said[1:]}." if said else ""
 
 
 def last_day(made: Material) -> Cell:

@@ -30,7 +30,7 @@ from pipesync.report.html.blocks import (
     share,
     text,
 )
-from pipesync.report.html.pages.shared import facets, own_target, target_of
+from pipesync.report.html.pages.shared import facets, own_target, sentence, target_of
 from pipesync.report.material import Material
 
 
@@ -44,6 +44,10 @@ def page(made: Material, sets: Sets) -> Page:
 
 
 def coaching(made: Material, sets: Sets) -> Block:
+    if not made.owners:
+        return Note(
+            "Where to coach", ("It is not known whose the opportunities are, so nobody can be compared.",)
+        )
     cards = [_card(made, o, sets) for o in made.owners if o.points]
     cards.sort(key=lambda c: (all(tone == "good" for _, tone, _ in c.points), c.title))
     quiet = sum(not o.points for o in made.owners)
@@ -91,7 +95,7 @@ def _card(made: Material, o: Owner, sets: Sets) -> Card:
 
 def comparison(made: Material) -> Block:
     if not made.owners:
-        return Note("Everybody", (f"{'; '.join(made.owners_missing) or 'No owner is known'}.",))
+        return Note("Everybody", (f"{sentence(made.owners_missing) or 'No owner is known.'}",))
     rows = []
     scale = Scale(o.high for o in made.owners if o.win_rate is not None)
     by_owner = {p.scope_id: p for p in made.rollups.get("owner", ())}

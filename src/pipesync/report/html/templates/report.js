@@ -1,6 +1,6 @@
 "use strict";
 // The page is whole without this script. It adds what needs a reader: one page at a time, filters, lists behind numbers,
-// search, and numbers in the reader's locale. The state is the address, `#page?team=North&list=...`, so back works and
+// search, and numbers in the reader's locale. The state is the address, `#page?team=...&list=...`, so back works and
 // a view can be sent. Texts from the CRM only ever become text nodes.
 (() => {
   const $ = (selector, within = document) => within.querySelector(selector);
@@ -19,7 +19,6 @@
   const SHOWN = 100;
   const locale = navigator.languages && navigator.languages.length ? [...navigator.languages] : undefined;
   const narrow = matchMedia("(max-width: 640px)");
-  document.documentElement.classList.add("js");
 
   // --- Elements ------------------------------------------------------------------------------------------------
 
@@ -598,11 +597,10 @@
   if (chooser) chooser.addEventListener("change", () => { location.hash = address(state.page, new URLSearchParams({ connection: chooser.value })); });
 
   const root = document.documentElement;
-  try { const kept = localStorage.getItem("pipesync-theme"); if (kept) root.dataset.theme = kept; } catch { /* not every browser keeps things of files */ }
   $("#theme").addEventListener("click", () => {
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = dark ? "light" : "dark";
-    try { localStorage.setItem("pipesync-theme", root.dataset.theme); } catch { /* as above */ }
+    try { localStorage.setItem("pipesync-theme", root.dataset.theme); } catch { /* it is forgotten then */ }
   });
   $("#print").addEventListener("click", () => print());
   addEventListener("beforeprint", () => localise(document));
