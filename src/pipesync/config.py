@@ -184,6 +184,8 @@ class ForecastConfig(Section):
     """On an unchanged pipeline it is rewritten no sooner than this."""
     refit: Duration = timedelta(days=7)
     """The model learns anew from what was closed since no sooner than this, or with a new period."""
+    calls: dict[str, str] = Field(default_factory=dict)
+    """People's own calls beside the forecast category: a name, and the custom field that holds it."""
 
 
 class Tasks(Section):

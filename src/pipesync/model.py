@@ -423,6 +423,20 @@ class PeriodForecast(Record):
     model: str
 
 
+class Call(Record):
+    """What people said would be won in a period: closed so far, and what they had committed of the open ones."""
+
+    period_start: date
+    period_end: date
+    """The day after the last."""
+    scope: Scope = "total"
+    scope_id: str = ""
+    kind: str
+    """`commit` is the CRM's forecast category; others are fields that the site names."""
+    amount: Money
+    """In the home currency."""
+
+
 class Reason(Record):
     """Why a change is planned: the rules or the forecast behind it, with their numbers."""
 

@@ -23,10 +23,12 @@ from pipesync.apply import Applied, apply, recover, undo
 from pipesync.config import Config
 from pipesync.errors import InputError, PipesyncError, Problem, Stopped
 from pipesync.forecast import Forecast, periods
+from pipesync.forecast.calls import calls
 from pipesync.forecast.fitting import from_document, to_document
 from pipesync.forecast.history import to_moment
+from pipesync.forecast.waterfall import Issued
 from pipesync.logs import log, working_on
-from pipesync.model import Plan, StandingFinding
+from pipesync.model import Call, Plan, StandingFinding
 from pipesync.pull import pull
 from pipesync.rules.examination import Examined, examine, load_rules
 from pipesync.runlog import RunLog
@@ -80,6 +82,21 @@ def foretell_why(
     wanted = period_for(config, as_of, period)
     model = model_for(warehouse, computed, wanted, config)
     return forecast.predict(warehouse, computed, wanted, model=model), model
+
+
+def last_issued(ledger: Ledger, connection: str, period: periods.Period, before: datetime) -> Issued | None:
+    """Return what was issued for a period last before a moment, with its opportunities; None where nothing was."""
+    kept = ledger.issued_opportunities(connection, period.start, period.end, before)
+    if kept is None:
+        return None
+    as_of, said = kept
+    totals = (
+        float(one.mean)
+        for at, one in ledger.issued(connection)
+        if (at, one.scope, one.period_start, one.period_end) == (as_of, "total", period.start, period.end)
+    )
+    mean = next(totals, None)
+    return None if mean is None else Issued(as_of, period, mean, said)
 
 
 def _predict(
@@ -148,6 +165,8 @@ class Prepared:
     plan: Plan
     standing: tuple[StandingFinding, ...]
     """The findings' lives after this evaluation; the ledger's next state."""
+    calls: tuple[Call, ...] = ()
+    """What people say will be won."""
 
 
 def prepare(
@@ -172,7 +191,8 @@ def prepare(
         forecasts=(made.total, *made.by_owner, *made.by_product),
         opportunities=made.opportunities,
     )
-    return Prepared(examined, made, situation, plan.make(situation, config, ruleset), standing)
+    said = calls(warehouse, examined.features, made.period, config.forecast.calls)
+    return Prepared(examined, made, situation, plan.make(situation, config, ruleset), standing, tuple(said))
 
 
 # --- Steps that write -----------------------------------------------------------------------------------------
@@ -374,7 +394,13 @@ def remember(ledger: Ledger, name: str, run: str, prepared: Prepared, config: Co
         name, run, [c.model_copy(update={"tripped": c.rule in tripped}) for c in situation.counts.values()]
     )
     ledger.save_fates(name, prepared.plan.fates)
-    ledger.issue(run, situation.as_of, (made.total, *made.by_owner, *made.by_product))
+    ledger.issue(
+        run,
+        situation.as_of,
+        [one for parts in made.rollups.values() for one in parts],
+        calls=prepared.calls,
+        opportunities=made.opportunities,
+    )
 
 
 def _write(

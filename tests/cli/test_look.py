@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,6 +132,26 @@ def test_a_forecast_says_why(work: Path, pipesync: Run) -> None:
     assert one == [told[1]]
     assert one[0]["up"] or one[0]["down"]
     assert (refused.code, "is not open" in refused.err) == (2, True)
+
+
+def test_changes_since_the_last_issued_forecast_add_up(work: Path, pipesync: Run) -> None:
+    """Nothing to compare with after one run; after another pull, opportunity by opportunity."""
+    pipesync("sync")
+    first = pipesync("forecast", "changes", "--format", "json").entry
+    with sqlite3.connect("ledger.db") as ledger:  # as if the first run had been two days earlier
+        for table in ("issued_forecasts", "issued_opportunities"):
+            ledger.execute(f"UPDATE {table} SET as_of = datetime(as_of, '-2 days')")
+    ledger.close()
+
+    entry = pipesync("forecast", "changes", "--format", "json").entry
+    text = pipesync("forecast", "changes").out
+
+    assert first["changes"] == []
+    assert entry["start"] + sum(c["amount"] for c in entry["changes"]) == pytest.approx(
+        entry["end"], abs=0.01
+    )
+    assert sum(entry["by_kind"].values()) == pytest.approx(entry["end"] - entry["start"], abs=0.01)
+    assert "since the forecast as of" in text
 
 
 def test_fields_are_told_that_say_nothing(work: Path, pipesync: Run) -> None:

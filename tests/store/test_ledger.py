@@ -13,7 +13,9 @@ import sqlalchemy as sa
 from pipesync.config import Suppression
 from pipesync.errors import InputError
 from pipesync.model import (
+    Call,
     Change,
+    OpportunityForecast,
     Outcome,
     PeriodForecast,
     Reason,
@@ -215,21 +217,44 @@ def test_the_first_fate_of_a_task_stays(ledger: Ledger) -> None:
     assert ledger.fates("crm") == [fate]
 
 
-def test_issued_forecasts_are_kept_by_their_moment(ledger: Ledger) -> None:
-    """Each moment's forecast stays; the same moment again replaces it."""
-    made = PeriodForecast(
-        connection="crm", period_start=date(2026, 10, 1), period_end=date(2027, 1, 1), currency="EUR",
-        p10=Decimal("1.10"), p50=Decimal("2.20"), p90=Decimal("3.30"), mean=Decimal("2.25"),
-        closed=Decimal(0), open=Decimal("1.15"), new=Decimal("1.10"), model="m",
-    )  # fmt: skip
-    ledger.issue("run1", NOW, [made])
-    ledger.issue("run2", NOW, [made.model_copy(update={"p50": Decimal("2.50")})])
-    ledger.issue("run3", NOW + MINUTE, [made])
+FORETOLD = PeriodForecast(
+    connection="crm", period_start=date(2026, 10, 1), period_end=date(2027, 1, 1), currency="EUR",
+    p10=Decimal("1.10"), p50=Decimal("2.20"), p90=Decimal("3.30"), mean=Decimal("2.25"),
+    closed=Decimal(0), open=Decimal("1.15"), new=Decimal("1.10"), model="m",
+)  # fmt: skip
 
-    found = ledger.issued("crm")
 
-    assert [(at, f.p50) for at, f in found] == [(NOW, Decimal("2.50")), (NOW + MINUTE, Decimal("2.20"))]
-    assert found[1][1] == made
+def test_what_was_issued_is_never_changed(ledger: Ledger) -> None:
+    """Each moment's forecast and calls stay; the same moment again changes neither."""
+    call = Call(connection="crm", period_start=date(2026, 10, 1), period_end=date(2027, 1, 1), kind="commit",
+                amount=Decimal("5.50"))  # fmt: skip
+    ledger.issue("run1", NOW, [FORETOLD], calls=[call])
+    ledger.issue("run2", NOW, [FORETOLD.model_copy(update={"p50": Decimal("2.50")})],
+                 calls=[call.model_copy(update={"amount": Decimal(9)})])  # fmt: skip
+    ledger.issue("run3", NOW + MINUTE, [FORETOLD])
+
+    assert ledger.issued("crm") == [(NOW, FORETOLD), (NOW + MINUTE, FORETOLD)]
+    assert ledger.issued_calls("crm") == [(NOW, call)]
+
+
+def test_opportunities_are_kept_as_they_were_foretold(ledger: Ledger) -> None:
+    """The last issue of a day, for five weeks; of one period, and before the moment that is asked for."""
+    for days, chance in ((-40, 0.1), (-2, 0.2), (-1, 0.3), (0, 0.4)):
+        said = OpportunityForecast(
+            id="x", win_probability=0.9, win_in_period=chance, expected_amount=Decimal("70.50")
+        )
+        at = NOW + timedelta(days=days)
+        ledger.issue("early", at - timedelta(minutes=30), [FORETOLD], opportunities=[said])
+        ledger.issue("run", at, [FORETOLD], opportunities=[said])
+    period = (date(2026, 10, 1), date(2027, 1, 1))
+
+    def last(before: datetime) -> object:
+        return ledger.issued_opportunities("crm", *period, before)
+
+    assert last(NOW) == (NOW - timedelta(days=1), {"x": (0.3, 70.5)})
+    assert last(NOW - timedelta(days=1)) == (NOW - timedelta(days=2), {"x": (0.2, 70.5)})
+    assert last(NOW - timedelta(days=3)) is None
+    assert ledger.issued_opportunities("crm", date(2026, 1, 1), period[1], NOW) is None
 
 
 def test_suppressions_come_back(ledger: Ledger) -> None:

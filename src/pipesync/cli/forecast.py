@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipesync.cli.options import Source, example, formatted, reading
+from pipesync.cli.options import Source, configured, example, formatted, reading
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -128,6 +128,60 @@ def why(source: Source, period: str | None, only: tuple[str, ...], limit: int, f
         finish(opened.connections, each(opened.connections, work), form, csv=("opportunities", columns))
 
 
+@forecast.command(epilog=example("pipesync sync", "pipesync forecast changes"))
+@configured
+@_period
+@click.option(
+    "--since",
+    metavar="TIME",
+    help="From the last one issued up to then (default: before this).",
+)
+@click.option("--limit", default=15, show_default=True, help="How many opportunities the text shows.")
+@formatted("json", "csv")
+def changes(source: Source, period: str | None, since: str | None, limit: int, form: str) -> None:
+    """Say what changed since an issued forecast of the period, opportunity by opportunity.
+
+    The steps add up to the difference. Single opportunities are kept for five weeks.
+    """
+    from datetime import timedelta
+
+    from pipesync import sync
+    from pipesync.cli.opening import reading_from
+    from pipesync.cli.output import Result, each, finish
+    from pipesync.config import parse_moment
+    from pipesync.forecast import waterfall
+    from pipesync.report import leaders, views
+
+    with reading_from(source) as opened:
+
+        def work(name: str) -> Result:
+            as_of = opened.as_of(name)
+            made = sync.foretell(opened.warehouse, name, opened.config, as_of, period)
+            until = min(parse_moment(since) + timedelta(microseconds=1), as_of) if since else as_of
+            before = sync.last_issued(opened.ledger, name, made.period, until) if opened.ledger else None
+            heading = views.heading(name, _detail(made))
+            entry = {"as_of": as_of, "period": {"start": made.period.start, "end": made.period.end}}
+            if before is None:
+                said = f"no forecast of this period was issued before {until:%Y-%m-%d %H:%M}"
+                return Result(
+                    entry | {"since": None, "start": None, "end": None, "changes": []}, (heading, said)
+                )
+            found = waterfall.since(opened.warehouse, before, made)
+            names = opened.names(name, [s.opportunity_id for s in found.steps if s.opportunity_id])
+            told = {
+                "since": before.as_of,
+                "start": found.start,
+                "end": found.end,
+                "by_kind": found.by_kind(),
+                "changes": [asdict(step) for step in found.steps],
+            }
+            since_text = f"since the forecast as of {before.as_of:%Y-%m-%d %H:%M} UTC"
+            return Result(entry | told, (heading, since_text, leaders.waterfall(found, names, limit)))
+
+        columns = ("connection", "kind", "opportunity_id", "amount")
+        finish(opened.connections, each(opened.connections, work), form, csv=("changes", columns))
+
+
 @forecast.command(epilog=example("pipesync forecast patterns"))
 @reading
 @formatted("json", "csv")
@@ -240,20 +294,23 @@ def backtest(source: Source, origins: str | None, horizon: str, form: str) -> No
 @reading
 @formatted("json", "csv")
 def accuracy(source: Source, form: str) -> None:
-    """Say how good the forecasts were that `sync` and `apply` have issued."""
+    """Say how good the forecasts were that `sync` and `apply` have issued, and people's own calls beside them."""
     from pipesync.cli.opening import reading_from
     from pipesync.cli.output import Result, each, finish
     from pipesync.forecast.accuracy import score, summarise
     from pipesync.report import views
 
-    keys = ("scope", "scope_id", "week", "count", "wape", "bias", "coverage_80")
+    keys = ("scope", "scope_id", "week", "count", "wape", "bias", "coverage_80", "call_wape", "call_bias")
     with reading_from(source) as opened:
 
         def work(name: str) -> Result:
             as_of = opened.as_of(name)
             issued = opened.ledger.issued(name) if opened.ledger else []
             zone = opened.config.calendar.timezone
-            records = summarise(score(opened.warehouse, name, issued, known_at=as_of, timezone=zone))
+            kept = opened.ledger.issued_calls(name) if opened.ledger else []
+            records = summarise(
+                score(opened.warehouse, name, issued, known_at=as_of, timezone=zone, kept=kept)
+            )
             rows = [asdict(record) for record in records]
             said = (
                 views.rows(rows, keys) if rows else "no period for which a forecast was issued has ended yet"

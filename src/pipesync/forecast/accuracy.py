@@ -1,27 +1,27 @@
 """How good the issued forecasts were, and the people's own calls beside them.
 
 What was issued is read from the ledger and never recalculated: only periods that have ended are scored, by the
-week of the period in which a forecast was issued. A call is what the CRM said at that moment: closed so far plus
-the amounts that their owners had in commit with a close date in the period. It is read from the history of the
-category, so that nothing that is changed later changes it.
+week of the period in which a forecast was issued. A call is what the CRM said at that moment (`calls`): closed so
+far plus the amounts that were committed with a close date in the period. Calls are those that the ledger has of that
+moment; for moments before it kept them, the category's is read from its history, which nothing later changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
 import pandas as pd
 
 from pipesync.forecast import history, landmarks, learning, metrics, rollup
+from pipesync.forecast.calls import COMMIT, COMMITTED
 from pipesync.forecast.history import DAY, History, Ms, day_ms, to_ms
 from pipesync.forecast.periods import Period
-from pipesync.model import PeriodForecast, Scope
+from pipesync.model import Call, PeriodForecast, Scope
 from pipesync.store.warehouse import Warehouse
 
-COMMITTED = ("commit", "closed")
 CALLED: tuple[Scope, ...] = ("total", "owner", "team", "manager")
 """Scopes that people make calls for."""
 
@@ -36,7 +36,19 @@ class Scored:
     forecast: PeriodForecast
     actual: float
     call: float | None
-    """None where the connection has no forecast category with a history, or the scope no callers."""
+    """By the forecast category; None where nobody kept it and it has no history, or the scope has no callers."""
+    others: Mapping[str, float] = field(default_factory=dict)
+    """Further calls by kind, such as a manager's."""
+
+
+@dataclass(frozen=True)
+class Called:
+    """How good one further kind of call was, over those forecasts that it stood beside."""
+
+    kind: str
+    count: int
+    wape: float
+    bias: float
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,7 @@ class Record:
     call_bias: float | None
     calls: int
     """How many had a call to compare with; the call's figures are of those."""
+    others: tuple[Called, ...] = ()
 
 
 def score(
@@ -65,8 +78,15 @@ def score(
     *,
     known_at: datetime,
     timezone: str = "UTC",
+    kept: Iterable[tuple[datetime, Call]] = (),
 ) -> list[Scored]:
-    """Hold issued forecasts against what happened, as known at a moment (usually the watermark)."""
+    """Hold issued forecasts against what happened, as known at a moment (usually the watermark).
+
+    `kept` are the ledger's calls.
+    """
+    said: dict[tuple[object, ...], dict[str, float]] = {}
+    for as_of, one_call in kept:
+        said.setdefault((as_of, *_about(one_call)), {})[one_call.kind] = float(one_call.amount)
     past = history.load(warehouse, connection)
     people = rollup.people_of(warehouse, connection)
     actuals: dict[Period, pd.DataFrame] = {}
@@ -79,13 +99,14 @@ def score(
         start, end = to_ms(period.starts_at), to_ms(period.ends_at)
         if period not in actuals:
             actuals[period] = rollup.closed_by_group(past, people, start, end - 1)
-        moment = to_ms(as_of)
+        moment, others = to_ms(as_of), dict(said.get((as_of, *_about(one)), {}))
         if (moment, period) not in calls:
             calls[moment, period] = _called(past, people, moment, period)
         week = int(max(moment - start, 0) // (7 * DAY)) + 1
         called = calls[moment, period]
         call = None if called is None or one.scope not in CALLED else _of(called, one, people)
-        found.append(Scored(as_of, week, one, _of(actuals[period], one, people), call))
+        call = others.pop(COMMIT, call)
+        found.append(Scored(as_of, week, one, _of(actuals[period], one, people), call, others))
     return found
 
 
@@ -121,7 +142,18 @@ def _record(scope: Scope, name: str | None, week: int | None, scored: Sequence[S
         call_wape=metrics.wape(calls, happened) if len(called) else None,
         call_bias=metrics.bias(calls, happened) if len(called) else None,
         calls=len(called),
+        others=tuple(_judged(kind, scored) for kind in sorted({k for s in scored for k in s.others})),
     )
+
+
+def _judged(kind: str, scored: Sequence[Scored]) -> Called:
+    mine = [s for s in scored if kind in s.others]
+    said, happened = np.array([s.others[kind] for s in mine]), np.array([s.actual for s in mine])
+    return Called(kind, len(mine), metrics.wape(said, happened), metrics.bias(said, happened))
+
+
+def _about(one: PeriodForecast | Call) -> tuple[object, ...]:
+    return one.period_start, one.period_end, one.scope, one.scope_id
 
 
 def _called(past: History, people: pd.DataFrame, moment: Ms, period: Period) -> pd.DataFrame | None:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
+from pipesync.forecast.periods import Period
 from pipesync.model import OpportunityForecast
+from pipesync.store.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from pipesync.forecast import Forecast
@@ -30,6 +34,16 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Issued:
+    """What the ledger kept of an earlier forecast: as of when, its mean, and by opportunity (probability, amount)."""
+
+    as_of: datetime
+    period: Period
+    mean: float
+    opportunities: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
 class Waterfall:
     start: float
     """Mean of the earlier forecast."""
@@ -44,6 +58,26 @@ class Waterfall:
         return found
 
 
+def since(warehouse: Warehouse, before: Issued, after: Forecast) -> Waterfall:
+    """Explain the way from an issued forecast to this one; reads the session's `features`, as of this one."""
+    moment = before.as_of.astimezone(UTC).replace(tzinfo=None)
+    closed = warehouse.rows(
+        "SELECT id, is_won, coalesce(amount, 0)::DOUBLE FROM features WHERE is_closed AND closed_at > ?",
+        [moment],
+    )
+    old = {
+        name: OpportunityForecast(
+            id=name, win_probability=p, win_in_period=p, expected_amount=Decimal(str(amount))
+        )
+        for name, (p, amount) in before.opportunities.items()
+    }
+    if before.period != after.period:
+        raise ValueError("a waterfall compares two forecasts of one period")
+    won = {name: amount for name, is_won, amount in closed if is_won}
+    lost = frozenset(name for name, is_won, _ in closed if not is_won)
+    return _between(old, before.mean, after, won, lost)
+
+
 def waterfall(
     before: Forecast, after: Forecast, won: Mapping[str, float], lost: frozenset[str] = frozenset()
 ) -> Waterfall:
@@ -54,6 +88,16 @@ def waterfall(
     if before.period != after.period:
         raise ValueError("a waterfall compares two forecasts of one period")
     old = {one.id: one for one in before.opportunities}
+    return _between(old, float(before.total.mean), after, won, lost)
+
+
+def _between(
+    old: Mapping[str, OpportunityForecast],
+    start: float,
+    after: Forecast,
+    won: Mapping[str, float],
+    lost: frozenset[str],
+) -> Waterfall:
     new = {one.id: one for one in after.opportunities}
     steps = []
     for name in sorted({*old, *new, *won}):
@@ -61,7 +105,7 @@ def waterfall(
     steps = sorted(
         (s for s in steps if abs(s.amount) >= 0.005), key=lambda s: (-abs(s.amount), str(s.opportunity_id))
     )
-    start, end = float(before.total.mean), float(after.total.mean)
+    end = float(after.total.mean)
     rest = end - start - sum(s.amount for s in steps)
     return Waterfall(start, (*steps, Step("rest", None, rest)), end)
 

@@ -12,7 +12,9 @@ import sqlalchemy as sa
 from pipesync.store.ledger.tables import (
     episodes,
     findings,
+    issued_calls,
     issued_forecasts,
+    issued_opportunities,
     journal,
     metadata,
     notices,
@@ -45,6 +47,8 @@ def prune(transaction: sa.Connection, connection: str, before: datetime) -> dict
         episodes: episodes.c.resolved_at < before,
         rule_evaluations: rule_evaluations.c.as_of < before,
         issued_forecasts: issued_forecasts.c.as_of < before,
+        issued_calls: issued_calls.c.as_of < before,
+        issued_opportunities: issued_opportunities.c.as_of < before,
         suppressions: suppressions.c.until < before.date(),
         notices: notices.c.sent_at < before,
         task_fates: sa.and_(
@@ -74,10 +78,10 @@ def _journal_runs(connection: str) -> sa.Select[Any]:  # Any: one column
 FORGOTTEN = "[forgotten]"
 _OWNERS = ("owner_id", "manager_id", "changed_by")
 _BY_KIND = {
-    "scope_id": ("scope", "owner"),
-    "recipient": ("kind", "digest"),
-    "subject_id": ("level", "owner"),
-    "value": ("field", "owner_id"),
+    "scope_id": ("scope", ("owner", "manager")),
+    "recipient": ("kind", ("digest",)),
+    "subject_id": ("level", ("owner",)),
+    "value": ("field", ("owner_id",)),
 }
 """Columns that hold an owner's id where the other column says so."""
 
@@ -94,8 +98,9 @@ class Person:
         """Return SQL for whether a column of a table holds an owner's id."""
         if column in _OWNERS:
             return "TRUE"
-        kind, value = _BY_KIND.get(column, ("", ""))
-        return f"\"{kind}\" = '{value}'" if kind in columns else "FALSE"
+        kind, values = _BY_KIND.get(column, ("", ()))
+        said = ", ".join(f"'{value}'" for value in values)
+        return f'"{kind}" IN ({said})' if kind in columns else "FALSE"
 
     def rewritten(self, value: Any, *, is_owner: bool) -> Any:  # Any: a text, or JSON
         """Return a text, or JSON with every text in it, as it is to stand; short ids only where an owner stands."""
@@ -110,8 +115,8 @@ class Person:
         return value
 
     def _is_owner(self, column: str, row: Mapping[str, Any]) -> bool:  # Any: a row's values
-        kind, value = _BY_KIND.get(column, ("", None))
-        return column in _OWNERS or row.get(kind) == value is not None
+        kind, values = _BY_KIND.get(column, ("", ()))
+        return column in _OWNERS or row.get(kind) in values
 
 
 def rewrite(transaction: sa.Connection, connection: str, person: Person) -> dict[str, int]:

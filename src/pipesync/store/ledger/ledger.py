@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Literal, Self, TypeVar
 
 import sqlalchemy as sa
@@ -13,8 +13,10 @@ import sqlalchemy as sa
 from pipesync.config import Suppression
 from pipesync.errors import InputError, Problem
 from pipesync.model import (
+    Call,
     Change,
     JournalEntry,
+    OpportunityForecast,
     Outcome,
     PeriodForecast,
     Reason,
@@ -30,7 +32,9 @@ from pipesync.store.ledger.database import open_database
 from pipesync.store.ledger.tables import (
     episodes,
     findings,
+    issued_calls,
     issued_forecasts,
+    issued_opportunities,
     journal,
     notices,
     rule_evaluations,
@@ -42,6 +46,7 @@ from pipesync.store.ledger.tables import leases as lease_table
 
 R = TypeVar("R", bound=Record)
 
+_OPPORTUNITIES_KEPT = timedelta(days=35)
 LEASE = timedelta(minutes=10)
 """How long a silent run keeps others out; `apply` renews its lease with every batch."""
 
@@ -261,17 +266,83 @@ class Ledger:
         found = self._rows(sa.select(task_fates).where(task_fates.c.connection == connection))
         return [TaskFate.model_construct(**{**row._mapping, "rules": tuple(row.rules)}) for row in found]
 
-    def issue(self, run: str, as_of: datetime, forecasts: Iterable[PeriodForecast]) -> None:
-        """Keep what was foretold, so that it can be held against what came; a repeat as of the same moment replaces."""
-        rows = [{**_values(f), "as_of": as_of, "run": run} for f in forecasts]
+    def issue(
+        self,
+        run: str,
+        as_of: datetime,
+        forecasts: Iterable[PeriodForecast],
+        *,
+        calls: Iterable[Call] = (),
+        opportunities: Iterable[OpportunityForecast] = (),
+    ) -> None:
+        """Keep what was foretold and what people said, so that both can be held against what came.
+
+        What was issued as of a moment is never changed: a repeat as of the same moment is not entered. Of single
+        opportunities the last issue of each of the last 35 days is kept.
+        """
+        issued = list(forecasts)
         with self._engine.begin() as transaction:
-            _replace(transaction, issued_forecasts, rows)
+            _enter(
+                transaction, issued_forecasts, [{**_values(f), "as_of": as_of, "run": run} for f in issued]
+            )
+            _enter(transaction, issued_calls, [{**_values(c), "as_of": as_of, "run": run} for c in calls])
+            said = {
+                one.id: [one.win_in_period, float(one.expected_amount or 0)]
+                for one in opportunities
+                if one.win_in_period > 0
+            }
+            for total in (f for f in issued if f.scope == "total" and said):
+                self._enter_opportunities(transaction, total, as_of, said, run)
+
+    @staticmethod
+    def _enter_opportunities(
+        transaction: sa.Connection,
+        total: PeriodForecast,
+        as_of: datetime,
+        said: dict[str, list[float]],
+        run: str,
+    ) -> None:
+        table = issued_opportunities
+        row = {name: getattr(total, name) for name in ("connection", "period_start", "period_end")}
+        same = sa.and_(*(table.c[name] == value for name, value in row.items()))
+        day = as_of.replace(hour=0, minute=0, second=0, microsecond=0)
+        superseded = sa.and_(table.c.as_of >= day, table.c.as_of < as_of)
+        transaction.execute(
+            table.delete().where(same, sa.or_(superseded, table.c.as_of < day - _OPPORTUNITIES_KEPT))
+        )
+        _enter(transaction, table, [{**row, "as_of": as_of, "document": said, "run": run}])
 
     def issued(self, connection: str) -> list[tuple[datetime, PeriodForecast]]:
         """Return (as of, forecast), the oldest first."""
         table = issued_forecasts
         query = sa.select(table).where(table.c.connection == connection).order_by(table.c.as_of)
         return [(row.as_of, _record(PeriodForecast, row)) for row in self._rows(query)]
+
+    def issued_calls(self, connection: str) -> list[tuple[datetime, Call]]:
+        """Return (as of, call), the oldest first."""
+        table = issued_calls
+        query = sa.select(table).where(table.c.connection == connection).order_by(table.c.as_of)
+        return [(row.as_of, _record(Call, row)) for row in self._rows(query)]
+
+    def issued_opportunities(
+        self, connection: str, period_start: date, period_end: date, before: datetime
+    ) -> tuple[datetime, dict[str, tuple[float, float]]] | None:
+        """Return the last issue before a moment: as of when, and by id the probability in the period and the amount."""
+        table = issued_opportunities
+        query = (
+            sa.select(table.c.as_of, table.c.document)
+            .where(
+                table.c.connection == connection,
+                table.c.period_start == period_start,
+                table.c.period_end == period_end,
+                table.c.as_of < before,
+            )
+            .order_by(table.c.as_of.desc())
+            .limit(1)
+        )
+        for row in self._rows(query):
+            return row.as_of, {name: (float(p), float(amount)) for name, (p, amount) in row.document.items()}
+        return None
 
     def suppress(self, connection: str, suppression: Suppression, at: datetime) -> int:
         """Enter a suppression; return its number, by which `end_suppression` finds it."""
@@ -392,6 +463,21 @@ def _values(record: Record) -> dict[str, Any]:  # Any: columns' values
 def _record(kind: type[R], row: sa.Row[Any]) -> R:  # Any: columns of any table
     """Values come from our own tables: they were checked when they went in."""
     return kind.model_construct(**{n: v for n, v in row._mapping.items() if n in kind.model_fields})
+
+
+def _enter(transaction: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows whose primary key is not there yet; those that are stay as they are."""
+    if not rows:
+        return
+    keys = list(table.primary_key)
+    moments = {r["as_of"] for r in rows}
+    there = transaction.execute(
+        sa.select(*keys).where(table.c.connection == rows[0]["connection"], table.c.as_of.in_(moments))
+    )
+    known = {tuple(row) for row in there}
+    fresh = [r for r in rows if tuple(r[key.name] for key in keys) not in known]
+    if fresh:
+        transaction.execute(table.insert(), [{c.name: r[c.name] for c in table.c} for r in fresh])
 
 
 def _replace(transaction: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -176,6 +176,31 @@ issued_forecasts = Table(
     Column("run", String, nullable=False),
 )
 
+issued_opportunities = Table(
+    "issued_opportunities",
+    metadata,
+    Column("connection", String, primary_key=True),
+    Column("period_start", Date, primary_key=True),
+    Column("period_end", Date, primary_key=True),
+    Column("as_of", Moment, primary_key=True),
+    Column("document", JSON, nullable=False),  # id: [probability to win in the period, expected amount]
+    Column("run", String, nullable=False),
+)
+
+issued_calls = Table(
+    "issued_calls",
+    metadata,
+    Column("connection", String, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("scope", String, primary_key=True),
+    Column("scope_id", String, primary_key=True),
+    Column("period_start", Date, primary_key=True),
+    Column("period_end", Date, primary_key=True),
+    Column("as_of", Moment, primary_key=True),
+    Column("amount", Cents, nullable=False),
+    Column("run", String, nullable=False),
+)
+
 suppressions = Table(
     "suppressions",
     metadata,
