@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 STAMP := .venv/.installed
 
-.PHONY: demo test check lint types layers docs campaign coverage clean constraints
+.PHONY: demo test check lint types layers docs campaign coverage clean constraints audit sbom
 
 demo: $(STAMP)
 	$(BIN)/pipesync demo
@@ -37,6 +37,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PIP) install --upgrade "pip>=25.1"
 	$(PIP) install --constraint constraints.txt --editable . --group dev
 	touch $(STAMP)
+
+audit: $(STAMP)  ## known weaknesses of what is pinned; says which packages the network could not tell of
+	$(BIN)/pip-audit --progress-spinner off --skip-editable
+
+sbom: $(STAMP)  ## what is installed, as CycloneDX JSON
+	mkdir -p dist
+	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --of JSON --output-file dist/sbom.json
 
 constraints: ## after a deliberate upgrade: write down what is installed
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v ' @ ' > constraints.txt

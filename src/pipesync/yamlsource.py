@@ -29,6 +29,8 @@ _INT = re.compile(r"^[-+]?[0-9]+$")
 _FLOAT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$")
 _NULL = {"", "~", "null", "Null", "NULL"}
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_TAGS = ("null", "bool", "int", "float", "str", "timestamp", "seq", "map", "merge", "value")
+_MOST_VALUES = 200_000
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -96,16 +98,29 @@ def parse(text: str, file: str = "<text>") -> Document:
         raise InputError(Problem(f"not valid YAML: {error.problem}", at, fix)) from None
     except yaml.YAMLError as error:
         raise InputError(Problem(f"not valid YAML: {error}".splitlines()[0], Place(file))) from None
+    except RecursionError:
+        raise InputError(Problem("is nested too deeply", Place(file))) from None
     problems: list[Problem] = []
     if node is not None:
-        document.data = _build(node, (), document, problems)
+        try:
+            document.data = _build(node, (), document, problems)
+        except RecursionError:  # an alias inside of what it stands for, too
+            raise InputError(Problem("is nested too deeply", Place(file))) from None
     if problems:
         raise InputError(*problems)
     return document
 
 
 def _build(node: yaml.Node, path: Path_, document: Document, problems: list[Problem]) -> Any:
-    document.values[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
+    here = (node.start_mark.line + 1, node.start_mark.column + 1)
+    if len(document.values) >= _MOST_VALUES:  # aliases of aliases make much out of little
+        raise InputError(Problem(f"holds more than {_MOST_VALUES:,} values", _mark(document, here)))
+    document.values[path] = here
+    if node.tag.removeprefix("tag:yaml.org,2002:") not in _TAGS:
+        problems.append(
+            Problem("a tag makes no sense here", _mark(document, here), "write the value without it")
+        )
+        return None
     if isinstance(node, yaml.SequenceNode):
         return [_build(item, (*path, i), document, problems) for i, item in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):

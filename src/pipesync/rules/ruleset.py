@@ -87,12 +87,21 @@ def _site(config: Config | None) -> Document:
 
 
 def rule_files(folder: Path) -> dict[str, Path]:
-    """Return rule id -> file for every rule file below a folder; presets, playbooks and languages are not rules."""
-    return {
+    """Return rule id -> file for every rule file below a folder; presets, playbooks and languages are not rules.
+
+    InputError for a link that leads out of the folder: a pack that somebody else made is not to read other files.
+    """
+    found = {
         ".".join(path.relative_to(folder).with_suffix("").parts): path
         for path in sorted(folder.rglob("*.yaml"))
         if path.relative_to(folder).parts[0] not in _NO_RULES and not path.name.startswith(".")
     }
+    for path in found.values():
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise InputError(
+                Problem("leads out of the folder of rules", Place(str(path)), "put a file in its place")
+            )
+    return found
 
 
 def load(config: Config | None = None, *, strict: bool = False, catalogue: Catalogue = LEVELS) -> RuleSet:

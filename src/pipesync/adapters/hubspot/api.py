@@ -165,6 +165,11 @@ class Api:
                 timeout=(_CONNECT, self._options.timeout),
                 allow_redirects=False,
             )
+        except requests.exceptions.SSLError:
+            raise CrmError(
+                f"{self._options.url} has no certificate that can be trusted",
+                fix="check the address; verification is never off",
+            ) from None
         except requests.RequestException:
             raise _unreachable(self._options.url) from None
         return self._judged(answer.status_code, answer.headers, answer.content, path)
