@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import socket
 import sqlite3
 import threading
@@ -14,11 +16,14 @@ import pytest
 import requests
 import uvicorn
 from hubspot.crm import deals as deals_models
+from hubspot.crm import pipelines as pipeline_models
+from hubspot.crm import properties as property_models
 from hubspot.crm.associations import v4 as association_models
 from hubspot.crm.deals import models as deal_models
 from hubspot.crm.objects import tasks as task_models
 from hubspot.crm.properties import PropertyCreate, PropertyGroupCreate
 from starlette.applications import Starlette
+from starlette.routing import Match
 
 import hubspot
 from pipesync.sandbox.company import AS_OF, generate
@@ -405,3 +410,107 @@ def test_a_folder_without_history_fills_too(tmp_path: Path) -> None:
 
     assert portal.records.get("deals", [7])[7].properties["amount"] == "10"
     assert "contact_roles: null" in told.mapping
+
+
+def _typed_calls(api: Any) -> list[tuple[str, str]]:
+    """Return (method, path) of every call that one of the client's APIs makes, read in its own source."""
+    found = []
+    for name, method in inspect.getmembers(api, inspect.ismethod):
+        if name.endswith("_with_http_info"):
+            source = inspect.getsource(method)
+            told = re.search(r'call_api\(\s*"([^"]+)",\s*"([A-Z]+)"', source)
+            assert told, name
+            found.append((told[2], told[1]))
+    return found
+
+
+UNPLAYED = {
+    ("PATCH", "/crm-object-schemas/v3/schemas/{objectType}"),
+    ("POST", "/crm-object-schemas/v3/schemas/{objectType}/associations"),
+    ("DELETE", "/crm-object-schemas/v3/schemas/{objectType}/associations/{associationIdentifier}"),
+}
+"""Changes of a custom object's schema, which nothing here makes."""
+
+
+def test_every_typed_call_has_an_endpoint(client: Any, portal: Portal) -> None:
+    """Of deals, pipelines, properties, owners, associations and schemas: whatever the client can ask is answered."""
+    crm = client.crm
+    apis = (
+        crm.deals.basic_api, crm.deals.batch_api, crm.deals.search_api, crm.pipelines.pipelines_api,
+        crm.pipelines.pipeline_stages_api, crm.pipelines.pipeline_audits_api, crm.pipelines.pipeline_stage_audits_api,
+        crm.properties.core_api, crm.properties.batch_api, crm.properties.groups_api, crm.owners.owners_api,
+        crm.associations.v4.basic_api, crm.associations.v4.batch_api, crm.schemas.core_api,
+    )  # fmt: skip
+    served = routes(portal)
+    calls = {call for api in apis for call in _typed_calls(api)}
+
+    missing = {
+        (method, path)
+        for method, path in calls
+        if not any(
+            route.matches({
+                "type": "http", "method": method, "path": re.sub(r"\{.*?\}", "1", path), "headers": [],
+                "root_path": "", "query_string": b"",
+            })[0] == Match.FULL
+            for route in served
+        )
+    }  # fmt: skip
+
+    assert len(calls) > 45
+    assert missing - {c for c in calls if "high-usage-report" in c[1]} == UNPLAYED
+
+
+def test_pipelines_and_stages_live_and_are_audited(client: Any) -> None:
+    """Typed calls create, change and delete them; the audit tells of each, the latest first."""
+    told = pipeline_models.PipelineStageInput(label="First", display_order=0, metadata={"probability": "0.1"})
+    api, stages = client.crm.pipelines.pipelines_api, client.crm.pipelines.pipeline_stages_api
+    made = api.create(
+        "deals", pipeline_models.PipelineInput(label="Partners", display_order=9, stages=[told])
+    )
+    more = stages.create(
+        "deals",
+        made.id,
+        pipeline_models.PipelineStageInput(label="Second", display_order=1, metadata={"probability": "0.5"}),
+    )
+    renamed = stages.update(
+        "deals", made.id, more.id, pipeline_models.PipelineStagePatchInput(label="Later", metadata={})
+    )
+    stages.archive("deals", made.id, made.stages[0].id)
+
+    left = api.get_by_id("deals", made.id)
+    audit = client.crm.pipelines.pipeline_audits_api.get_audit("deals", made.id).results
+
+    assert [s.label for s in left.stages] == [renamed.label] == ["Later"]
+    assert [a.action for a in audit] == ["DELETE", "UPDATE", "CREATE", "CREATE"]
+    assert stages.get_by_id("deals", made.id, more.id).label == "Later"
+    api.archive("deals", made.id)
+    assert made.id not in {p.id for p in api.get_all("deals").results}
+
+
+def test_properties_groups_and_links_are_changed(client: Any, portal: Portal) -> None:
+    """The rest of the client's typed calls: a property is relabelled and archived, a group too, a link made and cut."""
+    core, groups = client.crm.properties.core_api, client.crm.properties.groups_api
+    groups.create("deals", property_models.PropertyGroupCreate(name="ours", label="Ours", display_order=1))
+    given = property_models.PropertyCreate(
+        name="ours_a", label="A", type="string", field_type="text", group_name="ours"
+    )
+    core.create("deals", given)
+    assert core.update("deals", "ours_a", property_models.PropertyUpdate(label="B")).label == "B"
+    assert groups.get_by_name("deals", "ours").label == "Ours"
+    names = property_models.BatchReadInputPropertyName(
+        archived=False, inputs=[property_models.PropertyName(name="ours_a")]
+    )
+    assert [p.label for p in client.crm.properties.batch_api.read("deals", names).results] == ["B"]
+    core.archive("deals", "ours_a")
+    groups.archive("deals", "ours")
+    assert "ours_a" not in portal.types("deals")
+
+    deal, contact = (
+        portal.records.page(k, after=0, limit=1, archived=False)[0].id for k in ("deals", "contacts")
+    )
+    spec = [association_models.AssociationSpec(association_category="HUBSPOT_DEFINED", association_type_id=3)]
+    api = client.crm.associations.v4.basic_api
+    api.create("deals", str(deal), "contacts", str(contact), spec)
+    assert contact in {to for to, _, _ in portal.records.links("deals", [deal], "contacts")[deal]}
+    api.archive("deals", str(deal), "contacts", str(contact))
+    assert contact not in {to for to, _, _ in portal.records.links("deals", [deal], "contacts").get(deal, ())}

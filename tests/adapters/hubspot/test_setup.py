@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 from tests.adapters.hubspot.conftest import TOKEN, Connect, Running
 
@@ -253,6 +255,32 @@ def test_a_portal_without_the_forecast_object_is_told_what_that_means(
     check = _checks(connect)["our forecast object"]
 
     assert (check.status, "forecasts: false" in check.fix) == ("warning", True)
+
+
+@pytest.mark.parametrize(
+    ("version", "today", "status"),
+    [("2026-09", "2026-11-16", "ok"), ("2026-09", "2027-12-01", "warning"), ("v3", "2027-01-01", "warning")],
+)
+def test_a_version_that_ends_soon_is_told(
+    connect: Connect, hubspot: Running, version: str, today: str, status: str
+) -> None:
+    """HubSpot supports a version for 18 months; some months before the end doctor warns, by HubSpot's own clock."""
+    hubspot.now_ms = round(datetime.fromisoformat(f"{today}T09:00:00+00:00").timestamp() * 1000)
+
+    (check,) = [c for c in connect(api_version=version).checks() if c.name == "api version"]
+
+    assert (check.status, "supported until" in check.detail) == (status, True)
+
+
+def test_limits_are_told(connect: Connect, hubspot: Running) -> None:
+    """The burst by which pulls are paced, and what is left of the day, as the headers have them."""
+    assert hubspot.portal
+    hubspot.portal.turn("tier", "professional")
+
+    (check,) = [c for c in connect().checks() if c.name == "limits"]
+
+    assert check.detail.startswith("190 requests in 10 s; ")
+    assert "of 625,000 are used today" in check.detail
 
 
 def test_every_scope_has_a_reason() -> None:

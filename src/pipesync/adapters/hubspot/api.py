@@ -86,6 +86,11 @@ class Api:
     def close(self) -> None:
         self._session.close()
 
+    @property
+    def burst(self) -> tuple[int, float]:
+        """Requests within seconds that the portal allows, as headers told; 0 where none did."""
+        return self._pace.burst
+
     # --- Verbs ------------------------------------------------------------------------------------------------
 
     def get(self, path: str, **query: str | int | bool | None) -> Json:

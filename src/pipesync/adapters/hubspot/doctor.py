@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
 from typing import Literal, get_args
 
@@ -11,7 +11,7 @@ from pipesync._paths import shipped
 from pipesync.adapters.base import Check
 from pipesync.adapters.hubspot.api import Api
 from pipesync.adapters.hubspot.install import wanted
-from pipesync.adapters.hubspot.options import Engagement, Options
+from pipesync.adapters.hubspot.options import ApiVersion, Engagement, Options
 from pipesync.adapters.hubspot.others import LINK
 from pipesync.adapters.hubspot.own import FORECAST
 from pipesync.adapters.hubspot.portal import Portal
@@ -30,6 +30,11 @@ _PROBES = {
     "crm.objects.goals.read": "goal_targets",
 }
 _MOST_SKEW = 300.0
+SUPPORTED_UNTIL: dict[ApiVersion, date] = {
+    "2026-09": date(2028, 3, 1), "2026-03": date(2027, 9, 1), "v3": date(2027, 3, 30),
+}  # fmt: skip
+"""HubSpot supports a dated version for 18 months; the legacy family ends with its v4 associations."""
+_NOTICE = timedelta(days=120)
 
 
 class Scopes(Section):
@@ -60,10 +65,11 @@ def checks(
         "sign-in", "ok", f"portal {details.get('portalId')}, {details.get('accountType', 'STANDARD')}"
     )
     yield _clock(api)
-    yield Check("api version", "ok", options.api_version)
+    yield _version(api, options)
     yield from _scopes(api, portal, allowed)
     yield from _mapped(portal, mapping)
     yield _activities(api, options)
+    yield _limits(api)
     if allowed.enabled:
         yield from _own_properties(api, portal, allowed, key_in=options.task_key)
 
@@ -83,6 +89,27 @@ def _clock(api: Api) -> Check:
         fix = "fine against a sandbox with a clock of its own; otherwise set this machine's clock"
         return Check("clock", "warning", f"{skew / 3600:,.1f} hours from this machine's", fix)
     return Check("clock", "ok", f"{told:%Y-%m-%dT%H:%M:%SZ}")
+
+
+def _version(api: Api, options: Options) -> Check:
+    """Judge how long HubSpot will support what this connection asks."""
+    ends = SUPPORTED_UNTIL[options.api_version]
+    detail = f"{options.api_version}, supported until {ends:%B %Y}"
+    today = (api.server_time or datetime.now(UTC)).date()
+    if today + _NOTICE < ends:
+        return Check("api version", "ok", detail)
+    return Check(
+        "api version", "warning", detail, "set `api_version` to a later one; a new pipesync may know more"
+    )
+
+
+def _limits(api: Api) -> Check:
+    """Tell what the headers told: the burst that pulls are paced by, and what is left of the day."""
+    burst = f"{api.burst[0]} requests in {api.burst[1]:g} s" if api.burst[0] else "no burst limit told"
+    if api.budget is None:
+        return Check("limits", "ok", f"{burst}, no daily limit told")
+    used, whole = api.budget
+    return Check("limits", "ok", f"{burst}; {used:,} of {whole:,} are used today, by everybody")
 
 
 def _scopes(api: Api, portal: Portal, allowed: Write) -> Iterator[Check]:

@@ -27,6 +27,10 @@ class Pace:
         self._sent: deque[float] = deque()
         self._search_times: deque[float] = deque()
 
+    @property
+    def burst(self) -> tuple[int, float]:
+        return self._burst, self._window
+
     def wait(self, *, search: bool) -> None:
         """Sleep until one more request fits."""
         while (pause := self._pause(search=search)) > 0:

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from pipesync.sandbox.hubspot import links, objects, settings
+from pipesync.sandbox.hubspot import links, objects, pipelines, settings
 from pipesync.sandbox.hubspot.answers import Answer, Call, Refused, error
 from pipesync.sandbox.hubspot.limits import Limits
 from pipesync.sandbox.hubspot.portal import Portal
@@ -34,6 +34,8 @@ _OBJECTS: list[tuple[str, str, Endpoint]] = [
     ("POST", "/{kind}", objects.create_record),
     ("GET", "/{kind}/{id}/associations/{to}", links.read_one),
     ("PUT", "/{kind}/{id}/associations/default/{to}/{to_id}", links.associate_default),
+    ("PUT", "/{kind}/{id}/associations/{to}/{to_id}", links.associate),
+    ("DELETE", "/{kind}/{id}/associations/{to}/{to_id}", links.dissociate),
     ("GET", "/{kind}/{id}", objects.read_record),
     ("PATCH", "/{kind}/{id}", objects.update_record),
     ("DELETE", "/{kind}/{id}", objects.archive_record),
@@ -45,23 +47,32 @@ _FAMILIES: dict[str, list[tuple[str, str, Endpoint]]] = {
         ("POST", "/{kind}/{to}/batch/create", links.batch_create),
         ("POST", "/{kind}/{to}/batch/associate/default", links.batch_create),
         ("POST", "/{kind}/{to}/batch/archive", links.batch_archive),
+        ("POST", "/{kind}/{to}/batch/labels/archive", links.batch_archive),
     ],
     "pipelines": [
-        ("GET", "/{kind}", settings.list_pipelines),
-        ("GET", "/{kind}/{id}", settings.read_pipeline),
-        ("GET", "/{kind}/{id}/audit", settings.audit),
-        ("GET", "/{kind}/{id}/stages", settings.list_stages),
-        ("GET", "/{kind}/{id}/stages/{stage}/audit", settings.audit),
-        ("PATCH", "/{kind}/{id}/stages/{stage}", settings.change_stage),
-        ("DELETE", "/{kind}/{id}/stages/{stage}", settings.change_stage),
+        ("GET", "/{kind}", pipelines.list_pipelines),
+        ("POST", "/{kind}", pipelines.create_pipeline),
+        *((method, "/{kind}/{id}", pipelines.pipeline) for method in ("GET", "PATCH", "PUT", "DELETE")),
+        ("GET", "/{kind}/{id}/audit", pipelines.audit),
+        ("GET", "/{kind}/{id}/stages", pipelines.list_stages),
+        ("POST", "/{kind}/{id}/stages", pipelines.create_stage),
+        ("GET", "/{kind}/{id}/stages/{stage}/audit", pipelines.audit),
+        *(
+            (method, "/{kind}/{id}/stages/{stage}", pipelines.stage)
+            for method in ("GET", "PATCH", "PUT", "DELETE")
+        ),
     ],
     "properties": [
         ("GET", "/{kind}", settings.list_properties),
         ("POST", "/{kind}", settings.create_property),
         ("POST", "/{kind}/batch/create", settings.create_properties),
+        ("POST", "/{kind}/batch/read", settings.read_properties),
+        ("POST", "/{kind}/batch/archive", settings.archive_properties),
         ("GET", "/{kind}/groups", settings.list_groups),
         ("POST", "/{kind}/groups", settings.create_group),
+        *((method, "/{kind}/groups/{name}", settings.group) for method in ("GET", "PATCH", "DELETE")),
         ("GET", "/{kind}/{name}", settings.read_property),
+        ("PATCH", "/{kind}/{name}", settings.change_property),
         ("DELETE", "/{kind}/{name}", settings.archive_property),
     ],
     "owners": [("GET", "", settings.list_owners), ("GET", "/{id}", settings.read_owner)],
@@ -75,6 +86,8 @@ _SINGLE: list[tuple[str, str, Endpoint]] = [
     ("GET", "/settings/currencies/{version}/exchange-rates", settings.exchange_rates),
     ("GET", "/crm-object-schemas/{version}/schemas", settings.list_schemas),
     ("POST", "/crm-object-schemas/{version}/schemas", settings.create_schema),
+    ("GET", "/crm-object-schemas/{version}/schemas/{kind}", settings.schema),
+    ("DELETE", "/crm-object-schemas/{version}/schemas/{kind}", settings.schema),
     ("POST", "/oauth/{version}/token", settings.grant_token),
 ]
 _DATED = re.compile(r"\d{4}-\d{2}(-beta)?$")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipesync.sandbox.hubspot.answers import Answer, Call, invalid, number
-from pipesync.sandbox.hubspot.definitions import PRIMARY_COMPANY, link_types, scope_of
+from pipesync.sandbox.hubspot.definitions import PRIMARY_COMPANY, TYPE_IDS, link_types, scope_of
 from pipesync.sandbox.hubspot.portal import Portal
 from pipesync.sandbox.hubspot.records import Json
 
@@ -76,6 +76,22 @@ def associate_default(portal: Portal, call: Call) -> Answer:
     kind, to = _kinds(portal, call, write=True)
     _link(portal, kind, int(call.at["id"]), to, int(call.at["to_id"]), None)
     return Answer(200, {"status": "COMPLETE", "results": []})
+
+
+def associate(portal: Portal, call: Call) -> Answer:
+    """Link two records with the types that the body lists."""
+    kind, to = _kinds(portal, call, write=True)
+    for one in call.body if isinstance(call.body, list) else []:
+        _link(portal, kind, int(call.at["id"]), to, int(call.at["to_id"]), one.get("associationTypeId"))
+    ends = {"fromObjectId": int(call.at["id"]), "toObjectId": int(call.at["to_id"]), "labels": []}
+    return Answer(201, {"fromObjectTypeId": TYPE_IDS[kind], "toObjectTypeId": TYPE_IDS[to], **ends})
+
+
+def dissociate(portal: Portal, call: Call) -> Answer:
+    kind, to = _kinds(portal, call, write=True)
+    portal.records.unlink(kind, int(call.at["id"]), to, int(call.at["to_id"]))
+    _count_contacts(portal, kind, int(call.at["id"]), to, int(call.at["to_id"]))
+    return Answer(204)
 
 
 def batch_create(portal: Portal, call: Call) -> Answer:

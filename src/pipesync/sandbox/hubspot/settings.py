@@ -1,4 +1,4 @@
-"""Endpoints of what is not a record: pipelines, properties, owners, account, limits, object schemas, rates, tokens."""
+"""Endpoints of what is neither a record nor a pipeline: properties, owners, account, limits, schemas, rates, tokens."""
 
 from __future__ import annotations
 
@@ -8,68 +8,6 @@ from pipesync.sandbox.hubspot.definitions import TYPE_IDS, definition
 from pipesync.sandbox.hubspot.portal import Portal
 from pipesync.sandbox.hubspot.records import Json, iso
 from pipesync.yamlsource import read
-
-_DEALS = "crm.objects.deals.read"
-
-
-# --- Pipelines ----------------------------------------------------------------------------------------------------
-
-
-def list_pipelines(portal: Portal, call: Call) -> Answer:
-    portal.require(call.token, _DEALS)
-    return Answer(200, {"results": portal.pipelines(portal.kind(call.at["kind"]))})
-
-
-def read_pipeline(portal: Portal, call: Call) -> Answer:
-    portal.require(call.token, _DEALS)
-    return Answer(200, _pipeline(portal, call))
-
-
-def _pipeline(portal: Portal, call: Call) -> Json:
-    wanted = call.at["id"]
-    found = next((p for p in portal.pipelines(portal.kind(call.at["kind"])) if p["id"] == wanted), None)
-    if found is None:
-        raise not_found(f"pipeline {wanted}")
-    return found
-
-
-def list_stages(portal: Portal, call: Call) -> Answer:
-    portal.require(call.token, _DEALS)
-    return Answer(200, {"results": _pipeline(portal, call)["stages"]})
-
-
-def change_stage(portal: Portal, call: Call) -> Answer:
-    """Rename a stage (PATCH) or delete it (DELETE); the audit remembers both."""
-    portal.require(call.token, "crm.objects.deals.write")
-    kind = portal.kind(call.at["kind"])
-    pipelines = portal.pipelines(kind)
-    pipeline = next((p for p in pipelines if p["id"] == call.at["id"]), None)
-    stage = next((s for s in pipeline["stages"] if s["id"] == call.at["stage"]), None) if pipeline else None
-    if pipeline is None or stage is None:
-        raise not_found(f"stage {call.at['stage']}")
-    audit = portal.records.setting("audit", [])
-    audit.append({
-        "identifier": stage["id"], "portalId": portal.records.setting("account", {}).get("portalId", 1),
-        "action": "DELETE" if call.method == "DELETE" else "UPDATE", "timestamp": iso(portal.records.now()),
-        "rawObject": dict(stage), "pipeline": pipeline["id"],
-    })  # fmt: skip
-    portal.records.set("audit", audit)
-    if call.method == "DELETE":
-        pipeline["stages"].remove(stage)
-    else:
-        stage |= {n: v for n, v in call.body.items() if n in ("label", "displayOrder", "metadata")}
-    portal.records.set(f"pipelines.{kind}", pipelines)
-    return Answer(204) if call.method == "DELETE" else Answer(200, stage)
-
-
-def audit(portal: Portal, call: Call) -> Answer:
-    """Return what was changed in a pipeline, or of one of its stages, the latest first."""
-    portal.require(call.token, _DEALS)
-    found = [a for a in portal.records.setting("audit", []) if a["pipeline"] == call.at["id"]]
-    if stage := call.at.get("stage"):
-        found = [a for a in found if a["identifier"] == stage]
-    return Answer(200, {"results": found[::-1]})
-
 
 # --- Properties ---------------------------------------------------------------------------------------------------
 
@@ -129,11 +67,40 @@ def _define(portal: Portal, kind: str, given: Json) -> Json:
 
 
 def archive_property(portal: Portal, call: Call) -> Answer:
+    _archive(portal, _schema_scope(portal, call, write=True), {call.at["name"]})
+    return Answer(204)
+
+
+def archive_properties(portal: Portal, call: Call) -> Answer:
     kind = _schema_scope(portal, call, write=True)
-    left = [d for d in portal.definitions(kind) if d["name"] != call.at["name"] or d["hubspotDefined"]]
+    _archive(portal, kind, {one["name"] for one in call.body.get("inputs") or []})
+    return Answer(204)
+
+
+def _archive(portal: Portal, kind: str, names: set[str]) -> None:
+    left = [d for d in portal.definitions(kind) if d["name"] not in names or d["hubspotDefined"]]
     portal.records.set(f"properties.{kind}", left)
     portal.forget_definitions(kind)
-    return Answer(204)
+
+
+def change_property(portal: Portal, call: Call) -> Answer:
+    kind = _schema_scope(portal, call, write=True)
+    known = next((d for d in portal.definitions(kind) if d["name"] == call.at["name"]), None)
+    if known is None:
+        raise not_found(f"property {call.at['name']}")
+    if known["modificationMetadata"]["readOnlyDefinition"]:
+        raise invalid(f"{call.at['name']} is not to be changed", code="READ_ONLY_DEFINITION")
+    changed = known | {n: v for n, v in call.body.items() if n in known and n != "name" and v is not None}
+    portal.define(kind, [changed])
+    return Answer(200, changed)
+
+
+def read_properties(portal: Portal, call: Call) -> Answer:
+    kind = _schema_scope(portal, call, write=False)
+    names = {one["name"] for one in call.body.get("inputs") or []}
+    now = iso(portal.records.now())
+    results = [d for d in portal.definitions(kind) if d["name"] in names]
+    return Answer(200, {"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now})
 
 
 def _groups(portal: Portal, kind: str) -> list[Json]:
@@ -154,6 +121,22 @@ def create_group(portal: Portal, call: Call) -> Answer:
         raise error(409, f"A property group named {group['name']} already exists.", "OBJECT_ALREADY_EXISTS")
     portal.records.set(f"groups.{kind}", [*known, group])
     return Answer(201, group)
+
+
+def group(portal: Portal, call: Call) -> Answer:
+    """Read (GET), relabel (PATCH) or delete (DELETE) one group."""
+    kind = _schema_scope(portal, call, write=call.method != "GET")
+    groups = _groups(portal, kind)
+    found = next((g for g in groups if g["name"] == call.at["name"]), None)
+    if found is None:
+        raise not_found(f"property group {call.at['name']}")
+    if call.method == "DELETE":
+        groups.remove(found)
+    else:
+        found |= {n: v for n, v in call.body.items() if n in ("label", "displayOrder")}
+    if call.method != "GET":
+        portal.records.set(f"groups.{kind}", groups)
+    return Answer(204) if call.method == "DELETE" else Answer(200, found)
 
 
 def _limit(portal: Portal) -> int:
@@ -182,6 +165,19 @@ def custom_property_limits(portal: Portal, call: Call) -> Answer:
 def list_schemas(portal: Portal, call: Call) -> Answer:
     portal.require(call.token, "crm.schemas.custom.read")
     return Answer(200, {"results": portal.schemas})
+
+
+def schema(portal: Portal, call: Call) -> Answer:
+    """Read (GET) or delete (DELETE) one custom object's schema."""
+    portal.require(call.token, f"crm.schemas.custom.{'read' if call.method == 'GET' else 'write'}")
+    name = portal.kind(call.at["kind"])
+    found = next((s for s in portal.schemas if s["name"] == name), None)
+    if found is None:
+        raise not_found(f"schema {call.at['kind']}")
+    if call.method == "DELETE":
+        portal.records.set("schemas", [s for s in portal.schemas if s["name"] != name])
+        return Answer(204)
+    return Answer(200, {**found, "properties": portal.definitions(name)})
 
 
 def create_schema(portal: Portal, call: Call) -> Answer:
