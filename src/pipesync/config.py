@@ -182,6 +182,11 @@ class ForecastConfig(Section):
     """A forecast in the CRM is rewritten when a quantile moved by more than this share."""
     refresh: Duration = timedelta(days=7)
     """On an unchanged pipeline it is rewritten no sooner than this."""
+    field_step: float = Field(default=0.05, gt=0, le=0.5)
+    """Probabilities on opportunities are rounded to this, and their expected close to its week."""
+    field_tolerance: float = Field(default=0.1, ge=0, lt=1)
+    """They are rewritten when one moved by as much as this, or the expected close by `field_days`."""
+    field_days: int = Field(default=14, ge=1)
     refit: Duration = timedelta(days=7)
     """The model learns anew from what was closed since no sooner than this, or with a new period."""
     calls: dict[str, str] = Field(default_factory=dict)

@@ -23,6 +23,7 @@ from pipesync.apply import Applied, apply, recover, undo
 from pipesync.config import Config
 from pipesync.errors import InputError, PipesyncError, Problem, Stopped
 from pipesync.forecast import Forecast, periods
+from pipesync.forecast import reasons as why
 from pipesync.forecast.calls import calls
 from pipesync.forecast.fitting import from_document, to_document
 from pipesync.forecast.history import to_moment
@@ -181,18 +182,33 @@ def prepare(
     before = ledger.standing_findings(connection) if ledger else []
     examined = examine(warehouse, connection, config, ruleset, as_of, before)
     standing = tuple(rules.advance(before, examined.evaluation, ruleset))
-    made = _predict(warehouse, examined.features, period_for(config, as_of, None), config)
+    period = period_for(config, as_of, None)
+    model = model_for(warehouse, examined.features, period, config)
+    made = forecast.predict(warehouse, examined.features, period, model=model)
     situation = plan.gather(
         warehouse,
         ledger,
         examined.evaluation,
         standing,
         ruleset,
-        forecasts=(made.total, *made.by_owner, *made.by_product),
+        forecasts=(made.total, *made.by_owner, *made.rollups.get("team", ()), *made.by_product),
         opportunities=made.opportunities,
+        reasons=_reasons(warehouse, model, made)
+        if config.connections[connection].write.opportunity_fields
+        else None,
     )
     said = calls(warehouse, examined.features, made.period, config.forecast.calls)
     return Prepared(examined, made, situation, plan.make(situation, config, ruleset), standing, tuple(said))
+
+
+def _reasons(warehouse: Warehouse, model: forecast.Model, made: Forecast) -> dict[str, str]:
+    """Return the strongest reasons of each open opportunity's forecast, three up and down together."""
+    told = why.reasons(warehouse, model, made, [o.id for o in made.opportunities])
+    found = {}
+    for name, (up, down) in told.items():
+        ranked = sorted((*up, *down), key=lambda one: -abs(one.points))[:3]
+        found[name] = "; ".join(f"{'+' if one.points > 0 else '−'} {one.text}" for one in ranked)
+    return found
 
 
 # --- Steps that write -----------------------------------------------------------------------------------------

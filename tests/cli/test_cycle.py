@@ -259,3 +259,29 @@ def test_the_demo_reads_well_and_can_be_kept(tmp_path: Path, pipesync: Run) -> N
         json.loads(pipesync("plan", "--config", config, "--format", "json").out)["connections"][0]["changes"]
         == []
     )
+
+
+def test_our_fields_are_written_where_they_are_asked_for(work: Path, pipesync: Run) -> None:
+    """Probability, expected close and reasons of open opportunities; the second plan is empty; undo empties them."""
+    file = work / "pipesync.yaml"
+    file.write_text(file.read_text().replace("tasks: true, forecasts: true", "opportunity_fields: true"))
+
+    planned = pipesync("plan", "--format", "json").entry
+    applied = pipesync("apply", "--yes", "--format", "json").entry
+    again = pipesync("plan", "--format", "json").entry
+    rows = _fields(work)
+    taken = pipesync("undo", applied["run"], "--format", "json").entry
+
+    assert set(planned["counts"]) == {"total", "opportunity.update"}
+    assert (len(applied["failed"]), applied["applied"]) == (0, planned["counts"]["total"])
+    assert again["changes"] == []
+    assert len(rows) == applied["applied"] > 20
+    assert all(float(row["win_probability"]) * 20 % 1 == 0 for row in rows)
+    assert any(row["reasons"].strip("'").startswith(("+", "−")) for row in rows)
+    assert taken["applied"] == applied["applied"]
+    assert not any(row["win_probability"] for row in _fields(work))
+
+
+def _fields(work: Path) -> list[dict[str, str]]:
+    with (work / "outbox" / "opportunities.csv").open(newline="") as file:
+        return list(csv.DictReader(file))

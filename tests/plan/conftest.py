@@ -22,8 +22,9 @@ PAST = "hygiene.close_date_past"
 _BASE = """
 mode: enforce
 connections:
-  crm: {adapter: files, write: {enabled: true, tasks: true, forecasts: true}}
+  crm: {adapter: files, write: {WRITE}}
 """
+_WRITE = "enabled: true, tasks: true, forecasts: true"
 
 
 @dataclass
@@ -38,8 +39,8 @@ class Bench:
     forecasts: dict[str, OwnForecast] = field(default_factory=dict)
     carried: int = 0
 
-    def configure(self, text: str) -> None:
-        self.config = from_text(_BASE + text, Path())
+    def configure(self, text: str, write: str = _WRITE) -> None:
+        self.config = from_text(_BASE.replace("WRITE", write) + text, Path())
 
     def finding(self, opportunity: str = "006A", rule: str = PAST, **more: Any) -> Finding:  # Any: fields
         given = {
@@ -68,7 +69,8 @@ class Bench:
         for change in made.changes:
             self.carried += 1
             entries.append(_entry(change, self.carried, made, run_kind))
-            _write(change, self.tasks if change.object == "task" else self.forecasts)
+            if change.object != "opportunity":
+                _write(change, self.tasks if change.object == "task" else self.forecasts)
         self.situation = replace(self.situation, journal=entries, fates=[*self.situation.fates, *made.fates])
         if pulled:
             self.pull()
@@ -120,4 +122,6 @@ def bench() -> Bench:
         "boss": User(connection="crm", id="boss"),
     }
     facts = Facts(users=users, pulled_at=MONDAY, basis="b1")
-    return Bench(rules.load(), from_text(_BASE, Path()), Situation("crm", MONDAY, (), facts))
+    return Bench(
+        rules.load(), from_text(_BASE.replace("WRITE", _WRITE), Path()), Situation("crm", MONDAY, (), facts)
+    )

@@ -42,7 +42,7 @@ def settle_unconfirmed(
     settled = [e for e in entries if e.object not in there.unreadable]
     by_run: dict[str, list[Outcome]] = {}
     for entry in settled:
-        by_run.setdefault(entry.run, []).append(_outcome(entry, there.tasks, there.forecasts))
+        by_run.setdefault(entry.run, []).append(_outcome(entry, there))
     for run, outcomes in by_run.items():
         ledger.settle(run, outcomes, at=clock())
     return len(settled)
@@ -54,6 +54,8 @@ class Held:
 
     tasks: dict[str, OwnTask] = field(default_factory=dict)
     forecasts: dict[str, OwnForecast] = field(default_factory=dict)
+    fields: dict[str, Mapping[str, object]] = field(default_factory=dict)
+    """Our fields by opportunity."""
     unreadable: dict[ChangeObject, str] = field(default_factory=dict)
     """Kinds of records that cannot be read any more, and why: of them nothing is known."""
 
@@ -65,13 +67,16 @@ def look_up(adapter: Adapter, writes: Iterable[JournalEntry | Change]) -> Held:
     """Return what the CRM holds now under the keys of these writes, kind by kind: one that is hidden hides no other."""
     found = Held()
     asked = list(writes)
-    kinds: tuple[ChangeObject, ...] = ("task", "forecast")
+    kinds: tuple[ChangeObject, ...] = ("task", "forecast", "opportunity")
     for kind in kinds:
         some = [w for w in asked if w.object == kind]
         if not some:
             continue
         about = {w.opportunity_id for w in some if w.opportunity_id}
         try:
+            if kind == "opportunity":
+                found.fields.update({i: seen.ours for i, seen in adapter.see(about).items()})
+                continue
             tasks, forecasts = adapter.own({w.key for w in some}, about)
         except PermissionMissing as refused:
             found.unreadable[kind] = str(refused)
@@ -81,21 +86,29 @@ def look_up(adapter: Adapter, writes: Iterable[JournalEntry | Change]) -> Held:
     return found
 
 
-def _outcome(
-    entry: JournalEntry, tasks: Mapping[str, OwnTask], forecasts: Mapping[str, OwnForecast]
-) -> Outcome:
-    row = tasks.get(entry.key) if entry.object == "task" else forecasts.get(entry.key)
-    if _has_arrived(entry, row):
+def _outcome(entry: JournalEntry, there: Held) -> Outcome:
+    row = there.of(entry.key)
+    if _has_arrived(entry, there):
         return Outcome(key=entry.key, status="applied", target=row.id if row else entry.target)
     return Outcome(key=entry.key, status="failed", target=entry.target, error="it never reached the CRM")
 
 
-def _has_arrived(entry: JournalEntry, row: OwnTask | OwnForecast | None) -> bool:
+def _has_arrived(entry: JournalEntry, there: Held) -> bool:
     if entry.object == "opportunity":
-        return False  # setting the same values again does no harm, so the next plan does
+        return holds_fields(there.fields.get(entry.opportunity_id or "", {}), entry.after)
+    row = there.of(entry.key)
     if entry.action == "delete" or row is None:
         return entry.action == "delete" and row is None
     return entry.action == "create" or has(row, after(entry))
+
+
+def holds_fields(held: Mapping[str, object], values: Mapping[str, object]) -> bool:
+    """Whether our fields on an opportunity hold these values, apart from the white space that CRMs add and drop."""
+    return all(n in held and _plain(held[n]) == _plain(v) for n, v in values.items())
+
+
+def _plain(value: object) -> object:
+    return " ".join(value.split()) if isinstance(value, str) else value
 
 
 def after(entry: JournalEntry | Change) -> dict[str, object]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from pipesync.adapters.base import Adapter
-from pipesync.apply.recovery import after, has, look_up, now, settle_unconfirmed
+from pipesync.apply.recovery import after, has, holds_fields, look_up, now, settle_unconfirmed
 from pipesync.apply.writing import Applied, running, send
 from pipesync.model import Change, JournalEntry, OwnForecast, OwnTask, Plan, Reason
 from pipesync.plan.threads import TEXTS
@@ -34,7 +34,7 @@ def undo(run: str, adapter: Adapter, ledger: Ledger, *, clock: Callable[[], date
                 told.skip([change], there.unreadable[entry.object])
             elif newest[entry.key].seq > entry.seq:
                 told.skip([change], f"run {newest[entry.key].run} wrote to it since")
-            elif why := _changed(entry, row):
+            elif why := _changed(entry, row, there.fields.get(entry.opportunity_id or "")):
                 told.skip([change], why)
             else:
                 changes.append(change)
@@ -43,10 +43,14 @@ def undo(run: str, adapter: Adapter, ledger: Ledger, *, clock: Callable[[], date
     return told
 
 
-def _changed(entry: JournalEntry, row: OwnTask | OwnForecast | None) -> str:
-    """Say why a write cannot be taken back; nothing where it can."""
+def _changed(
+    entry: JournalEntry, row: OwnTask | OwnForecast | None, fields: Mapping[str, object] | None
+) -> str:
+    """Say why a write cannot be taken back; nothing where it can. `fields` are ours on its opportunity."""
     if entry.object == "opportunity":
-        return ""
+        if fields is None:
+            return "it is not there any more"
+        return "" if holds_fields(fields, entry.after) else "people changed it since"
     if entry.action == "delete":
         return "it is there again" if row else ""
     if row is None:

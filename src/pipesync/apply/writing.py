@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pipesync.adapters.base import Adapter
-from pipesync.apply.recovery import look_up, now, settle_unconfirmed
+from pipesync.apply.recovery import holds_fields, look_up, now, settle_unconfirmed
 from pipesync.config import Guard, Write
 from pipesync.model import Change, ChangeAction, ChangeObject, Outcome, OwnTask, Plan, Run
 from pipesync.plan.facts import rests_on
@@ -187,9 +187,30 @@ def _as_seen(batch: list[Change], adapter: Adapter, told: Applied) -> list[Chang
         differing = [n for n, v in change.rests_on.items() if n in facts and facts[n] != v]
         if differing:
             told.skip([change], f"the opportunity changed since it was pulled ({', '.join(differing)})")
+        elif change.object == "opportunity":
+            kept += _onto(change, now.ours, told)
         else:
             kept.append(change)
     return kept
+
+
+def _onto(change: Change, ours: Mapping[str, object], told: Applied) -> list[Change]:
+    """Return a change of our fields with what they really hold before it, as far as the CRM still has them.
+
+    What people wrote into them since we did is left alone; what they emptied is filled again.
+    """
+    missing = [n for n in change.after if n not in ours]
+    if len(missing) == len(change.after):
+        told.skip([change], f"the CRM has no such field of ours that may be read ({', '.join(missing)})")
+        return []
+    kept = {n: v for n, v in change.after.items() if n in ours}
+    before = {n: ours[n] for n in kept}
+    is_new = all(change.before.get(n) is None for n in kept)
+    is_empty = all(v is None for v in before.values())
+    if not (is_new or is_empty or holds_fields(ours, {n: change.before.get(n) for n in kept})):
+        told.skip([change], "people changed it since")
+        return []
+    return [change.model_copy(update={"before": before, "after": kept})]
 
 
 def _is_as_planned(row: OwnTask, change: Change, known: Written | None) -> bool:

@@ -13,6 +13,7 @@ import orjson
 from pipesync.config import Config, Write
 from pipesync.model import Change, Plan
 from pipesync.plan.effects import Effect, effects
+from pipesync.plan.fields import plan_fields
 from pipesync.plan.files import load, reconcile, save
 from pipesync.plan.forecasts import plan_forecasts
 from pipesync.plan.guards import guarded
@@ -37,7 +38,7 @@ __all__ = [
 
 
 def make(situation: Situation, config: Config, rules: RuleSet) -> Plan:
-    """Plan what is to be written: tasks to make (the worst first), to change and to end, then forecasts.
+    """Plan what is to be written: tasks to make (the worst first), to change and to end, forecasts, and our own fields.
 
     Where the last pull did not get through, nothing is planned: what was not read can neither be found wrong nor
     settled.
@@ -53,6 +54,8 @@ def make(situation: Situation, config: Config, rules: RuleSet) -> Plan:
             changes += [_resting(change, situation) for change in tasks.changes]
         if write.forecasts and "forecast" in facts.takes:
             changes += plan_forecasts(situation, config)
+        if write.opportunity_fields:
+            changes += plan_fields(situation, config)
         for kind, wished in (("task", write.tasks), ("forecast", write.forecasts)):
             if wished and kind not in facts.takes:
                 held_back[f"the CRM's {kind} records of ours cannot be read"] = 1

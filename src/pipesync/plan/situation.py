@@ -41,6 +41,8 @@ class Situation:
     """Of the ledger, beside those of the configuration."""
     forecasts: Sequence[PeriodForecast] = ()
     opportunities: Sequence[OpportunityForecast] = ()
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """By opportunity, why its forecast is what it is; where they are to be written."""
     currency: str | None = None
     """The home currency, in which texts tell amounts."""
 
@@ -54,6 +56,7 @@ def gather(
     *,
     forecasts: Sequence[PeriodForecast] = (),
     opportunities: Sequence[OpportunityForecast] = (),
+    reasons: Mapping[str, str] | None = None,
 ) -> Situation:
     """Read both stores. `standing` are the findings after this evaluation, from `rules.lifecycle.advance`."""
     connection = evaluation.connection
@@ -62,6 +65,8 @@ def gather(
     about = {e.opportunity_id for e in journal if e.object == "task" and e.opportunity_id}
     findings = in_force(evaluation, standing)
     about |= {f.opportunity_id for f in findings if f.opportunity_id}
+    if reasons is not None:
+        about |= {o.id for o in opportunities}
     firing = {(f.rule, f.level, f.subject_id) for f in findings}
     return Situation(
         connection=connection,
@@ -76,6 +81,7 @@ def gather(
         suppressions=ledger.suppressions(connection) if ledger else [],
         forecasts=forecasts,
         opportunities=opportunities,
+        reasons=reasons or {},
         currency=next((c.currency for c in warehouse.connections() if c.connection == connection), None),
     )
 

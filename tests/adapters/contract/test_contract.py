@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import pytest
 
 from pipesync.adapters import open_adapter
 from pipesync.adapters.base import Adapter
-from pipesync.apply import apply, undo
+from pipesync.apply import apply, recover, undo
 from pipesync.config import ConnectionConfig, Write
 from pipesync.errors import CrmError, PipesyncError
 from pipesync.model import Change, Plan, Reason
@@ -25,6 +25,7 @@ from pipesync.sandbox.process import Sandbox
 from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import Warehouse
 
+NOW = datetime(2026, 11, 16, 8, tzinfo=UTC)
 WRITE = Write(enabled=True, tasks=True, forecasts=True)
 
 
@@ -375,6 +376,74 @@ def test_a_change_of_an_opportunity_that_people_changed_meanwhile_is_skipped(
         changes[1].key: "the opportunity is not there any more",
     }
     assert [t[0] for t in ours(adapter, warehouse)] == [changes[2].key]
+
+
+class TestOurFields:
+    """Our own fields on opportunities, which a connection asks for."""
+
+    ALLOWED = Write(enabled=True, opportunity_fields=True)
+    VALUES: ClassVar[dict[str, Any]] = {
+        "win_probability": 0.45, "win_in_period": 0.2, "expected_close": "2026-12-11",
+        "reasons": "+ two people know us",
+    }  # fmt: skip
+
+    def change(self, opportunity_id: str, before: dict[str, Any] | None = None, **after: Any) -> Change:
+        after = after or self.VALUES
+        return Change(
+            connection="crm", key="pso1-aaaaaaaaaaaaaaaaaaaa", action="update", object="opportunity",
+            target=opportunity_id, opportunity_id=opportunity_id, before=before or dict.fromkeys(after), after=after,
+            reason=Reason(kind="forecast", text="a test"), rests_on={"is_closed": None},
+        )  # fmt: skip
+
+    def test_they_are_written_seen_and_taken_back(
+        self, adapter: Adapter, warehouse: Warehouse, ledger: Ledger
+    ) -> None:
+        """What was there before is restored exactly, blank included, and nothing of people's moves."""
+        pull(adapter, warehouse)
+        about, _ = opportunity(warehouse)
+        before = adapter.see([about])[about]
+
+        done = apply(plan([self.change(about)]), adapter, ledger, write=self.ALLOWED)
+        written = adapter.see([about])[about]
+        taken = undo(done.run, adapter, ledger)
+        after = adapter.see([about])[about]
+
+        assert (done.applied, taken.applied) == (1, 1)
+        assert dict(written.ours) == self.VALUES
+        assert rests_on(written.facts) == rests_on(before.facts)
+        assert dict(after.ours) == dict(before.ours) == dict.fromkeys(self.VALUES)
+
+    def test_what_people_wrote_there_is_left_and_told(
+        self, adapter: Adapter, warehouse: Warehouse, ledger: Ledger
+    ) -> None:
+        """Neither a later run nor an undo writes over it."""
+        pull(adapter, warehouse)
+        about, _ = opportunity(warehouse)
+        done = apply(plan([self.change(about)]), adapter, ledger, write=self.ALLOWED)
+        list(adapter.write([self.change(about, reasons="I know better")]))
+
+        later = self.change(about, before={"reasons": self.VALUES["reasons"]}, reasons="+ a new reason")
+        made = plan([later]).model_copy(update={"journal": 1})
+        again = apply(made, adapter, ledger, write=self.ALLOWED)
+        taken = undo(done.run, adapter, ledger)
+
+        assert [o.error for o in again.skipped] == ["people changed it since"]
+        assert [o.error for o in taken.skipped] == ["people changed it since"]
+        assert adapter.see([about])[about].ours["reasons"] == "I know better"
+
+    def test_a_lost_answer_is_looked_up(self, adapter: Adapter, warehouse: Warehouse, ledger: Ledger) -> None:
+        """What arrived is entered as applied, what did not as failed."""
+        pull(adapter, warehouse)
+        about, _ = opportunity(warehouse)
+        run = ledger.start_run("crm", "apply", NOW)
+        ledger.intend(run, [self.change(about)], at=NOW, as_of=NOW)
+        list(adapter.write([self.change(about)]))
+        other = ledger.start_run("crm", "sync", NOW)
+        ledger.intend(other, [self.change(about, reasons="never sent")], at=NOW, as_of=NOW)
+
+        recover(adapter, ledger, "crm")
+
+        assert [e.status for e in ledger.journal("crm")] == ["applied", "failed"]
 
 
 def test_wrong_credentials_are_one_clear_error(place: Place, warehouse: Warehouse) -> None:

@@ -15,7 +15,17 @@ from pipesync.adapters.files.streams import build, sources_of, tracked_fields
 from pipesync.config import ConnectionConfig, Section, options_as
 from pipesync.errors import InputError, Place, Problem
 from pipesync.mapping import HISTORY_SOURCES, load
-from pipesync.model import TABLES, Change, ColumnState, Connection, HistoryKind, Outcome, OwnForecast, OwnTask
+from pipesync.model import (
+    OWN_FIELDS,
+    TABLES,
+    Change,
+    ColumnState,
+    Connection,
+    HistoryKind,
+    Outcome,
+    OwnForecast,
+    OwnTask,
+)
 from pipesync.schema import schema, table
 
 _READING = "1"
@@ -165,8 +175,8 @@ class FilesAdapter:
             rows, _ = build(fresh, "opportunities", self.clock())
             self._seen = now, {row["id"]: row for row in rows.to_pylist()}
         ours = self._outbox.fields()
-        found = self._seen[1]
-        return {i: Seen(found[i], ours.get(i, {})) for i in opportunity_ids if i in found}
+        found, blank = self._seen[1], dict.fromkeys(OWN_FIELDS)
+        return {i: Seen(found[i], ours.get(i, blank)) for i in opportunity_ids if i in found}
 
     def write(self, changes: Sequence[Change]) -> Iterator[Outcome]:
         yield from self._outbox.write(changes, self.clock())
