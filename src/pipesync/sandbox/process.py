@@ -133,6 +133,17 @@ def _controls(world: World) -> list[Route]:
         world.db.commit()
         return _answer({})
 
+    async def told_settings(request: Request) -> Response:
+        return _answer({"salesforce": world.org.settings() if world.org else {}})
+
+    async def insert(request: Request) -> Response:
+        """Put records into the org as they are."""
+        given = await request.json()
+        assert world.org  # noqa: S101  # asked of a sandbox that has one
+        world.org.insert(given["object"], given["records"])
+        world.db.commit()
+        return _answer({})
+
     async def reset(request: Request) -> Response:
         """Put everything back to where it was when the sandbox was filled."""
         assert world.pristine  # noqa: S101  # kept before anything is served
@@ -193,6 +204,8 @@ def _controls(world: World) -> list[Route]:
         ("POST", "/_sandbox/clock", move),
         ("POST", "/_sandbox/faults", faults),
         ("POST", "/_sandbox/settings", settings),
+        ("GET", "/_sandbox/settings", told_settings),
+        ("POST", "/_sandbox/insert", insert),
         ("POST", "/_sandbox/reset", reset),
         ("POST", "/_sandbox/forget-jobs", lose_jobs),
         ("POST", "/_sandbox/keep", keep),
@@ -224,8 +237,14 @@ def _edit_org(world: World, record: str, fields: Json) -> None:
     if fields.pop("purged", None):
         world.org.purge(record)
         return
-    sets = ", ".join(f'"{n}" = ?' for n in (*fields, "SystemModstamp"))
-    world.db.execute(f'UPDATE "sf_{thing.name}" SET {sets} WHERE "Id" = ?', (*fields.values(), now, record))
+    if winner := fields.pop("merged_into", None):
+        world.org.merge(record, winner)
+        return
+    # What takes long to be saved is seen late: its stamp is older than the moment in which it shows.
+    late = float(fields.pop("late", world.harness.lag_seconds if world.harness else 0))
+    fields = {"SystemModstamp": world.org.now(-late), **fields}
+    sets = ", ".join(f'"{n}" = ?' for n in fields)
+    world.db.execute(f'UPDATE "sf_{thing.name}" SET {sets} WHERE "Id" = ?', (*fields.values(), record))
 
 
 def _edit_portal(world: World, number: int, kind: str, properties: dict[str, str]) -> None:

@@ -37,7 +37,8 @@ def connect(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def opened(write: Write = WRITE, **options: Any) -> Adapter:
         keys = sandbox.settings("salesforce", tmp_path)
         keys.pop("adapter")
-        mapping = Path(keys.pop("mapping"))
+        mapping = Path(options.pop("mapping", keys["mapping"]))
+        del keys["mapping"]
         given = {k: v for k, v in {**keys, **options}.items() if v is not None}
         config = ConnectionConfig(adapter="salesforce", mapping=mapping, options=given, write=write)
         return open_adapter("crm", config, tmp_path)

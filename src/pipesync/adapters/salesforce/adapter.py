@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipesync._paths import shipped
 from pipesync.adapters.base import Check, Cursor, Installed, Page, Seen
+from pipesync.adapters.salesforce import money
 from pipesync.adapters.salesforce.api import Api
 from pipesync.adapters.salesforce.doctor import checks
 from pipesync.adapters.salesforce.options import Options
@@ -22,6 +23,8 @@ from pipesync.schema import schema, table
 
 _MADE = ("pipelines", "stages", "field_changes")
 """Streams that are made of what the mapping says of others."""
+_OPTIONAL = ("quotas", "currency_rates")
+"""Streams that most orgs lack and that nobody is asked to grant."""
 
 
 def open_connection(name: str, config: ConnectionConfig, folder: Path) -> SalesforceAdapter:
@@ -53,18 +56,19 @@ class SalesforceAdapter:
         if self._allowed.enabled and self._allowed.forecasts:
             own.add("own_forecasts")
         given = {*self._mapping.streams, *_MADE, *own}
-        return tuple(s for s in TABLES if s in given)
+        there = (s for s in TABLES if s in given)
+        return tuple(s for s in there if s not in _OPTIONAL or money.is_readable(self._org, s))
 
     @property
     def budget(self) -> tuple[int, int] | None:
         return self._api.used
 
     def connection(self) -> Connection:
-        facts = self._org.facts
+        facts, currency = self._org.facts, self._mapping.currency or self._org.currency
         return Connection(
             connection=self._name,
             adapter="salesforce",
-            currency=self._mapping.currency or facts.get("DefaultCurrencyIsoCode"),
+            currency=currency,
             timezone=facts.get("TimeZoneSidKey") or "UTC",
         )
 
@@ -85,7 +89,11 @@ class SalesforceAdapter:
                 yield state
                 continue
             mapped = told.fields.get(column)
-            derived = (column == "segment" and self._mapping.segments) or (column == "custom" and told.custom)
+            derived = (
+                (column == "segment" and self._mapping.segments)
+                or (column == "custom" and told.custom)
+                or (stream, column) == ("currency_rates", "valid_from")
+            )
             if mapped is None and not derived:
                 yield state.model_copy(update={"state": "unmapped", "detail": "not mapped"})
                 continue
@@ -119,6 +127,11 @@ class SalesforceAdapter:
             yield from streams.users(until)
         elif stream in ("opportunities", "contact_roles", "activities", "field_changes"):
             yield from getattr(streams, stream)(cursor, until)
+        elif stream in _OPTIONAL:
+            records = getattr(money, stream)(self._org)
+            before = self._api.requests
+            rows = table(stream, [r.model_dump(exclude={"connection"}) for r in records])
+            yield Page(stream, rows, None, mode="replace", requests=self._api.requests - before, last=True)
         elif stream == "own_tasks":
             tasks = [t.model_dump(exclude={"connection"}) for t in read_tasks(self._org)]
             yield Page(stream, table(stream, tasks), None, mode="replace", requests=1, last=True)

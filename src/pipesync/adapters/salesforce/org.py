@@ -51,6 +51,16 @@ class Org:
         return found[0] if found else {}
 
     @cached_property
+    def currency(self) -> str | None:
+        """Return the corporate currency: amounts are compared and summed in it."""
+        if self.fields("CurrencyType") is not None:
+            soql = "SELECT IsoCode FROM CurrencyType WHERE IsCorporate = true"
+            found: list[Json] = self.api.query(soql)["records"]
+            if found:
+                return str(found[0]["IsoCode"])
+        return self.facts.get("DefaultCurrencyIsoCode")
+
+    @cached_property
     def user_id(self) -> str:
         """Return the integration user, who owns what has no other owner."""
         found: Any = self.api.identity()

@@ -298,6 +298,45 @@ class _Filling:
             for r in self._rows.get("leads", ())
         ])  # fmt: skip
 
+        self._quotas()
+        self._rates()
+
+    def _quotas(self) -> None:
+        """Quotas of owners; Salesforce has none of teams."""
+        quotas = [q for q in self._rows.get("quotas", ()) if q.get("owner_id")]
+        spans = sorted({(q["period_start"], q["period_end"]) for q in quotas})
+        ids = {span: full_id("026", i + 1) for i, span in enumerate(spans)}
+        self._insert("Period", [
+            {"Id": ids[span], "StartDate": _day(span[0]), "EndDate": _day(span[1] - timedelta(days=1)),
+             "Type": "Quarter"}
+            for span in spans
+        ])  # fmt: skip
+        kind = full_id("0Db", 1)
+        self._insert("ForecastingType", [{"Id": kind, "DeveloperName": "OpportunityRevenue", "IsActive": 1}])
+        self._insert("ForecastingQuota", [
+            {"Id": full_id("0J9", i + 1), "QuotaAmount": _number(q["amount"]), "StartDate": _day(q["period_start"]),
+             "QuotaOwnerId": self._id("users", q["owner_id"], "User"), "ProductFamily": q.get("product"),
+             "PeriodId": ids[q["period_start"], q["period_end"]], "ForecastingTypeId": kind,
+             "CurrencyIsoCode": q.get("currency")}
+            for i, q in enumerate(quotas)
+        ])  # fmt: skip
+
+    def _rates(self) -> None:
+        """What one unit is worth at home, said the other way round; the last one is what the currency has now."""
+        rates = sorted(self._rows.get("currency_rates", ()), key=lambda r: (r["currency"], r["valid_from"]))
+        home = self._adapter.connection().currency or "EUR"
+        last = {r["currency"]: 1 / r["rate"] for r in rates} | ({home: 1.0} if rates else {})
+        self._insert("CurrencyType", [
+            {"Id": full_id("01L", i + 1), "IsoCode": c, "ConversionRate": rate, "IsActive": 1,
+             "IsCorporate": int(c == home)}
+            for i, (c, rate) in enumerate(sorted(last.items()))
+        ])  # fmt: skip
+        self._insert("DatedConversionRate", [
+            {"Id": full_id("04w", i + 1), "IsoCode": r["currency"], "StartDate": _day(r["valid_from"]),
+             "ConversionRate": 1 / r["rate"]}
+            for i, r in enumerate(rates)
+        ])  # fmt: skip
+
     def _activities(self) -> None:
         """What was done or lies ahead is an event; what is overdue is an open task, due at the end of its day."""
         events, tasks = [], []
@@ -322,6 +361,10 @@ class _Filling:
 
     def _hide(self) -> None:
         hidden = [e for s, e in _OBJECTS.items() if s not in self._rows or not self._knows_any(s)]
+        if not self._rows.get("currency_rates"):
+            hidden += ["CurrencyType", "DatedConversionRate"]
+        if not self._rows.get("quotas"):
+            hidden += ["ForecastingQuota", "ForecastingType", "Period"]
         hidden += [f"Opportunity.{f}" for c, f in FIELDS.items() if not self._knows("opportunities", c)]
         for column, name in _HISTORY.items():
             if not self._has_history(column):

@@ -126,6 +126,16 @@ _ALL = (
         "LeadSource:pick Campaign__c:text OwnerId:ref Status:pick ConvertedDate:date IsConverted:flag "
         "ConvertedOpportunityId:ref First_Touch__c:time",
     ),
+    _object("CurrencyType", "01L", "IsoCode:pick ConversionRate:number IsCorporate:flag IsActive:flag"),
+    _object("DatedConversionRate", "04w", "IsoCode:pick StartDate:date NextStartDate:date ConversionRate:number"),
+    _object("Period", "026", "StartDate:date EndDate:date Type:pick"),
+    _object("ForecastingType", "0Db", "DeveloperName:text MasterLabel:text IsActive:flag"),
+    _object(
+        "ForecastingQuota", "0J9",
+        "QuotaAmount:money QuotaOwnerId:ref StartDate:date PeriodId:ref ProductFamily:pick ForecastingTypeId:ref "
+        "CurrencyIsoCode:pick",
+        "Period=PeriodId>Period QuotaOwner=QuotaOwnerId>User ForecastingType=ForecastingTypeId>ForecastingType",
+    ),
     _object(
         "Pipesync_Forecast__c", "a01",
         "Name:text OwnerId:ref Pipesync_Key__c:text:80! Period_Start__c:date Period_End__c:date Scope__c:pick "

@@ -87,13 +87,20 @@ class Org:
         found = self.db.execute("SELECT value FROM sf_settings WHERE name = ?", (name,)).fetchone()
         return orjson.loads(found[0]) if found else default
 
+    def settings(self) -> Json:
+        return {
+            name: orjson.loads(value)
+            for name, value in self.db.execute("SELECT name, value FROM sf_settings")
+        }
+
     def put(self, name: str, value: Any) -> None:
         self.db.execute(
             "INSERT OR REPLACE INTO sf_settings VALUES (?, ?)", (name, orjson.dumps(value).decode())
         )
 
-    def now(self) -> str:
-        return stored_time(datetime.fromtimestamp(self._now_ms() / 1000, UTC))
+    def now(self, later: float = 0) -> str:
+        """Return the org's time, or one so many seconds later, as it is stored."""
+        return stored_time(datetime.fromtimestamp(self._now_ms() / 1000 + later, UTC))
 
     def sign_in(self) -> str:
         token = f"00DPS!{secrets.token_hex(16)}"
@@ -212,11 +219,10 @@ class Org:
             loose = [f for f in query.fields if "(" not in f and f not in query.group]
             if loose:
                 raise Refused(400, "MALFORMED_QUERY", f"Field must be grouped or aggregated: {loose[0]}")
-        return (
-            things[query.entity],
-            query,
-            query.where if is_all else f'({query.where}) AND t."IsDeleted" = 0',
-        )
+        where = query.where if is_all else f'({query.where}) AND t."IsDeleted" = 0'
+        if unshared := self.setting("unshared", []):  # records that this user may not see
+            where = f'({where}) AND t."Id" NOT IN ({", ".join(repr(str(i)) for i in unshared)})'
+        return things[query.entity], query, where
 
     def _child(self, parent: ObjectOf, relationship: str) -> tuple[ObjectOf, str]:
         """Return the object of a child relationship (`OpportunityLineItems`), and its field that leads back."""
@@ -417,6 +423,18 @@ class Org:
         )
         if not done.rowcount:
             raise Refused(404, "ENTITY_IS_DELETED", "entity is deleted")
+
+    def merge(self, loser: str, winner: str) -> None:
+        """Merge one record into another of its kind: what belonged to the loser is the winner's."""
+        kind = next(o.name for o in OBJECTS.values() if loser.startswith(o.prefix))
+        for thing in OBJECTS.values():
+            for own, other in thing.parents.values():
+                if other == kind:
+                    self.db.execute(
+                        f'UPDATE "sf_{thing.name}" SET "{own}" = ?, "SystemModstamp" = ? WHERE "{own}" = ?',
+                        (winner, self.now(), loser),
+                    )
+        self.delete(loser)
 
     def purge(self, record_id: str) -> None:
         """Delete a record for good, past the recycle bin: no query finds it any more."""
