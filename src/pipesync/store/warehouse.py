@@ -278,6 +278,8 @@ class Warehouse:
     def _keep_last(self, key: Sequence[str]) -> None:
         """A key that comes twice in a page keeps its later row, as the CRM's own order says."""
         by = ", ".join(f'"{k}"' for k in key)
+        if self.rows(f"SELECT count(*) = count(DISTINCT ({by})) FROM _rows") == [(True,)]:
+            return
         self.execute(
             "CREATE OR REPLACE TEMP TABLE _rows AS SELECT * FROM _rows "
             f"QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY rowid DESC) = 1"
@@ -286,10 +288,11 @@ class Warehouse:
     def _count_changed(self, connection: str, stream: str, key: Sequence[str], names: Sequence[str]) -> int:
         if not key or all(n == '"id"' for n in names):
             return int(self.rows("SELECT count(*) FROM _rows")[0][0])
-        columns = ", ".join(names)
+        on = " AND ".join(f'old."{k}" = new."{k}"' for k in key)
+        differs = " OR ".join(f"old.{n} IS DISTINCT FROM new.{n}" for n in names)
         found = self.rows(
-            f"SELECT count(*) FROM (SELECT {columns} FROM _rows EXCEPT ALL "
-            f'SELECT {columns} FROM "{stream}" WHERE connection = ?)',
+            f'SELECT count(*) FROM _rows AS new LEFT JOIN "{stream}" AS old ON old.connection = ? AND {on} '
+            f"WHERE old.connection IS NULL OR {differs}",
             [connection],
         )
         return int(found[0][0])

@@ -71,7 +71,7 @@ class Options(Section):
     page_size: int = Field(default=2000, ge=1, le=2000)
     bulk_from: int = Field(default=10_000, ge=1)
     """From so many rows on an object is read by a Bulk job instead of page by page."""
-    bulk_page: int = Field(default=25_000, ge=100)
+    bulk_page: int = Field(default=10_000, ge=100)
     """Rows of a page of a Bulk job's result."""
 
     @property

@@ -15,7 +15,16 @@ _NAMESPACE = 'xmlns="http://www.force.com/2009/06/asyncapi/dataload"'
 
 def make(org: Org, request: Request, body: bytes) -> Response:
     told = orjson.loads(body)
-    job = Job(full_id("750", len(org.jobs) + 1), told["operation"], told["object"], org.now(), "", [], [], 0)
+    job = Job(
+        full_id("750", len(org.jobs) + 1),
+        told["operation"],
+        told["object"],
+        org.now(),
+        "",
+        [],
+        [],
+        org.setting("bulk_polls", 1),
+    )
     org.jobs[job.id] = job
     return _told(job, 201)
 
@@ -54,8 +63,9 @@ def add(org: Org, request: Request, body: bytes) -> Response:
 
 
 def _batch(job: Job) -> str:
+    state = "InProgress" if job.polls > 0 else "Completed"
     return (
-        f"<batchInfo {_NAMESPACE}><id>751{job.id[3:]}</id><jobId>{job.id}</jobId><state>Completed</state>"
+        f"<batchInfo {_NAMESPACE}><id>751{job.id[3:]}</id><jobId>{job.id}</jobId><state>{state}</state>"
         f"<numberRecordsProcessed>{len(job.rows)}</numberRecordsProcessed></batchInfo>"
     )
 
@@ -65,7 +75,10 @@ def _xml(text: str, status: int = 200) -> Response:
 
 
 def batch(org: Org, request: Request, body: bytes) -> Response:
-    return _xml(_batch(_job(org, request)))
+    job = _job(org, request)
+    answer = _xml(_batch(job))
+    job.polls -= 1
+    return answer
 
 
 def batches(org: Org, request: Request, body: bytes) -> Response:
