@@ -15,16 +15,8 @@ _NAMESPACE = 'xmlns="http://www.force.com/2009/06/asyncapi/dataload"'
 
 def make(org: Org, request: Request, body: bytes) -> Response:
     told = orjson.loads(body)
-    job = Job(
-        full_id("750", len(org.jobs) + 1),
-        told["operation"],
-        told["object"],
-        org.now(),
-        "",
-        [],
-        [],
-        org.setting("bulk_polls", 1),
-    )
+    number, polls = full_id("750", len(org.jobs) + 1), org.setting("bulk_polls", 1)
+    job = Job(number, told["operation"], told["object"], org.now(), "", [], [], polls)
     org.jobs[job.id] = job
     return _told(job, 201)
 
