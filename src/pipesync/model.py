@@ -331,13 +331,18 @@ class Finding(Record):
         return self.subject_id if self.level == "opportunity" else None
 
 
+FindingStatus = Literal["pending", "open", "suppressed", "resolved", "expired"]
+"""pending: not yet for as many runs as the rule asks, or back too soon; suppressed: it holds, and people said not to
+speak of it; resolved: mended; expired: ended without being mended, with its opportunity or its rule."""
+
+
 class StandingFinding(Record):
     """A finding's life in the ledger, by (connection, rule, level, subject_id)."""
 
     rule: str
     level: Level = "opportunity"
     subject_id: str
-    status: Literal["pending", "open", "resolved"] = "open"
+    status: FindingStatus = "open"
     episode: int = 1
     """Counts the times that it opened."""
     severity: Severity
@@ -350,10 +355,15 @@ class StandingFinding(Record):
     """When this episode began."""
     last_seen: Moment
     resolved_at: Moment | None = None
+    """When it was resolved or expired."""
     runs: int = 1
     """Runs in a row in which it fired."""
     clean_runs: int = 0
     """Runs in a row in which it was clear, while still open."""
+
+    @property
+    def is_over(self) -> bool:
+        return self.status in ("resolved", "expired")
 
 
 class RuleCount(Record):

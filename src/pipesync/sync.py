@@ -181,7 +181,15 @@ def prepare(
     """Plan what the warehouse and the ledger say is to be written; neither is changed."""
     before = ledger.standing_findings(connection) if ledger else []
     examined = examine(warehouse, connection, config, ruleset, as_of, before)
-    standing = tuple(rules.advance(before, examined.evaluation, ruleset))
+    suppressions = (*config.suppressions, *(ledger.suppressions(connection) if ledger else ()))
+    today = as_of.astimezone(config.zone).date()
+    standing = rules.advance(
+        before,
+        examined.evaluation,
+        ruleset,
+        suppressed=lambda finding: plan.suppressed(finding, suppressions, today) is not None,
+        retired={s.rule for s in before} - set(ruleset.rules) - ruleset.unreadable,
+    )
     period = period_for(config, as_of, None)
     model = model_for(warehouse, examined.features, period, config)
     made = forecast.predict(warehouse, examined.features, period, model=model)

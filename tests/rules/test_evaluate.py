@@ -232,6 +232,72 @@ def test_a_rule_may_ask_for_several_runs() -> None:
     assert in_force(first, pending) == ()
 
 
+def test_what_comes_back_too_soon_waits_for_one_more_run() -> None:
+    """What goes to and fro opens once; after the cooldown it opens at once again."""
+    opened = advance((), evaluation(0, finding()), [RULE])
+    lives = [opened]
+    for day in range(1, 7):
+        back = finding(first_seen=NOW + timedelta(days=day), episode=2)
+        lives.append(advance(lives[-1], evaluation(day, *([back] if day % 2 == 0 else [])), [RULE]))
+    late = advance(lives[-2], evaluation(20, finding(first_seen=NOW + timedelta(days=20))), [RULE])
+
+    said = [life[0].status for life in lives]
+    assert said == ["open", "resolved", "pending", "resolved", "pending", "resolved", "pending"]
+    assert late[0].status == "open"
+
+
+def test_a_return_that_lasts_opens() -> None:
+    """In its second run, with the moment at which it came back."""
+    ended = advance(advance((), evaluation(0, finding()), [RULE]), evaluation(1), [RULE])
+    back = finding(first_seen=NOW + timedelta(days=2), episode=2)
+    waiting = advance(ended, evaluation(2, back), [RULE])
+    again = advance(waiting, evaluation(3, back), [RULE])
+
+    assert (waiting[0].status, again[0].status) == ("pending", "open")
+    assert (again[0].first_seen, again[0].resolved_at) == (NOW + timedelta(days=2), None)
+
+
+def test_what_people_silenced_is_suppressed_and_speaks_again_afterwards() -> None:
+    """In the same episode."""
+    opened = advance((), evaluation(0, finding()), [RULE])
+    silenced = advance(opened, evaluation(1, finding()), [RULE], suppressed=lambda f: f.rule == RULE.id)
+    again = advance(silenced, evaluation(2, finding()), [RULE])
+    mended = advance(silenced, evaluation(2), [RULE])
+
+    assert [s[0].status for s in (silenced, again, mended)] == ["suppressed", "open", "resolved"]
+    assert again[0].first_seen == NOW
+
+
+def test_what_ended_without_being_mended_expires(build: Build) -> None:
+    """Its opportunity was closed or is gone, or its rule runs no more; leaving the scope otherwise is a mend."""
+    commits = replace(
+        RULE,
+        applies_to=All(
+            (Leaf("is_open", "flag", "eq", True), Leaf("forecast_category", "category", "eq", "commit"))
+        ),
+    )
+    due = {"created_at": NOW - timedelta(days=90), "close_date": NOW.date() - timedelta(days=9)}
+    rows = [{"id": i, "forecast_category": "commit", "is_closed": False, **due} for i in ("a", "b", "c", "d")]
+    first = build(opportunities=rows)
+    opened = advance((), rules.evaluate(first, compute(first, "crm", NOW, Calendar()), [commits]), [commits])
+    later = NOW + timedelta(days=1)
+    closed = {**rows[0], "is_closed": True, "closed_at": NOW}
+    second = build(opportunities=[closed, {**rows[1], "forecast_category": "best_case"}, rows[3]])
+    found = rules.evaluate(second, compute(second, "crm", later, Calendar()), [commits], standing=opened)
+
+    after = advance(opened, found, [commits])
+    retired = advance(opened, evaluation(1, ran=False), [], retired={commits.id})
+
+    assert {s.subject_id: s.status for s in opened} == dict.fromkeys("abcd", "open")
+    assert {s.subject_id: s.status for s in after} == {
+        "a": "expired",
+        "b": "resolved",
+        "c": "expired",
+        "d": "open",
+    }
+    assert {s.status for s in retired} == {"expired"}
+
+
 def test_coming_back_is_a_new_episode(build: Build) -> None:
     """With a first_seen of its own."""
     warehouse = build(

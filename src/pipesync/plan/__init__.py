@@ -17,7 +17,7 @@ from pipesync.plan.fields import plan_fields
 from pipesync.plan.files import load, reconcile, save
 from pipesync.plan.forecasts import plan_forecasts
 from pipesync.plan.guards import guarded
-from pipesync.plan.policy import tripped
+from pipesync.plan.policy import suppressed, tripped
 from pipesync.plan.situation import Situation, counts, gather
 from pipesync.plan.tasks import Planned, plan_tasks
 from pipesync.rules import RuleSet
@@ -33,6 +33,7 @@ __all__ = [
     "make",
     "reconcile",
     "save",
+    "suppressed",
     "tripped",
 ]
 

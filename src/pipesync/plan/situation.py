@@ -73,7 +73,11 @@ def gather(
         as_of=evaluation.as_of,
         findings=findings,
         facts=read(warehouse, connection, fields, about),
-        held=[s for s in standing if s.status == "open" and (s.rule, s.level, s.subject_id) not in firing],
+        held=[
+            s
+            for s in standing
+            if s.status in ("open", "suppressed") and (s.rule, s.level, s.subject_id) not in firing
+        ],
         counts=counts(evaluation),
         last_counts=ledger.last_counts(connection) if ledger else {},
         journal=journal,

@@ -28,7 +28,7 @@ from pipesync.analysis import stages
 from pipesync.analysis.significance import wilson
 from pipesync.config import Calendar
 from pipesync.model import Level, Severity
-from pipesync.rules.evaluate import judge, unread_by
+from pipesync.rules.evaluate import judge, keep_penalties, unread_by
 from pipesync.rules.format import Rule
 from pipesync.rules.portfolio import has_no_key, table_of
 from pipesync.store.warehouse import Warehouse
@@ -125,6 +125,7 @@ def backtest(
         if own:
             unread = unread_by(warehouse, computed, own)
             judge(warehouse, own, "features", unread)
+            keep_penalties(warehouse, own)
             tally.blame(own, unread)
             frames.append(_flags(warehouse, own, number))
         _count_portfolio(warehouse, computed, others, calendar, tally)

@@ -29,7 +29,7 @@ from pipesync.store.warehouse import Warehouse
 from pipesync.yamlsource import Document, nearest
 
 RESULTS = ("fires", "clear", "unknown", "out_of_scope")
-LIVES = (*RESULTS, "pending", "resolved")
+LIVES = (*RESULTS, "pending", "resolved", "expired")
 _KEYS = ("name", "today", "given", "unknown", "expect", "timeline")
 _DERIVED = {
     "is_closed": "NOT is_open",
@@ -115,7 +115,9 @@ def look_at(document: Document, columns: Mapping[str, Column]) -> tuple[list[Cas
     cases = [_case(document, columns, i, text, problems) for i, text in enumerate(texts)]
     results = {s.result for c in cases for s in c.steps}
     for wanted in ("fires", "clear"):
-        if wanted not in results and not (wanted == "clear" and results & {"resolved", "out_of_scope"}):
+        if wanted not in results and not (
+            wanted == "clear" and results & {"resolved", "expired", "out_of_scope"}
+        ):
             fix = f"add a case with `expect: {wanted}`"
             problems.append(document.problem(("tests",), f"no case is {wanted}", fix=fix, key=True))
     return cases, problems
@@ -420,5 +422,5 @@ def _live(
     evaluation = evaluate(warehouse, features, [rule], standing=standing, tables={rule.level: table})
     after = advance(standing, evaluation, [rule])
     status = after[0].status if after else None
-    lived = {"open": "fires", "pending": "pending", "resolved": "resolved", None: verdict}[status]
+    lived = verdict if status is None else "fires" if status == "open" else status
     return (verdict if verdict == "unknown" else lived), after

@@ -208,7 +208,7 @@ def _case(level: str) -> Json:
     return {
         "type": "object",
         "properties": {
-            "name": {"type": "string"},
+            "name": {"type": ["string", "number"]},
             "today": {"type": "string"},
             "given": given,
             "unknown": {"type": "array", "items": {"type": "string"}},

@@ -62,6 +62,8 @@ class Evaluation:
     """Open opportunities, of which the breaker takes its share."""
     unknown: frozenset[Subject] = frozenset()
     """Standing findings that this run could not judge: they neither fire nor resolve."""
+    ended: frozenset[Subject] = frozenset()
+    """Standing findings whose subject is gone, or whose opportunity was closed: nobody mended them."""
 
 
 def evaluate(
@@ -85,6 +87,7 @@ def evaluate(
     results: list[RuleResult] = []
     findings: list[Finding] = []
     unknown: set[Subject] = set()
+    ended: set[Subject] = set()
     by_level: dict[Level, list[Rule]] = {}
     for rule in sorted(rules, key=lambda r: r.level != "opportunity"):
         by_level.setdefault(rule.level, []).append(rule)
@@ -104,9 +107,10 @@ def evaluate(
         findings += _findings(fired, features, known, currency)
         if level == "opportunity":
             warehouse.register("penalties", _penalties(findings))
-        unknown |= _unjudged(
-            warehouse, some, [k for k, s in known.items() if k[1] == level and s.status != "resolved"]
-        )
+        asked = [k for k, s in known.items() if k[1] == level and not s.is_over]
+        unjudged, gone = _unsettled(warehouse, some, asked, table)
+        unknown |= unjudged
+        ended |= gone
     open_count, score = _score(warehouse, findings) if not tables else (0, 100.0)
     order = {s: i for i, s in enumerate(SEVERITIES)}
     findings.sort(key=lambda f: (-order[f.severity], -(f.amount or Decimal(0)), f.rule, f.subject_id))
@@ -119,6 +123,7 @@ def evaluate(
         score,
         open_count,
         frozenset(unknown),
+        frozenset(ended),
     )
 
 
@@ -254,7 +259,7 @@ def _findings(
     fields_of = {rule.id: sorted(spoken(rule)) for rule, _, _ in fired}
     for rule, severity, row in fired:
         before = known.get((rule.id, rule.level, row["subject"]))
-        is_standing = before is not None and before.status != "resolved"
+        is_standing = before is not None and not before.is_over
         amount = row.get("amount")
         found.append(
             Finding.model_construct(
@@ -312,20 +317,47 @@ def _test(leaf: Leaf, rule: Rule) -> Test:
     return Test(leaf.field, usual_filter(leaf.kind), leaf.operator, shown, or_missing, learnt, counted_by)
 
 
-def _unjudged(warehouse: Warehouse, rules: Sequence[Rule], standing: Sequence[Subject]) -> set[Subject]:
-    """Return the standing findings that cannot be settled: no verdict now, or not yet as good as the rule asks."""
+def _unsettled(
+    warehouse: Warehouse, rules: Sequence[Rule], standing: Sequence[Subject], table: str
+) -> tuple[set[Subject], set[Subject]]:
+    """Return the standing findings that cannot be settled, and those that ended with their subject.
+
+    The former have no verdict now, or are not yet as good as the rule asks.
+    """
     position = {rule.id: i for i, rule in enumerate(rules)}
     asked = [s for s in standing if s[0] in position]
     if not asked:
-        return set()
+        return set(), set()
     warehouse.register("asked", pd.DataFrame({"subject": sorted({s[2] for s in asked})}))
     flags = ", ".join(
         f"a{i} IS NOT FALSE AND (v{i} IS NULL" + (f" OR r{i} IS NOT TRUE)" if rule.resolve_when else ")")
         for i, rule in enumerate(rules)
     )
-    rows = warehouse.rows(f"SELECT subject, {flags} FROM judged SEMI JOIN asked USING (subject)")
-    unjudged = {row[0]: row[1:] for row in rows}
-    return {s for s in asked if s[2] in unjudged and unjudged[s[2]][position[s[0]]]}
+    scopes = ", ".join(f"a{i} IS FALSE" for i in range(len(rules)))
+    closed = "NOT t.is_open" if table == "features" else "FALSE"
+    key = "id" if table == "features" else "subject_id"
+    rows = warehouse.rows(
+        f"SELECT subject, {closed}, {flags}, {scopes} FROM judged SEMI JOIN asked USING (subject) "
+        f"JOIN {table} AS t ON t.{key} = subject"
+    )
+    seen = {row[0]: row[1:] for row in rows}
+    unjudged, ended = set(), set()
+    for one in asked:
+        i, row = position[one[0]], seen.get(one[2])
+        if row is None or (row[0] and row[1 + len(rules) + i]):
+            ended.add(one)
+        elif row[1 + i]:
+            unjudged.add(one)
+    return unjudged, ended
+
+
+def keep_penalties(warehouse: Warehouse, rules: Sequence[Rule]) -> None:
+    """Make the table `penalties`, which owners' scores rest on, from what `judged` says of opportunities."""
+    weights = " ".join(f"WHEN '{severity}' THEN {points}" for severity, points in WEIGHTS.items())
+    points = " + ".join(f"CASE WHEN v{i} THEN CASE s{i} {weights} END ELSE 0 END" for i in range(len(rules)))
+    warehouse.execute(
+        f"CREATE OR REPLACE TEMP TABLE penalties AS SELECT subject AS id, {points} AS points FROM judged"
+    )
 
 
 def _penalties(findings: Iterable[Finding]) -> pd.DataFrame:

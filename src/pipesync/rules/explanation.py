@@ -25,7 +25,7 @@ from pipesync.rules.conditions import (
     Parameter,
     as_text,
 )
-from pipesync.rules.evaluate import unread_by
+from pipesync.rules.evaluate import evaluate, unread_by
 from pipesync.rules.format import Rule
 from pipesync.rules.messages import is_blank, render, show, usual_filter
 from pipesync.rules.portfolio import scope, table_of
@@ -86,6 +86,8 @@ def explain(
     `subject` is an opportunity's id or its name; on other levels an owner's id, a team's name and so on.
     """
     rule = rules[rule_id]
+    if "hygiene_score" in rule.fields:  # it rests on what the others find
+        evaluate(warehouse, features, [r for r in rules if r.level == "opportunity"])
     others = [r for r in rules if rule.id in r.supersedes and r.level == rule.level]
     table = table_of(warehouse, rule.level, [rule, *others], stages)
     if table is None:

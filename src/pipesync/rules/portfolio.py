@@ -148,6 +148,7 @@ def _make_book(warehouse: Warehouse, level: Level, key: str, rules: Sequence[Rul
     figures = ", ".join(f'{sql} AS "{n}"' for n, sql in {**named, **_FIGURES}.items())
     beside = ""
     if level == "owner":
+        warehouse.execute("CREATE TEMP TABLE IF NOT EXISTS penalties (id VARCHAR, points BIGINT)")
         warehouse.register("advances", _advances(warehouse, rules))
         beside = f"LEFT JOIN ({_SCORES}) USING (subject_id) LEFT JOIN advances USING (subject_id)"
     elif level == "source":

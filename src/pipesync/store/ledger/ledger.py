@@ -139,7 +139,9 @@ class Ledger:
         """Enter what became of the findings in a run; those that are not given stay as they were."""
         before = {_subject(s): s for s in self.standing_findings(connection)}
         changed = [s for s in standing if before.get(_subject(s)) != s]
-        opened = [s for s in changed if s.status != "pending"]
+        opened = [
+            s for s in changed if s.status != "pending" and not _never_opened(s, before.get(_subject(s)))
+        ]
         with self._engine.begin() as transaction:
             _replace(transaction, findings, [_values(s) for s in changed])
             names = [c.name for c in episodes.c]
@@ -450,6 +452,11 @@ class Ledger:
     def renew_lease(self, connection: str, run: str, now: datetime, ttl: timedelta = LEASE) -> None:
         with self._engine.begin() as transaction:
             leases.renew(transaction, connection, run, now, ttl)
+
+
+def _never_opened(now: StandingFinding, then: StandingFinding | None) -> bool:
+    """Whether a finding ended while it was pending: that was no episode."""
+    return now.is_over and then is not None and then.status == "pending"
 
 
 def _subject(standing: StandingFinding) -> tuple[str, str, str]:
