@@ -290,7 +290,7 @@ def _refuse(status: int, headers: Mapping[str, str], content: bytes, path: str, 
     if status == 401:
         raise SignInRefused(
             f"connection {connection!r}: HubSpot refused the token",
-            fix="create a service key under Settings > Integrations > Service Keys and store it again",
+            fix="create a service key under Development > Keys > Service keys and store it again",
             **told,
         )
     if status == 403:
