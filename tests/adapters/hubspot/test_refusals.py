@@ -34,15 +34,15 @@ def _states(warehouse: Warehouse, stream: str) -> set[str]:
 def test_a_missing_scope_makes_columns_unknown(
     connect: Connect, warehouse: Warehouse, hubspot: Running, stream: str
 ) -> None:
-    """The warning names the scope, the stream's columns are unreadable, and the deals are all there."""
+    """The warning names the scope, the stream's columns are unreadable, and what else was asked for is there."""
     _, scope = OPTIONAL[stream]
     _without(hubspot, scope)
 
-    found = pull(connect(write=False, activities=["calls"]), warehouse, streams=("opportunities", stream))
+    found = pull(connect(write=False, activities=["calls"]), warehouse, streams=("users", stream))
 
     assert scope in found[stream].warnings[0]
     assert _states(warehouse, stream) == {"unreadable"}
-    assert found["opportunities"].pulled == 240
+    assert found["users"].pulled > 0
 
 
 @pytest.mark.parametrize("stream", OPTIONAL)
@@ -54,11 +54,23 @@ def test_a_missing_tier_makes_columns_unknown(
     assert hubspot.portal
     hubspot.portal.turn("lacks", [kind])
 
-    found = pull(connect(write=False, activities=["calls"]), warehouse, streams=("opportunities", stream))
+    found = pull(connect(write=False, activities=["calls"]), warehouse, streams=("users", stream))
 
     assert "tier" in found[stream].warnings[0]
     assert _states(warehouse, stream) == {"unreadable"}
+    assert found["users"].pulled > 0
+
+
+def test_several_refusals_stop_nothing(connect: Connect, warehouse: Warehouse, hubspot: Running) -> None:
+    """With the two required scopes alone a whole pull ends well, and the deals are all there with their history."""
+    hubspot.records.set("tokens", {TOKEN: ["crm.objects.deals.read", "crm.objects.owners.read"]})
+
+    found = pull(connect(mapping=None, write=False), warehouse)
+
+    refused = {stream for stream, told in found.items() if told.warnings}
+    assert refused == {"accounts", "products", "line_items", "leads", "quotas", "currency_rates"}
     assert found["opportunities"].pulled == 240
+    assert warehouse.rows("SELECT count(*) > 240 FROM field_changes") == [(True,)]
 
 
 def test_exchange_rates_may_be_out_of_reach(connect: Connect, warehouse: Warehouse, hubspot: Running) -> None:

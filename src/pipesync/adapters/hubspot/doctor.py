@@ -16,6 +16,7 @@ from pipesync.adapters.hubspot.others import LINK
 from pipesync.adapters.hubspot.own import FORECAST
 from pipesync.adapters.hubspot.portal import Portal
 from pipesync.adapters.hubspot.reading import LIST_PAGE, search
+from pipesync.adapters.hubspot.writing import NATIVE
 from pipesync.config import Section, Write
 from pipesync.errors import CrmError, InputError, PermissionMissing, RequestRefused
 from pipesync.mapping import Mapping
@@ -71,7 +72,7 @@ def checks(
     yield _activities(api, options)
     yield _limits(api)
     if allowed.enabled:
-        yield from _own_properties(api, portal, allowed, key_in=options.task_key)
+        yield from _own_properties(api, portal, allowed, options)
 
 
 def _fix(error: Exception) -> str:
@@ -196,10 +197,10 @@ def _mapped(portal: Portal, mapping: Mapping) -> Iterator[Check]:
             yield Check(f"properties{kind}", "ok", f"{len(named)} mapped properties are readable")
 
 
-def _own_properties(api: Api, portal: Portal, allowed: Write, *, key_in: str) -> Iterator[Check]:
+def _own_properties(api: Api, portal: Portal, allowed: Write, options: Options) -> Iterator[Check]:
     fix = "run `pipesync install-fields` with a key of the set-up profile (adapters/hubspot/scopes.yaml)"
     for kind, properties in wanted(allowed).items():
-        if kind == "tasks" and key_in == "body":
+        if kind == "tasks" and options.task_key == "body":
             continue
         try:
             there = portal.properties(kind)
@@ -211,6 +212,9 @@ def _own_properties(api: Api, portal: Portal, allowed: Write, *, key_in: str) ->
             yield Check(f"our properties of {kind}", "failed", f"missing: {', '.join(missing)}", fix)
         else:
             yield Check(f"our properties of {kind}", "ok", f"{len(properties)} there")
+    if options.native_forecast and NATIVE not in portal.deal_properties:
+        fix = "set `native_forecast: false`"
+        yield Check(f"property {NATIVE}", "failed", "this portal has no forecast of its own", fix)
     if allowed.forecasts:
         yield _forecasts(api, portal, fix)
 

@@ -155,7 +155,7 @@ class _Writer:
     # --- Deals ------------------------------------------------------------------------------------------------
 
     def set_fields(self, changes: list[Change]) -> Iterator[Outcome]:
-        """Set properties of our own group, and never another one."""
+        """Set properties of our own group and, by choice, HubSpot's own forecast probability; never another one."""
         targets = {c.key: c.target or c.opportunity_id for c in changes}
         for some in _sized([c for c in changes if targets[c.key]]):
             native = self._native(targets[c.key] for c in some) if self._native_forecast else frozenset()
