@@ -12,6 +12,7 @@ from pipesync.adapters import open_adapter
 from pipesync.adapters.base import Adapter
 from pipesync.adapters.salesforce import api as api_module
 from pipesync.config import ConnectionConfig, Write
+from pipesync.model import Change, Reason
 from pipesync.pull import pull
 from pipesync.sandbox.process import Sandbox
 from pipesync.store.warehouse import Warehouse
@@ -72,3 +73,19 @@ def facts(warehouse: Warehouse) -> dict[str, list[tuple[Any, ...]]]:
     """Return everything that a warehouse knows of the org; of history what changed, not how often it was said."""
     found = {s: warehouse.rows(f'SELECT * FROM "{s}" ORDER BY ALL') for s in STREAMS}
     return {**found, "field_changes": warehouse.rows(_CHANGES)}
+
+
+def tasks(warehouse: Warehouse, n: int, start: int = 0) -> list[Change]:
+    """Return new tasks on open opportunities, numbered from `start`."""
+    rows = warehouse.rows(
+        "SELECT o.id, owner_id FROM opportunities AS o JOIN users AS u ON u.id = owner_id "
+        "WHERE NOT is_closed AND u.is_active ORDER BY o.id"
+    )
+    return [
+        Change(
+            connection="crm", key=f"ps1-{i:020d}-1", action="create", object="task", opportunity_id=o, owner_id=u,
+            after={"opportunity_id": o, "owner_id": u, "subject": f"Call {i}", "due": "2026-11-20", "priority": "low"},
+            reason=Reason(kind="findings", text="a test"),
+        )
+        for i, (o, u) in ((i, rows[i % len(rows)]) for i in range(start, start + n))
+    ]  # fmt: skip

@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from tests.adapters.salesforce.conftest import Connect, order
+from tests.adapters.salesforce.conftest import Connect, order, tasks
 
 from pipesync.adapters.salesforce.refusals import action_of
 from pipesync.errors import CrmError, InputError, SignInRefused
-from pipesync.model import Change, Reason
 from pipesync.pull import pull
 from pipesync.sandbox.process import Sandbox
 from pipesync.store.warehouse import Warehouse
@@ -186,21 +185,6 @@ def test_a_run_stops_at_its_share_of_the_daily_requests(connect: Connect) -> Non
         assert len(warned) == 1
         assert "daily requests" in found[warned[0]].warnings[0]
         assert warehouse.rows("SELECT count(*) FROM opportunities")[0][0] < 150 or warned != ["opportunities"]
-
-
-def tasks(warehouse: Warehouse, n: int) -> list[Change]:
-    rows = warehouse.rows(
-        "SELECT o.id, owner_id FROM opportunities AS o JOIN users AS u ON u.id = owner_id "
-        "WHERE NOT is_closed AND u.is_active ORDER BY o.id"
-    )
-    return [
-        Change(
-            connection="crm", key=f"ps1-{i:020d}-1", action="create", object="task", opportunity_id=o, owner_id=u,
-            after={"opportunity_id": o, "owner_id": u, "subject": f"Call {i}", "due": "2026-11-20", "priority": "low"},
-            reason=Reason(kind="findings", text="a test"),
-        )
-        for i, (o, u) in ((i, rows[i % len(rows)]) for i in range(n))
-    ]  # fmt: skip
 
 
 def test_locked_rows_and_partial_failures_are_tried_again(

@@ -93,6 +93,7 @@ class Api:
         self._spent = 0
         """Of them, those that count against the day's limit."""
         self.server_time: datetime | None = None
+        self._asked_to_wait: float | None = None
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"pipesync/{__version__}"
         self._session.hooks["response"].append(self._heard)
@@ -109,6 +110,8 @@ class Api:
 
     def _heard(self, answer: requests.Response, *_: object, **__: object) -> None:
         self.requests += 1
+        waiting = answer.headers.get("Retry-After", "")
+        self._asked_to_wait = float(waiting) if re.fullmatch(r"\d+(\.\d+)?", waiting) else None
         if date := answer.headers.get("Date"):
             self.server_time = parsedate_to_datetime(date).astimezone(UTC)
         if found := _USAGE.search(answer.headers.get("Sforce-Limit-Info", "")):
@@ -292,7 +295,7 @@ class Api:
         action = action_of(status, code, message)
         said = f"Salesforce answered {status}"
         if action == "retry":
-            return RetryLater(said, code=code)
+            return RetryLater(said, code=code, after=self._asked_to_wait)
         if action == "sign_in":
             return _Expired(
                 "the session is not valid", code=code, fix="check the app's policies and the user"

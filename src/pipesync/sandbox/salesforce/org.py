@@ -423,6 +423,19 @@ class Org:
         )
         if not done.rowcount:
             raise Refused(404, "ENTITY_IS_DELETED", "entity is deleted")
+        for name, own in self._belongings(thing):
+            self.db.execute(
+                f'UPDATE "sf_{name}" SET "IsDeleted" = 1, "SystemModstamp" = ? WHERE "{own}" = ? AND "IsDeleted" = 0',
+                (now, record_id),
+            )
+
+    def _belongings(self, thing: ObjectOf) -> Iterable[tuple[str, str]]:
+        """Yield what goes with an opportunity, and the field by which it belongs to it."""
+        if thing.name == "Opportunity":
+            for other in OBJECTS.values():
+                for own, parent in other.parents.values():
+                    if parent == "Opportunity":
+                        yield other.name, own
 
     def merge(self, loser: str, winner: str) -> None:
         """Merge one record into another of its kind: what belonged to the loser is the winner's."""
@@ -439,8 +452,12 @@ class Org:
     def purge(self, record_id: str) -> None:
         """Delete a record for good, past the recycle bin: no query finds it any more."""
         thing = next(o for o in OBJECTS.values() if record_id.startswith(o.prefix))
-        self.db.execute("INSERT INTO sf_purged VALUES (?, ?, ?)", (thing.name, record_id, self.now()))
-        self.db.execute(f'DELETE FROM "sf_{thing.name}" WHERE "Id" = ?', (record_id,))
+        for name, own in ((thing.name, "Id"), *self._belongings(thing)):
+            self.db.execute(
+                f'INSERT INTO sf_purged SELECT ?, "Id", ? FROM "sf_{name}" WHERE "{own}" = ?',
+                (name, self.now(), record_id),
+            )
+            self.db.execute(f'DELETE FROM "sf_{name}" WHERE "{own}" = ?', (record_id,))
 
     def deleted(self, thing: ObjectOf, start: str, end: str) -> list[Json]:
         """Return what went between two moments, into the recycle bin or past it."""
