@@ -295,7 +295,7 @@ class ColumnState(Record):
 # --- Made by pipesync -----------------------------------------------------------------------------------------
 
 
-class Evidence(Record):
+class Evidence(NamedTuple):
     """One leaf of a rule that decided: `amount 9,000 >= 5,000`."""
 
     field: str

@@ -91,6 +91,7 @@ def test_where_wins_cannot_be_known_the_default_stands(build: Build) -> None:
     [
         ("cycle_p50", "cycle_p55", "did you mean 'cycle_p50'"),
         ("cycle_p50", "created_at", "age cannot be learnt from created_at (moment)"),
+        ("cycle_p50", "days_in_stage", "days_in_stage is not learnt from the past"),
         ("cycle_p50", "won_amount_p95", "age is in days, won_amount_p95 in home currency"),
         ("{field: cycle_p50}", "{field: cycle_p50, times: 0}", "greater than 0"),
         ("{field: cycle_p50}", "{feild: cycle_p50}", "feild"),

@@ -194,23 +194,22 @@ Fired = tuple[Rule, Severity, Mapping[str, Any]]  # Any: a row of the level's ta
 
 
 class Test(NamedTuple):
-    """A leaf of a condition: its field, how the field's values are shown, and what is asked of it."""
+    """A leaf of a condition: its field, how the field's values are shown, and what is asked of it, in words."""
 
     field: str
     filter: str
-    operator: str
-    operand: str
-    or_missing: str
+    words: str
     learnt: Field | None = None
-    """Takes the operand's place where the row has it."""
+    """What the row is held against instead, where it has it."""
     counted_by: str = ""
+    asks: str = ""
+    """The words, with `%s` for what is learnt."""
 
     def in_words(self, row: Mapping[str, Any], currency: str | None) -> str:  # Any: a row
-        operand = self.operand
-        if self.learnt and (usual := row.get(self.learnt.name)) is not None:
-            operand = show(float(usual) * self.learnt.times, self.filter, currency)
-            operand += f" (learnt from {row.get(self.counted_by)})" if self.counted_by else " (learnt)"
-        return f"{self.operator} {operand}{self.or_missing}"
+        if self.learnt is None or (usual := row.get(self.learnt.name)) is None:
+            return self.words
+        limit = show(float(usual) * self.learnt.times, self.filter, currency)
+        return self.asks % f"{limit} (learnt from {row[self.counted_by]})"
 
 
 def _fired(warehouse: Warehouse, rules: Sequence[Rule], table: str) -> list[Fired]:
@@ -255,8 +254,9 @@ def _findings(
     currency: str | None,
 ) -> list[Finding]:
     found = []
-    tests = {rule.id: _tests(rule.when, rule) for rule, _, _ in fired}
-    fields_of = {rule.id: sorted(spoken(rule)) for rule, _, _ in fired}
+    rules = {rule.id: rule for rule, _, _ in fired}
+    tests = {i: _tests(rule.when, rule) for i, rule in rules.items()}
+    fields_of = {i: sorted(spoken(rule)) for i, rule in rules.items()}
     for rule, severity, row in fired:
         before = known.get((rule.id, rule.level, row["subject"]))
         is_standing = before is not None and not before.is_over
@@ -271,7 +271,7 @@ def _findings(
                 owner_id=row.get("owner_id"),
                 message=render(rule.message, row, currency),
                 headline=render(rule.subject, row, currency) if rule.subject else "",
-                amount=None if is_blank(amount) else Decimal(str(amount)),
+                amount=amount if amount is None or isinstance(amount, Decimal) else _money(amount),
                 currency=currency,
                 evidence=_evidence(tests[rule.id], row, currency),
                 values=spoken_values(row, fields_of[rule.id]) if rule.task else {},
@@ -282,13 +282,17 @@ def _findings(
     return found
 
 
+def _money(amount: float) -> Decimal | None:
+    """Return an amount of a frame, where a blank is not a number."""
+    return None if is_blank(amount) else Decimal(str(amount))
+
+
 def _evidence(tests: Iterable[Test], row: Mapping[str, Any], currency: str | None) -> tuple[Evidence, ...]:
     return tuple(
-        Evidence.model_construct(
-            connection="",
-            field=test.field,
-            value=None if is_blank(row.get(test.field)) else show(row[test.field], test.filter, currency),
-            test=test.in_words(row, currency),
+        Evidence(
+            test.field,
+            None if is_blank(value := row.get(test.field)) else show(value, test.filter, currency),
+            test.in_words(row, currency),
         )
         for test in tests
     )
@@ -312,9 +316,13 @@ def _test(leaf: Leaf, rule: Rule) -> Test:
         shown = f"{value.name} x {value.times:g}" if value.times != 1 else value.name
     else:
         shown = as_text(value)
-    counted_by = rule.columns[learnt.name].counted_by if learnt else ""
-    or_missing = " or missing" if leaf.or_missing else ""
-    return Test(leaf.field, usual_filter(leaf.kind), leaf.operator, shown, or_missing, learnt, counted_by)
+    asks = f"{leaf.operator} %s" + (" or missing" if leaf.or_missing else "")
+    test = Test(leaf.field, usual_filter(leaf.kind), asks % shown)
+    return (
+        test._replace(learnt=learnt, counted_by=rule.columns[learnt.name].counted_by, asks=asks)
+        if learnt
+        else test
+    )
 
 
 def _unsettled(

@@ -204,7 +204,7 @@ class Rule:
     def learnt_from(self) -> frozenset[str]:
         """Every column that its parameters are learnt from, and those that tell from how many."""
         names = {f.name for f in self.learnt.values()}
-        return frozenset(names | {c for n in names if (c := self.columns[n].counted_by)})
+        return frozenset(names | {self.columns[n].counted_by for n in names})
 
     @property
     def fields(self) -> frozenset[str]:
@@ -365,6 +365,10 @@ def _learnt(reader: Reader, name: str, text: ParamText) -> FieldOf | None:
         return None
     if found.kind not in NUMERIC or param_kind(text.default) != "number":
         reader.complain(at, f"{name} cannot be learnt from {found.name} ({found.kind})", "numbers only")
+        return None
+    if not found.counted_by:
+        known = [n for n, c in reader.columns.items() if c.counted_by]
+        reader.complain(at, f"{found.name} is not learnt from the past", nearest(found.name, known))
         return None
     if found.unit.replace(" ", "_") != text.unit:
         reader.complain(at, f"{name} is in {text.unit or 'no unit'}, {found.name} in {found.unit or 'none'}")

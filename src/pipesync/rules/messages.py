@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _SLOT = re.compile(r"\{(?P<field>[^{}:|]*)(?::(?P<filter>[^{}|]*))?(?:\|(?P<blank>[^{}]*))?\}")
 _COUNTED = ("number", "integer", "days")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 FILTERS = ("text", "words", "money", "date", "number", "percent")
 
 
@@ -76,7 +77,7 @@ def render(
 
     With a `locale` dates, money and numbers take its form; values may then be JSON's, as `spoken_values` makes them.
     """
-    return "".join(p if isinstance(p, str) else _slot(p, row, currency, locale) for p in template.parts)
+    return "".join([p if isinstance(p, str) else _slot(p, row, currency, locale) for p in template.parts])
 
 
 def _slot(slot: Slot, row: Mapping[str, Any], currency: str | None, locale: Locale | None) -> str:
@@ -89,9 +90,10 @@ def _slot(slot: Slot, row: Mapping[str, Any], currency: str | None, locale: Loca
 
 
 def value_of(row: Mapping[str, Any], name: str) -> Any:  # Any: a column's value
-    if name.startswith("custom.") and name not in row:
+    value = row.get(name)
+    if value is None and name.startswith("custom."):
         return (row.get("custom") or {}).get(name.removeprefix("custom."))
-    return row.get(name)
+    return value
 
 
 def spoken_values(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:  # Any: to JSON
@@ -143,7 +145,7 @@ def show(value: Any, kind: str, currency: str | None = None) -> str:
     if kind == "money":
         return f"{float(value):,.0f} {currency or ''}".rstrip()
     if kind == "date" and isinstance(value, date | datetime):
-        return f"{value.day} {value:%b %Y}"
+        return f"{value.day} {_MONTHS[value.month - 1]} {value.year}"
     if kind == "percent":
         return f"{float(value):.0%}"
     if kind == "number" and isinstance(value, int | float):
