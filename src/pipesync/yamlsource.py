@@ -90,9 +90,10 @@ def parse(text: str, file: str = "<text>") -> Document:
             if mark
             else Place(file)
         )
+        indent = at.text[: len(at.text) - len(at.text.lstrip())]
         fix = (
             "indent with spaces, never with tabs"
-            if "\\t" in str(error.problem) or "tab char" in str(error.problem)
+            if "\t" in indent + at.text[at.column - 1 : at.column]
             else ""
         )
         raise InputError(Problem(f"not valid YAML: {error.problem}", at, fix)) from None
@@ -170,7 +171,9 @@ def _scalar(node: yaml.ScalarNode) -> str | int | float | bool | None:
 def nearest(word: object, known: Iterable[str]) -> str:
     """Return `did you mean 'X'?`, or the known names where nothing is near."""
     names = sorted(known)
-    close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)
+    # Letters that changed places are the commonest slip, and `get` is then nearer to `gte` than to `gt`.
+    close = [name for name in names if sorted(name) == sorted(str(word))]
+    close = close or difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)
     if close:
         return f"did you mean {close[0]!r}?"
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
