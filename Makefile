@@ -25,8 +25,9 @@ types: $(STAMP)
 layers: $(STAMP)
 	$(BIN)/lint-imports
 
-docs: $(STAMP)  ## generated pages must equal what the code says
+docs: $(STAMP)  ## generated pages must equal what the code says, and the site must build without a warning
 	$(BIN)/python -m pipesync.cli docs --check
+	$(BIN)/python docs/build.py
 
 campaign: $(STAMP)
 	$(BIN)/python -m pytest -n 2 -m campaign $(ARGS)

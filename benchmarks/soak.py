@@ -10,19 +10,17 @@ every open task of ours must be known to the journal, once per opportunity and a
 from __future__ import annotations
 
 import argparse
-import contextlib
-import fcntl
 import gc
 import json
 import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pipesync.cli.rehearsal import Crm, write_configuration
+from pipesync.config import load
 from pipesync.sandbox.company import generate
 from pipesync.sandbox.faults import KINDS
 from pipesync.sandbox.process import running
@@ -41,24 +39,14 @@ HOW: dict[str, dict[str, Any]] = {
     "limit": {"rate": 0.1},
     "lag": {"seconds": 30},
 }
-PIECE = 20
-"""Cycles between two turns on a shared machine."""
+PIECE = 10
+"""Cycles between two lines of figures."""
 
 
 def resident() -> float:
     """Return this process's memory in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 1e6
-
-
-@contextlib.contextmanager
-def turn(lock: Path | None) -> Iterator[None]:
-    if lock is None:
-        yield
-        return
-    with lock.open("a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
 
 
 def main() -> None:
@@ -69,31 +57,30 @@ def main() -> None:
     parser.add_argument("--cycles", type=int, default=500)
     parser.add_argument("--opportunities", type=int, default=60)
     parser.add_argument("--keep", default="6 months")
-    parser.add_argument("--lock", type=Path, help="Take turns by this lock with others on the machine.")
     given = parser.parse_args()
     chance = random.Random(7)  # noqa: S311  # seeded on purpose
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         generate(folder / "exports", opportunities=given.opportunities, activities_per_opportunity=2)
         with running(folder / "exports", given.crm) as sandbox:
-            config = write_configuration(folder, [Crm(sandbox, given.crm, folder)])
+            write_configuration(folder, [Crm(sandbox, given.crm, folder)])
             with (folder / "pipesync.yaml").open("a") as file:
                 file.write(f"store: {{keep: {given.keep}}}\n")
+            config = load(folder / "pipesync.yaml")
             held = sandbox.ask("GET", "dump")
             ids = [str(r.get("Id") or r.get("id")) for r in held.get("Opportunity") or held["deals"]]
             ends: Counter[str] = Counter()
             began = time.monotonic()
             for first in range(0, given.cycles, PIECE):
-                with turn(given.lock):
-                    for number in range(first, min(first + PIECE, given.cycles)):
-                        kind = KINDS[number % len(KINDS)]
-                        fault = {"faults": [{"kind": kind, **HOW[kind]}], "seed": number}
-                        sandbox.ask("POST", "faults", {"faults": []})
-                        edit(sandbox, given.crm, chance, ids)
-                        sandbox.ask("POST", "clock", {"advance": 3600})
-                        sandbox.ask("POST", "faults", fault)
-                        done = sync_all(config, [given.crm])[given.crm]
-                        ends["whole" if isinstance(done, Cycle) else type(done).__name__] += 1
+                for number in range(first, min(first + PIECE, given.cycles)):
+                    kind = KINDS[number % len(KINDS)]
+                    fault = {"faults": [{"kind": kind, **HOW[kind]}], "seed": number}
+                    sandbox.ask("POST", "faults", {"faults": []})
+                    edit(sandbox, given.crm, chance, ids)
+                    sandbox.ask("POST", "clock", {"advance": 3600})
+                    sandbox.ask("POST", "faults", fault)
+                    done = sync_all(config, [given.crm])[given.crm]
+                    ends["whole" if isinstance(done, Cycle) else type(done).__name__] += 1
                 gc.collect()
                 sizes = {p.name: round(p.stat().st_size / 1e6, 2) for p in sorted(folder.glob("*.d*b*"))}
                 told = {

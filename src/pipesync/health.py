@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipesync.config import Config
+from pipesync.logs import log
 from pipesync.model import Run
 from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import Warehouse, published
@@ -206,8 +207,14 @@ def measures(found: Mapping[str, Entry], ledger: Ledger) -> str:
 
 
 def write_measures(file: Path, text: str) -> None:
-    """Replace the file as a whole, as a collector may read it at any moment; it may: no customer is named in it."""
+    """Replace the file as a whole, as a collector may read it at any moment; it may: no customer is named in it.
+
+    Where it cannot be written a warning is told: measures are no reason to call a good run failed.
+    """
     fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.chmod(0o644)
-    fresh.replace(file)
+    try:
+        fresh.write_text(text, encoding="utf-8")
+        fresh.chmod(0o644)
+        fresh.replace(file)
+    except OSError as error:
+        log.warning("measures could not be written", file=str(file), why=error.strerror)

@@ -195,7 +195,7 @@ spec:
 
 def _github_actions(schedule: Schedule) -> str:
     secrets = "".join(
-        f"\n          {n}: ${{{{ secrets.{n} }}}}" for n in (*schedule.secrets, "PIPESYNC_LEDGER_URL")
+        f"\n          {n}: ${{{{ secrets.{n} }}}}" for n in (*schedule.secrets, "PIPESYNC_LEDGER")
     )
     return f"""\
 # .github/workflows/pipesync.yml; the warehouse travels in the cache, the ledger must be a PostgreSQL by URL
@@ -243,11 +243,11 @@ def _windows(schedule: Schedule) -> str:
   </RegistrationInfo>
   <Triggers>
     <TimeTrigger>
+      <Enabled>true</Enabled>
+      <StartBoundary>2026-01-01T00:00:00Z</StartBoundary>
       <Repetition>
         <Interval>{_duration(schedule.every_minutes)}</Interval>
       </Repetition>
-      <StartBoundary>2026-01-01T00:00:00Z</StartBoundary>
-      <Enabled>true</Enabled>
       <RandomDelay>PT{schedule.jitter_seconds}S</RandomDelay>
     </TimeTrigger>
   </Triggers>

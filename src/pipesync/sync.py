@@ -61,16 +61,9 @@ def _goes_on() -> None:
 # --- Steps that read ------------------------------------------------------------------------------------------
 
 
-def _own(config: Config, warehouse: Warehouse, connection: str) -> Config:
-    """Return the configuration with the calendar of one connection's CRM."""
-    facts = next((c for c in warehouse.connections() if c.connection == connection), None)
-    return config.of(facts) if facts else config
-
-
 def find_bottlenecks(
     warehouse: Warehouse, connection: str, config: Config, as_of: datetime
 ) -> bottlenecks.Bottlenecks:
-    config = _own(config, warehouse, connection)
     features.compute(warehouse, connection, as_of, config.calendar)
     return bottlenecks.find(warehouse, connection, as_of, config.calendar)
 
@@ -86,7 +79,6 @@ def foretell_why(
     warehouse: Warehouse, connection: str, config: Config, as_of: datetime, period: str | None = None
 ) -> tuple[Forecast, forecast.Model]:
     """Do the same and return the model beside it, which gives the reasons."""
-    config = _own(config, warehouse, connection)
     computed = features.compute(warehouse, connection, as_of, config.calendar)
     wanted = period_for(config, as_of, period)
     model = model_for(warehouse, computed, wanted, config)
@@ -122,21 +114,18 @@ def model_for(
 
 
 def _fit(warehouse: Warehouse, computed: features.Features, period: periods.Period) -> forecast.Model:
-    """Fit what somebody waits for, so without the challenger."""
+    """Fit without the challenger: a cycle has seconds, and what it fits is kept as text."""
     return forecast.fit_model(warehouse, computed, period, challenger=False)
 
 
 def learn(warehouse: Warehouse, connection: str, config: Config, as_of: datetime) -> None:
-    """Fit the forecast model where the one that is kept is too old or of another period, and keep it.
-
-    The challenger is tried here: a week's one fit has the time, and what is kept is read in milliseconds.
-    """
-    config = _own(config, warehouse, connection)
+    """Fit the forecast model where the one that is kept is too old or of another period, and keep it."""
     wanted = period_for(config, as_of, None)
     if _kept_model(warehouse, connection, as_of, wanted, config) is None:
         computed = features.compute(warehouse, connection, as_of, config.calendar)
-        document = to_document(forecast.fit_model(warehouse, computed, wanted))
-        warehouse.keep(connection, _name(wanted), orjson.dumps(document).decode())
+        document = to_document(_fit(warehouse, computed, wanted))
+        if document is not None:
+            warehouse.keep(connection, _name(wanted), orjson.dumps(document).decode())
 
 
 def _name(period: periods.Period) -> str:
@@ -190,7 +179,6 @@ def prepare(
     ledger: Ledger | None,
 ) -> Prepared:
     """Plan what the warehouse and the ledger say is to be written; neither is changed."""
-    config = _own(config, warehouse, connection)
     before = ledger.standing_findings(connection) if ledger else []
     examined = examine(warehouse, connection, config, ruleset, as_of, before)
     suppressions = (*config.suppressions, *(ledger.suppressions(connection) if ledger else ()))
@@ -213,7 +201,6 @@ def prepare(
         ruleset,
         forecasts=(made.total, *made.by_owner, *made.rollups.get("team", ()), *made.by_product),
         opportunities=made.opportunities,
-        features=examined.features if config.tasks.playbooks else None,
         reasons=_reasons(warehouse, model, made)
         if config.connections[connection].write.opportunity_fields
         else None,

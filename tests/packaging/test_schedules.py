@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
+from lxml import etree
 
 from pipesync.errors import InputError
 from pipesync.schedules import KINDS, UNIT_FILE, Schedule, render
@@ -43,18 +47,33 @@ def _is_cron(text: str) -> bool:
     return len(parts) == 5 and all(_field(p, *r) for p, r in zip(parts, ranges, strict=True))
 
 
-def test_cron(schedule: Schedule, tmp_path: Path) -> None:
-    """Five good fields, a folder with a space quoted, and crontab's own check where it is installed."""
+def test_cron(schedule: Schedule) -> None:
+    """Five good fields, and a folder with a space quoted."""
     text = render("cron", schedule)
 
     line = text.splitlines()[-1]
     assert _is_cron(" ".join(line.split()[:5]))
     assert "'/srv/sales ops/pipesync.yaml'" in line
-    if shutil.which("crontab"):
-        (tmp_path / "tab").write_text(text)
-        verify = ["crontab", "-T", str(tmp_path / "tab")]
-        checked = subprocess.run(verify, capture_output=True, text=True, check=False)
-        assert checked.returncode == 0 or "invalid option" in checked.stderr, checked.stderr
+
+
+def test_cron_takes_it(schedule: Schedule, tmp_path: Path) -> None:
+    """crontab's own check (cronie's -T, Debian's -n) accepts it, and refuses what is wrong."""
+    program = shutil.which("crontab")
+    if program is None:
+        pytest.skip("cron is not installed")
+    usage = subprocess.run([program, "-h"], capture_output=True, text=True, check=False)
+    option = (
+        "-n" if "-n" in usage.stdout + usage.stderr and "dry run" in usage.stdout + usage.stderr else "-T"
+    )
+
+    codes = []
+    for content in (render("cron", schedule), "61 * * * * true\n"):
+        (tmp_path / "tab").write_text(content)
+        checked = subprocess.run([program, option, str(tmp_path / "tab")], capture_output=True, check=False)
+        codes.append(checked.returncode)
+
+    assert codes[0] == 0
+    assert codes[1] != 0
 
 
 def test_systemd(schedule: Schedule, tmp_path: Path) -> None:
@@ -71,6 +90,7 @@ def test_systemd(schedule: Schedule, tmp_path: Path) -> None:
             (tmp_path / name).write_text(part)
         verify = ["systemd-analyze", "verify", "--man=no", str(tmp_path / "pipesync.timer")]
         checked = subprocess.run(verify, capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stderr
         assert "pipesync" not in checked.stderr, checked.stderr
 
 
@@ -78,6 +98,8 @@ def test_kubernetes(schedule: Schedule) -> None:
     """A CronJob that forbids overlap, runs as nobody on a read-only root, and takes secrets by reference."""
     claim, job = yaml.safe_load_all(render("kubernetes", schedule))
 
+    for part in (claim, job):
+        kubernetes_validate.validate(part, "1.31", strict=True)  # the published schemas
     spec: Any = job["spec"]
     pod = spec["jobTemplate"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
@@ -90,11 +112,22 @@ def test_kubernetes(schedule: Schedule) -> None:
     assert {m["name"] for m in container["volumeMounts"]} == {v["name"] for v in pod["volumes"]}
 
 
-def test_github_actions(schedule: Schedule) -> None:
+def published_schema(name: str, file: Path) -> str:
+    """Return what the published schema that check-jsonschema ships has against a file."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", name, str(file)]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    return "" if checked.returncode == 0 else checked.stdout + checked.stderr
+
+
+def test_github_actions(schedule: Schedule, tmp_path: Path) -> None:
     """A workflow on a schedule, one at a time, that may only read the repository."""
     # YAML 1.1 reads the key `on` as true.
-    workflow = yaml.safe_load(render("github-actions", schedule))
+    text = render("github-actions", schedule)
+    workflow = yaml.safe_load(text)
 
+    if schedule.every_minutes == EVERY[0]:
+        (tmp_path / "pipesync.yml").write_text(text)
+        assert published_schema("vendor.github-workflows", tmp_path / "pipesync.yml") == ""
     (cron,) = workflow[True]["schedule"]
     assert _is_cron(cron["cron"])
     assert workflow["permissions"] == {"contents": "read"}
@@ -106,7 +139,10 @@ def test_windows(schedule: Schedule) -> None:
     """A task in the scheduler's own vocabulary: one instance, catching up, the configuration quoted."""
     text = render("windows", schedule)
 
-    task = ET.fromstring(text.partition("\n")[2])  # noqa: S314  # our own text
+    body = text.partition("\n")[2]
+    grammar = etree.XMLSchema(file=str(Path(__file__).with_name("task.xsd")))
+    assert grammar.validate(etree.fromstring(body)), grammar.error_log
+    task = ET.fromstring(body)  # noqa: S314  # our own text
     space = {"t": "http://schemas.microsoft.com/windows/2004/02/mit/task"}
     assert task.findtext("t:Settings/t:MultipleInstancesPolicy", namespaces=space) == "IgnoreNew"
     assert task.findtext("t:Settings/t:StartWhenAvailable", namespaces=space) == "true"
@@ -132,3 +168,42 @@ def test_what_cannot_be_scheduled_is_refused(make: Callable[[], object]) -> None
 def test_every_kind_is_judged_here() -> None:
     """A new kind needs a test of its own."""
     assert set(KINDS) == {"cron", "systemd", "kubernetes", "github-actions", "windows"}
+
+
+# --- Images -----------------------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_compose_file_is_one(tmp_path: Path) -> None:
+    """By the published schema; both services run without capabilities to write their root, secrets stand in files."""
+    told = yaml.safe_load((ROOT / "compose.yaml").read_text())
+
+    assert published_schema("vendor.compose-spec", ROOT / "compose.yaml") == ""
+    ours, ledger = told["services"]["pipesync"], told["services"]["ledger"]
+    assert (ours["read_only"], ledger["read_only"], ours["cap_drop"]) == (True, True, ["ALL"])
+    assert ours["user"] == "10001:10001"
+    assert ours["depends_on"]["ledger"]["condition"] == "service_healthy"
+    assert "PASSWORD" not in str(ours)
+    assert ledger["environment"]["POSTGRES_PASSWORD_FILE"].startswith("/run/secrets/")
+    mounted = {v.split(":")[0] for s in (ours, ledger) for v in s["volumes"] if not v.startswith(".")}
+    assert mounted == set(told["volumes"])
+
+
+def test_the_image_is_pinned_and_runs_as_nobody() -> None:
+    """Exact base, exact versions, compiled bytecode, a user of its own, and everything that it copies exists."""
+    lines = (ROOT / "Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    steps = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+
+    bases = [rest.split()[0] for word, rest in steps if word == "FROM"]
+    assert all(re.fullmatch(r"python:\d+\.\d+\.\d+-slim-bookworm", base) for base in bases)
+    assert [rest for word, rest in steps if word == "USER"] == ["10001:10001"]
+    install = next(rest for word, rest in steps if word == "RUN" and "pip install" in rest)
+    assert "--compile" in install
+    assert "--constraint constraints.txt" in install
+    copied = [n for word, rest in steps if word == "COPY" and "--from" not in rest for n in rest.split()[:-1]]
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert {f"!{name.removeprefix('./')}" for name in copied} <= set(ignored)
+    words = [word for word, _ in steps]
+    assert words.index("USER") < words.index("ENTRYPOINT")

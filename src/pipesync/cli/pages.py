@@ -82,7 +82,7 @@ def rules_pages() -> dict[str, str]:
     head = (
         "# Rules\n\nGenerated from the rule files by `python -m pipesync.cli docs --write`. Rules of the recommended "
         "preset have a star. `pipesync.yaml` turns a rule off, or changes its severity and parameters; nobody edits "
-        "these files. [docs/rules.md](../docs/rules.md) leads through the workshop.\n"
+        "these files. The [tutorial](../docs/tutorials/sales-ops.md) leads through the workshop.\n"
     )
     index = rule_pages.listed(ruleset, load().rules, "../docs/rules/{}.md", head)
     schema = json.dumps(editor.schema(), indent=1, ensure_ascii=False) + "\n"

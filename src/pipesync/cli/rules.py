@@ -105,12 +105,9 @@ def test(source: Source, ids: tuple[str, ...], form: str) -> None:
     from pipesync.report.draw import Row, grid
     from pipesync.rules import load
     from pipesync.rules.cases import run
-    from pipesync.rules.playbooks import run_cases
 
     ruleset = load(optional_configuration(source), strict=True)
     results = run(ruleset.only(ids) if ids else ruleset)
-    if not ids:
-        results += run_cases(ruleset.playbooks.values())
     failed = [r for r in results if not r.passed]
     if form == "json":
         cases = [

@@ -38,6 +38,9 @@ from pipesync.cli.options import example, loud
     "--work", type=click.Path(path_type=Path, file_okay=False), default=Path("sandbox"), show_default=True,
     help="Where pipesync.yaml for it is written.",
 )  # fmt: skip
+@click.option(
+    "--detach", is_flag=True, help="Go on in the background; say how to reach it and how to stop it."
+)
 @loud
 def sandbox(
     data: Path | None,
@@ -49,6 +52,7 @@ def sandbox(
     faults: Path | None,
     tier: str | None,
     work: Path,
+    detach: bool,
 ) -> None:
     """Run a stand-in for both CRMs until you stop it.
 
@@ -66,6 +70,9 @@ def sandbox(
     from pipesync.sandbox.faults import load
     from pipesync.sandbox.process import running
 
+    if detach:
+        _detach(work)
+        return
     if faults:
         load(faults)  # a mistake in it is told here, not in the other process
     with tempfile.TemporaryDirectory(prefix="pipesync-sandbox-") as made:
@@ -86,7 +93,33 @@ def sandbox(
             click.echo(orjson.dumps({name: {"url": served.url} for name in served.crms}).decode())
             note(f"{work}/pipesync.yaml:\n\n{text}")
             note(f"try: pipesync sync --config {work}/pipesync.yaml     stop: Ctrl-C")
+            signal.signal(
+                signal.SIGTERM, signal.default_int_handler
+            )  # the other process must be stopped as well
             try:
                 signal.pause()
             except KeyboardInterrupt:
                 note("stopped")
+
+
+def _detach(work: Path) -> None:
+    """Start the same command again, without a terminal, and wait until it answers."""
+    import subprocess
+    import sys
+
+    from pipesync.cli.output import note
+    from pipesync.errors import InputError
+
+    words = [word for word in sys.argv[1:] if word != "--detach"]
+    started = subprocess.Popen(  # noqa: S603  # this very command
+        [sys.executable, "-m", "pipesync.cli", *words],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True, text=True,
+    )  # fmt: skip
+    assert started.stdout is not None  # noqa: S101  # asked for
+    told = started.stdout.readline()
+    if not told:
+        raise InputError("the sandbox did not start; run it without --detach to see why")
+    click.echo(told, nl=False)
+    note(f"its configuration: {work}/pipesync.yaml     stop it: kill {started.pid}")
+    started.stdout.close()
+    started.returncode = 0  # it is left running on purpose

@@ -7,7 +7,7 @@ for every forecaster; a property that does not move the model is never named.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,24 +49,18 @@ class Why:
 
 
 def explain(
-    model: Model, rows: Landmarks, days: float, *, most: int = 3
+    model: Model, past: History, rows: Landmarks, days: float, *, most: int = 3
 ) -> list[tuple[tuple[Why, ...], tuple[Why, ...]]]:
     """Return per row the strongest reasons up and down, at most `most` each."""
     points = effects(model, rows, days)
-    numbers = rows.frame[list(NUMBERS)].to_numpy(float)
     found = []
-    for i, row in enumerate(numbers):
-        here = dict(zip(NUMBERS, row.tolist(), strict=True))
+    for i in range(len(rows)):
         ranked = sorted(((float(p[i]), trait) for trait, p in points.items()), key=lambda pair: -abs(pair[0]))
-        sides = (
-            [(p, t) for p, t in ranked if p >= _LEAST_POINTS],
-            [(p, t) for p, t in ranked if p <= -_LEAST_POINTS],
-        )
-        up, down = (
-            tuple(Why(t, round(p, 4), _words(t, model, rows, i, here)) for p, t in side[:most])
-            for side in sides
-        )
-        found.append((up, down))
+        up = [Why(t, round(p, 4), _words(t, model, past, rows, i)) for p, t in ranked if p >= _LEAST_POINTS]
+        down = [
+            Why(t, round(p, 4), _words(t, model, past, rows, i)) for p, t in ranked if p <= -_LEAST_POINTS
+        ]
+        found.append((tuple(up[:most]), tuple(down[:most])))
     return found
 
 
@@ -90,8 +84,9 @@ def _probability(model: Model, rows: Landmarks, days: float) -> Floats:
     return model.learned.calibrate(model.fitted.win_by(rows, np.array([days])))[:, 0]
 
 
-def _words(trait: str, model: Model, rows: Landmarks, i: int, here: Mapping[str, float]) -> str:
+def _words(trait: str, model: Model, past: History, rows: Landmarks, i: int) -> str:
     """Say what is so, with dates, and what is so for winners; never a number of the model."""
+    here = {name: float(rows.frame[name].iloc[i]) for name in NUMBERS}
     stage = str(rows.frame["stage"].iloc[i])
     usual = {**model.typical.usual, **model.typical.winners.get(stage, {})}
     name = stage.rpartition("/")[2]
@@ -162,5 +157,5 @@ def of(
     rows = landmarks.at(past, [as_of], banned=model.banned)
     wanted = np.isin(past.ids[rows.opportunity], list(ids))
     kept = rows.take(wanted)
-    told = explain(model, kept, days)
+    told = explain(model, past, kept, days)
     return {str(past.ids[o]): why for o, why in zip(kept.opportunity, told, strict=True)}

@@ -70,7 +70,6 @@ class SalesforceAdapter:
             adapter="salesforce",
             currency=currency,
             timezone=facts.get("TimeZoneSidKey") or "UTC",
-            fiscal_year_starts=facts.get("FiscalYearStartMonth"),
         )
 
     def clock(self) -> datetime:
