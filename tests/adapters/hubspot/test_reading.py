@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import requests
-from tests.adapters.hubspot.conftest import DEALS, Connect, Running
+from tests.adapters.hubspot.conftest import DEALS, Connect, Fault, Running
 
 from pipesync.adapters import open_adapter
 from pipesync.config import ConnectionConfig
@@ -355,3 +355,49 @@ def test_exchange_rates_and_the_account_are_read(
     assert (adapter.connection().timezone, adapter.connection().currency) == ("Europe/Warsaw", "PLN")
     found = warehouse.rows("SELECT currency, rate, valid_from::VARCHAR FROM currency_rates")
     assert found == [("USD", 0.92, "2026-11-02")]
+
+
+def test_a_search_that_was_stopped_still_looks_behind_where_it_began(
+    connect: Connect, pulled: Warehouse, hubspot: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the index hid while a search went on in pieces is found by the search after it."""
+    for module in ("reading", "streams"):
+        monkeypatch.setattr(f"pipesync.adapters.hubspot.{module}.SEARCH_PAGE", 20)
+    monkeypatch.setattr("pipesync.adapters.hubspot.streams._CHANGED_TOGETHER", 20)
+    *early, hidden = _open_ids(pulled, 20)
+    late = [r[0] for r in pulled.rows("SELECT id FROM opportunities WHERE is_closed ORDER BY id LIMIT 30")]
+    for deal in early:
+        hubspot.edit(int(deal), hs_next_step="Seen")
+    hubspot.records.lag = 60_000
+    hubspot.edit(int(hidden), hs_next_step="Seen")
+    hubspot.records.lag = 0
+    for deal in late:
+        hubspot.edit(int(deal), hs_next_step="Seen")
+    hubspot.fail((429, {}, '{"policyName": "DAILY"}'), where="deals/batch/read", times=1)
+    hubspot.faults.append(_only(1, "deals/batch/read", hubspot.faults.pop()))
+
+    def seen() -> int:
+        return int(pulled.rows("SELECT count(*) FROM opportunities WHERE next_step = 'Seen'")[0][0])
+
+    counts = []
+    for _ in range(3):
+        pull(connect(write=False), pulled, streams=DEALS)
+        counts.append(seen())
+    hubspot.advance(90)
+    pull(connect(write=False), pulled, streams=DEALS)
+
+    assert counts == [20, 49, 49]
+    assert seen() == 50
+
+
+def _only(number: int, word: str, fault: Fault) -> Fault:
+    """Let as many requests with this word in their path pass before the fault."""
+    passed = [0]
+
+    def meet(method: str, path: str) -> Any:
+        if word in path and passed[0] < number:
+            passed[0] += 1
+            return None
+        return fault(method, path)
+
+    return meet
