@@ -235,13 +235,33 @@ def test_bursts_are_spread_as_the_headers_say() -> None:
     pace.learn({"X-HubSpot-RateLimit-Max": "5", "X-HubSpot-RateLimit-Interval-Milliseconds": "10000"})
     for _ in range(11):
         pace.wait(search=False)
+        pace.count(search=False)
     assert slept == [10.0, 10.0]
 
     pace.learn({"X-HubSpot-RateLimit-Max": "1000"})
     for _ in range(9):
         pace.wait(search=True)
+        pace.count(search=True)
 
     assert slept[2:] == [1.0, 1.0]
+
+
+def test_a_slow_answer_counts_from_its_end() -> None:
+    """A request may reach HubSpot late: the next window begins with its answer, or the two would overlap there."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    pace = Pace(lambda: now[0], sleep, searches=4)
+    pace.learn({"X-HubSpot-RateLimit-Max": "1"})
+    pace.wait(search=False)
+    now[0] = 3.0
+    pace.count(search=False)
+
+    pace.wait(search=False)
+
+    assert now[0] == 13.0
 
 
 def test_optional_fields_of_errors_may_be_missing() -> None:

@@ -177,6 +177,8 @@ class Api:
             ) from None
         except requests.RequestException:
             raise _unreachable(self._options.url) from None
+        finally:
+            self._pace.count(search=search)
         return self._judged(answer.status_code, answer.headers, answer.content, path)
 
     def _write(self, method: str, path: str, body: Json | list[Json], *, repeatable: bool) -> Json:
@@ -203,6 +205,8 @@ class Api:
             status, headers, content = error.status, error.headers or {}, (error.body or "").encode()
         except urllib3.exceptions.HTTPError:
             status, headers, content = 0, {}, b""
+        finally:
+            self._pace.count(search=False)
         if status in _UNCLEAR and not repeatable:
             raise Lost("HubSpot did not say what became of the request", code=str(status or "no answer"))
         if not status:

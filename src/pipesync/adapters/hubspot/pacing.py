@@ -35,6 +35,9 @@ class Pace:
         """Sleep until one more request fits."""
         while (pause := self._pause(search=search)) > 0:
             self._sleep(pause)
+
+    def count(self, *, search: bool) -> None:
+        """Count a request once its answer is there: only then HubSpot has surely counted it, too."""
         now = self._clock()
         self._sent.append(now)
         if search:

@@ -196,7 +196,8 @@ class DealStreams:
                 yield from pages
                 return
         if state is None or not state.listing or renamed:
-            state = State(form, since=millis(until), scanned=millis(until))
+            archived = before.archived if before else []
+            state = State(form, since=millis(until), scanned=millis(until), archived=archived)
         yield from self._listing(replace(state, people=self._portal.people()), until)
 
     def _deals(self, people: Callable[[], dict[str, str]]) -> Deals:
@@ -233,12 +234,9 @@ class DealStreams:
                 deleted=tuple(deals.merged(records)), rejects=tuple(rejects), requests=requests,
             )  # fmt: skip
             first = False
-        sent = self._api.requests
-        gone, archived = self._archived(state)
-        # Whatever changed while the listing ran is found by the next search: it begins at the listing's start.
-        done = self._cursor(replace(state, listing=False, after=None, archived=archived))
-        empty, requests = schema(OPPORTUNITIES).empty_table(), self._api.requests - sent
-        yield Page(OPPORTUNITIES, empty, done, deleted=gone, requests=requests, last=True)
+        # What was changed or archived while the listing ran is found by the next pull, which begins at its start.
+        done = self._cursor(replace(state, listing=False, after=None))
+        yield Page(OPPORTUNITIES, schema(OPPORTUNITIES).empty_table(), done, last=True)
 
     def _listed(self, after: str | None) -> Iterator[Any]:
         """List, and without the contacts where only they are out of this token's reach."""
