@@ -20,7 +20,7 @@ from pathlib import Path
 from pipesync import plan, rules
 from pipesync.apply import apply
 from pipesync.config import from_text
-from pipesync.model import Change, Finding, Outcome, OwnForecast, OwnTask
+from pipesync.model import Change, Finding, Outcome, OwnForecast, OwnTask, User
 from pipesync.plan.facts import Facts
 from pipesync.plan.situation import Situation
 from pipesync.store.ledger import Ledger
@@ -58,10 +58,17 @@ def findings(count: int, message: str) -> list[Finding]:
         Finding(
             connection="crm", rule=rule, subject_id=f"006{i:06}", severity="medium", owner_id=f"rep{i % 200}",
             message=f"006{i:06}: {message}", headline="Set a new close date", amount=Decimal(i), first_seen=AS_OF,
+            values={"name": f"Opportunity {i} {message}", "stage": "Offer", "close_date": "2026-11-09"},
         )
         for i in range(count)
         for rule in ("hygiene.close_date_past", "hygiene.no_next_step")
     ]  # fmt: skip
+
+
+def people() -> dict[str, User]:
+    """Reps of five countries: their tasks are in as many languages."""
+    places = ("en_GB", "fr_FR", "it_IT", "pl_PL", "sv_SE")
+    return {f"rep{i}": User(id=f"rep{i}", locale=places[i % 5]) for i in range(200)}
 
 
 def main() -> None:
@@ -69,7 +76,7 @@ def main() -> None:
     parser.add_argument("--changes", type=int, default=10_000)
     count = parser.parse_args().changes
     config, ruleset = from_text(CONFIG, Path()), rules.load()
-    crm, situation = Memory(), Situation("crm", AS_OF, (), Facts(basis="b"))
+    crm, situation = Memory(), Situation("crm", AS_OF, (), Facts(basis="b", users=people()), currency="EUR")
     with tempfile.TemporaryDirectory() as folder, Ledger(f"sqlite:///{folder}/ledger.db") as ledger:
         for what, text, after in (("create", "old", 0), ("nothing", "old", 0), ("update", "new", 1)):
             facts = replace(situation.facts, tasks=tuple(crm.tasks.values()), pulled_at=datetime.now(UTC))
