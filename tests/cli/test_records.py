@@ -112,3 +112,18 @@ def test_a_sync_that_the_guard_stops_wants_somebody(work: Path, pipesync: Run) -
     assert (stopped.code, stopped.entry["applied"]["applied"]) == (4, 0)
     assert agreed["applied"] > 0
     assert pipesync("sync").code == 0
+
+
+def test_rules_are_listed_with_what_they_came_to(work: Path, pipesync: Run) -> None:
+    """Before the first run there is no record; then each rule says how often it fired and how many tasks it made."""
+    before = {r["id"]: r for r in pipesync("rules", "list", "--format", "json").document["rules"]}
+    pipesync("apply", "--yes")
+
+    document = pipesync("rules", "list", "--format", "json").document
+    after = {r["id"]: r for r in document["rules"]}
+
+    assert before[STEP]["episodes"] is None
+    assert after[STEP]["episodes"] == after[STEP]["open"] > 0
+    assert after[STEP]["tasks"] > 0
+    assert 0 < document["base_rate_lost"] < 1
+    assert "acted on" in pipesync("rules", "list").out

@@ -109,3 +109,23 @@ def test_the_effect_of_a_rule_is_counted(bench: Bench) -> None:
 
     assert (found.episodes, found.open, found.days_to_mend) == (3, 2, 2.0)
     assert (found.tasks, found.mended, found.refused, found.acted_on) == (3, 1, 1, 0.5)
+
+
+def test_what_is_ignored_and_what_came_of_it_is_counted(bench: Bench) -> None:
+    """A task still open after its date was ignored; of what the rule fired on, the lost are set against the decided."""
+    bench.carry_out(bench.plan(bench.finding("A"), bench.finding("B")))
+    due = max(t.due for t in bench.tasks.values() if t.due)
+    episodes = [
+        StandingFinding(
+            connection="crm", rule=PAST, subject_id=s, severity="high", first_seen=MONDAY, last_seen=MONDAY
+        )
+        for s in "ABCD"
+    ]
+    outcomes = {("crm", "B"): False, ("crm", "C"): False, ("crm", "D"): True, ("crm", "E"): True}
+
+    on_time = effects(episodes, bench.situation.journal, (), outcomes=outcomes, today=due)[PAST]
+    late = effects(episodes, bench.situation.journal, (), outcomes=outcomes, today=due + DAY)[PAST]
+
+    assert (on_time.ignored, on_time.acted_on) == (0, None)
+    assert (late.ignored, late.acted_on) == (2, 0.0)
+    assert (late.decided, late.decided_lost, late.foretold) == (3, 2, 2 / 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pipesync.cli.authoring import docs_, eject, new, schema_
+from pipesync.cli.effects import EFFECTS, effect_cells, effect_entry, effects_of
 from pipesync.cli.options import Source, configured, example, formatted, reading
 from pipesync.cli.trials import backtest, diff
 
@@ -26,28 +27,38 @@ rules.add_command(diff)
 @configured
 @formatted("json", "csv")
 def list_(source: Source, form: str) -> None:
-    """List the rules that run, with their severity and where they come from."""
+    """List the rules that run, with what each came to so far.
+
+    How often it fired, how many of its tasks people acted on, and how many of the opportunities that it fired on were
+    lost, of those decided since; the base rate is that of all decided ones. What does not matter can be switched off.
+    """
     from pipesync.cli.opening import optional_configuration
     from pipesync.cli.output import emit, show
     from pipesync.report.draw import grid
     from pipesync.rules import load
     from pipesync.rules.conditions import as_text
 
-    ruleset = load(optional_configuration(source), strict=True)
+    config = optional_configuration(source)
+    ruleset = load(config, strict=True)
+    known, base = effects_of(config, source)
     if form == "text":
-        rows = [[rule.id, rule.severity, rule.level, rule.title] for rule in ruleset]
-        show(grid(["rule", "severity", "level", "what"], rows))
+        rows = [[rule.id, rule.severity, rule.title, *effect_cells(known.get(rule.id))] for rule in ruleset]
+        headers = ["rule", "severity", "what", ">fired", ">open", ">tasks", ">acted on", ">then lost"]
+        show(grid(headers, rows))
+        if base is not None:
+            show(f"of everything that is decided {base:.0%} were lost")
         return
-    keys = ("id", "title", "status", "severity", "level", "source", "params")
+    keys = ("id", "title", "status", "severity", "level", "source", "params", *EFFECTS)
     listed = [
         {key: getattr(rule, key) for key in keys[:5]}
         | {
             "source": ruleset.sources[rule.id],
             "params": {name: as_text(value) for name, value in rule.params.items()},
         }
+        | effect_entry(known.get(rule.id))
         for rule in ruleset
     ]
-    emit(form, {"rules": listed}, listed, keys)
+    emit(form, {"rules": listed, "base_rate_lost": base}, listed, keys)
 
 
 @rules.command(epilog=example("pipesync rules lint"))

@@ -12,7 +12,7 @@ import orjson
 
 from pipesync.config import Config, Write
 from pipesync.model import Change, Plan
-from pipesync.plan.effects import Effect, effects
+from pipesync.plan.effects import Effect, effects, read_effects
 from pipesync.plan.fields import plan_fields
 from pipesync.plan.files import load, reconcile, save
 from pipesync.plan.forecasts import plan_forecasts
@@ -31,6 +31,7 @@ __all__ = [
     "guarded",
     "load",
     "make",
+    "read_effects",
     "reconcile",
     "save",
     "suppressed",
