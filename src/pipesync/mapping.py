@@ -92,11 +92,20 @@ class StreamMapping(Section):
     """The site's own fields: name in rules -> the source's name."""
 
 
+REQUIRABLE = (
+    "account_id", "amount", "close_date", "contact_count", "forecast_category", "has_decision_maker", "line_item_count",
+    "next_step", "owner_id", "product", "source", "type",
+)  # fmt: skip
+"""Features that a stage may require."""
+
+
 class StageMapping(Section):
     phase: Phase | None = None
     probability: Annotated[float, Field(ge=0, le=1)] | None = None
     category: Category | None = None
     """The forecast category that an opportunity gets by entering this stage."""
+    required: tuple[str, ...] = ()
+    """What an opportunity should have once it is in this stage: `REQUIRABLE`, or custom.NAME."""
     is_active: bool = True
 
 
@@ -280,6 +289,15 @@ def _problems(given: _File, document: Document) -> Iterable[Problem]:
                 key=True,
                 fix="remove it",
             )
+    listed: list[tuple[tuple[str | int, ...], dict[str, StageMapping]]] = [((), given.stages or {})]
+    listed += [(("pipelines", name), p.stages) for name, p in (given.pipelines or {}).items()]
+    for above, stages in listed:
+        for stage, setting in stages.items():
+            for i, name in enumerate(setting.required):
+                if name not in REQUIRABLE and not name.startswith("custom."):
+                    place: tuple[str | int, ...] = (*above, "stages", stage, "required", i)
+                    fix = nearest(name, REQUIRABLE)
+                    yield document.problem(place, f"a stage cannot require {name!r}", fix=fix)
     last = len(given.segments or ()) - 1
     for i, segment in enumerate(given.segments or ()):
         if not segment.when and i != last:
@@ -450,6 +468,7 @@ def arrange(
                 phase=phase,
                 probability=sure if setting.probability is None else setting.probability,
                 default_category=setting.category,
+                required=",".join(setting.required) or None,
                 is_active=setting.is_active,
             )
         )

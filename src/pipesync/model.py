@@ -96,6 +96,8 @@ class Stage(Record):
     phase: Phase
     probability: float | None = None
     default_category: Category | None = None
+    required: str | None = None
+    """Features that an opportunity should have once it is here, separated by commas; from the mapping."""
     is_active: bool = True
 
 

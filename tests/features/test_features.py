@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pipesync.config import Calendar
 from pipesync.errors import InputError
 from pipesync.features import COLUMNS, compute, stand
+from pipesync.mapping import REQUIRABLE
 from pipesync.store.warehouse import Warehouse
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)  # a Monday
@@ -400,6 +401,40 @@ def test_what_was_in_commit_once_stays_known(build: Build) -> None:
         )
 
         assert found["was_committed"] is expected
+
+
+def test_what_a_stage_requires_and_is_blank_is_named(build: Build) -> None:
+    """Every feature that a mapping may require; what cannot be read is not missed, and blanks are spaces too."""
+    custom = ["custom.region", "custom.budget"]
+    stages = [{**s, "required": ",".join([*REQUIRABLE, *custom])} for s in STAGES]
+    bare = opportunity(amount=Decimal(0), next_step=" ", custom={"region": " ", "budget": "9"})
+
+    found = row(build(opportunities=[bare], stages=stages, contact_roles=[], line_items=[]))
+    unread = row(build(opportunities=[bare], stages=stages, unmapped=("opportunities.source",)))
+    nothing = row(build(opportunities=[bare], stages=STAGES))
+
+    assert found["required_missing"] == ", ".join([*REQUIRABLE, "custom.region"])
+    assert {"source", "has_decision_maker", "line_item_count"}.isdisjoint(
+        unread["required_missing"].split(", ")
+    )
+    assert nothing["required_missing"] is None
+    assert set(REQUIRABLE) <= set(COLUMNS)
+
+
+def test_what_a_stage_requires_and_has_is_not_named(build: Build) -> None:
+    """One of each is enough."""
+    full = opportunity(
+        account_id="a", close_date=date(2026, 12, 1), forecast_category="commit", next_step="Call", owner_id="u",
+        product="Plus", source="Web", type="new",
+    )  # fmt: skip
+    warehouse = build(
+        opportunities=[full],
+        stages=[{**s, "required": ",".join(REQUIRABLE)} for s in STAGES],
+        contact_roles=[{"opportunity_id": "o", "contact_id": "c", "role": "Decision Maker"}],
+        line_items=[{"id": "i", "opportunity_id": "o"}],
+    )
+
+    assert row(warehouse)["required_missing"] is None
 
 
 def test_waiting_begins_with_the_lead_and_ends_with_the_first_touch(build: Build) -> None:

@@ -23,6 +23,8 @@ def load(folder: Path, text: str, *, base: str | None = None) -> mapping.Mapping
 
 
 WRONG = {
+    "unknown requirement": ("stages:\n  Propose: {phase: middle, required: [amount, custom.region, nextstep]}\n",
+                            "2:62: a stage cannot require 'nextstep'", "did you mean 'next_step'?"),
     "unknown key": ("streems: {}\n", "1:1: unknown key 'streems'", "did you mean 'streams'?"),
     "unknown stream": ("streams:\n  opportunitys: {source: a.csv}\n", "2:3: unknown stream 'opportunitys'",
                        "did you mean 'opportunities'?"),

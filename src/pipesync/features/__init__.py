@@ -35,6 +35,7 @@ class Features:
 def compute(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Calendar) -> Features:
     """Make the feature tables of a connection as of a moment (aware)."""
     features = _begin(warehouse, connection, as_of, calendar)
+    warehouse.execute("SET VARIABLE unread = ?::VARCHAR[]", [sorted(features.unknown)])
     for name in ("stage_visits", "references", "events", "features"):
         _run(warehouse, name)
     return features

@@ -80,6 +80,8 @@ _ALL = (
         needs=("stages.default_category", "opportunities.stage"),
         values=_CATEGORIES,
     ),
+    Column("required_missing", "text", "What the mapping requires in this stage and is blank, of what can be read",
+           needs=("stages.required", "opportunities.stage"), history="now"),
     Column("forecast_category", "category", "Forecast category", needs=_o("forecast_category"), values=_CATEGORIES,
            changed="category_changed_at"),
     Column("probability", "number", "The CRM's own probability", "share", _o("probability")),

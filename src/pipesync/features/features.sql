@@ -7,7 +7,24 @@ SELECT
 
     NOT o.is_closed AS is_open, o.is_won, o.is_closed, o.created_at,
     CASE WHEN o.is_closed THEN o.ended_at END AS closed_at,
-    o.stage, s.stage_order, s.phase, s.default_category AS stage_default_category, o.forecast_category, o.probability,
+    o.stage, s.stage_order, s.phase, s.default_category AS stage_default_category,
+    CASE WHEN s.required IS NOT NULL THEN nullif(array_to_string(list_filter(string_split(s.required, ','), lambda f:
+        NOT list_contains(getvariable('unread'), split_part(f, '.', 1)) AND CASE f
+            WHEN 'account_id' THEN o.account_id IS NULL
+            WHEN 'amount' THEN coalesce(o.amount, 0) = 0
+            WHEN 'close_date' THEN o.close_date IS NULL
+            WHEN 'contact_count' THEN coalesce(pp.contact_count, o.summed_contacts, 0) = 0
+            WHEN 'forecast_category' THEN o.forecast_category IS NULL
+            WHEN 'has_decision_maker' THEN NOT coalesce(pp.has_decision_maker, FALSE)
+            WHEN 'line_item_count' THEN coalesce(i.line_item_count, 0) = 0
+            WHEN 'next_step' THEN nullif(trim(o.next_step), '') IS NULL
+            WHEN 'owner_id' THEN o.owner_id IS NULL
+            WHEN 'product' THEN o.product IS NULL
+            WHEN 'source' THEN o.source IS NULL
+            WHEN 'type' THEN o.type IS NULL
+            ELSE coalesce(trim(map_extract_value(o.custom, substr(f, 8))), '') = ''
+        END), ', '), '') END AS required_missing,
+    o.forecast_category, o.probability,
     o.lost_reason,
 
     days_since(o.created_at) AS age_days,

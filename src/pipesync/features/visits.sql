@@ -14,11 +14,11 @@ WINDOW nth AS (PARTITION BY opportunity_id, field ORDER BY changed_at, seq);
 -- Positions run from 1 without gaps, whatever numbers the CRM sorts by.
 CREATE OR REPLACE TEMP TABLE stage_list AS
 WITH one AS (
-    SELECT pipeline, name, phase, default_category, probability, "order"
+    SELECT pipeline, name, phase, default_category, probability, required, "order"
     FROM stages
     WHERE connection = getvariable('connection')
     QUALIFY row_number() OVER (PARTITION BY pipeline, name ORDER BY is_active DESC, "order", id) = 1
 )
-SELECT pipeline, name, phase, default_category, probability,
+SELECT pipeline, name, phase, default_category, probability, required,
        row_number() OVER (PARTITION BY pipeline ORDER BY "order", name) AS stage_order
 FROM one;

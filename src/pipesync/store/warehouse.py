@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-VERSION = 1
+VERSION = 2
 """Of the warehouse's layout. A file of another version is pulled anew: it is only a mirror."""
 
 _BOOKS = """
