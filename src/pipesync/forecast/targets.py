@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from pipesync.forecast import Forecast
 
 
+_HOPE = 0.02
+"""Opportunities that are likelier to be won than this may be in plan B; there is no pulling in the others."""
+
+
 @dataclass(frozen=True)
 class Target:
     """Amounts in the home currency."""
@@ -195,7 +199,7 @@ def plans(
     taken = {one.id for one in carried}
     # What winning it in time would add to what is expected of it anyway.
     rest = sorted(
-        (one for one in opportunities if one.id not in taken),
+        (one for one in opportunities if one.id not in taken and one.win_probability >= _HOPE),
         key=lambda one: (-_amount(one) * one.win_probability * (1 - one.win_in_period), one.id),
     )
     return Plans(
