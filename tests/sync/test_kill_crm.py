@@ -1,9 +1,14 @@
-"""kill -9 at any moment of a sync with a CRM that misbehaves: it ends as after an undisturbed run."""
+"""kill -9 or SIGTERM at any moment of a sync with a CRM that misbehaves: it ends as after an undisturbed run."""
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
+import os
+import random
 import shutil
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,10 +19,13 @@ import pytest
 from tests.sync.kills import kill_repeatedly
 
 from pipesync.cli.rehearsal import Crm, write_configuration
+from pipesync.cli.stopping import stopping
 from pipesync.config import Config, load
+from pipesync.errors import PipesyncError
 from pipesync.sandbox.company import generate
 from pipesync.sandbox.faults import KINDS
 from pipesync.sandbox.process import Sandbox, running
+from pipesync.store.ledger import Ledger
 from pipesync.sync import sync_all
 
 KILLS = 3
@@ -127,3 +135,63 @@ def test_a_killed_sync_is_made_good_by_the_next(base: Base, tmp_path: Path) -> N
 def test_fifty_killed_syncs_are_made_good(base: Base, seed: int, tmp_path: Path) -> None:
     """Every kind of fault in turn, on each CRM."""
     ends_as_undisturbed(base, seed, tmp_path / "work")
+
+
+def sync_until_told(config: Config, crm: str) -> None:
+    """Be the command: SIGTERM ends it at the next checkpoint, with exit code 4; a second run is refused with 2."""
+    try:
+        with stopping() as checkpoint:
+            done = sync_all(config, [crm], checkpoint=checkpoint)[crm]
+    except PipesyncError as error:
+        sys.exit(error.exit_code)
+    sys.exit(done.exit_code if isinstance(done, PipesyncError) else 0)
+
+
+def stopped_again_and_again(base: Base, cycles: int, work: Path) -> None:
+    """Two syncs start at once, faults happen, both get SIGTERM or kill -9 at a random moment; then one goes through."""
+    shutil.copytree(base.folder, work)
+    config = load(work / "pipesync.yaml")
+    base.sandbox.ask("POST", "reset")
+    chance = random.Random(cycles)  # noqa: S311  # seeded on purpose
+    ended: list[tuple[int, list[int | None]]] = []
+    for cycle in range(cycles):
+        kind = KINDS[cycle % len(KINDS)]
+        base.sandbox.ask("POST", "faults", {"faults": [{"kind": kind, **HOW[kind]}], "seed": cycle})
+        both = [_context.Process(target=sync_until_told, args=(config, base.crm)) for _ in range(2)]
+        for process in both:
+            process.start()
+        time.sleep(chance.uniform(0.1, base.duration))
+        how = signal.SIGTERM if cycle % 2 else signal.SIGKILL
+        for process in both:
+            if process.is_alive():
+                os.kill(process.pid or 0, how)
+        for process in both:
+            process.join(60)
+        ended.append((how, [process.exitcode for process in both]))
+    base.sandbox.ask("POST", "faults", {"faults": []})
+    last = _context.Process(target=sync_until_told, args=(config, base.crm))
+    last.start()
+    last.join()
+
+    assert last.exitcode == 0
+    assert ours(base.sandbox) == base.expected
+    by_term = [code for how, codes in ended for code in codes if how == signal.SIGTERM]
+    assert {code for code in by_term if code is not None} <= {0, 2, 3, 4, -signal.SIGTERM}, (
+        "each ended by itself"
+    )
+    assert None not in by_term
+    with Ledger(config.ledger_url) as ledger:
+        whole = [run for run in ledger.runs(base.crm, limit=500) if run.status in ("done", "partly")]
+    spans = sorted((run.started_at, run.finished_at) for run in whole if run.finished_at)
+    assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans)), "no two worked at once"
+
+
+def test_stops_miss_nothing_and_never_overlap(base: Base, tmp_path: Path) -> None:
+    """A kill and a SIGTERM; fifty cycles are a campaign."""
+    stopped_again_and_again(base, 2, tmp_path / "work")
+
+
+@pytest.mark.campaign
+def test_fifty_stops_miss_nothing_and_never_overlap(base: Base, tmp_path: Path) -> None:
+    """Every kind of fault in turn, SIGTERM and kill -9 in turn, on each CRM."""
+    stopped_again_and_again(base, 50, tmp_path / "work")
