@@ -64,8 +64,9 @@ def finish(
     *,
     csv: tuple[str, Sequence[str]] | None = None,
     more: Mapping[str, Any] | None = None,  # Any: JSON
+    code: int = 0,
 ) -> NoReturn:
-    """Print the results and end the command. `csv` names the entries' list that becomes rows, and its columns."""
+    """Print the results and end the command, with `code` where no connection asks for another. `csv` names the entries' list that becomes rows, and its columns."""
     entries: list[Entry] = [
         {"connection": name, **result.entry} for name, result in zip(names, results, strict=True)
     ]
@@ -79,7 +80,7 @@ def finish(
     for entry in entries:
         if "error" in entry:
             click.echo(f"Error: {entry['connection']}: {entry['error']}", err=True)
-    click.get_current_context().exit(exit_code(results))
+    click.get_current_context().exit(exit_code(results) or code)
 
 
 def emit(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from pipesync.cli.options import Source, configured, example, formatted, loud
+
+if TYPE_CHECKING:
+    from pipesync.adapters.base import Check
 
 _HEAD = """\
 # pipesync.yaml: which CRMs, what may be written, which rules. Every key but `connections` has a default;
@@ -99,28 +104,39 @@ def init(folder: Path, adapter: str, force: bool) -> None:
 @configured
 @formatted("json")
 def doctor(source: Source, form: str) -> None:
-    """Check sign-in, fields, permissions and limits. Each failure says how to mend it."""
+    """Check sign-in, fields, permissions and limits; rules, stores, schedule and notices. Each failure has its mend."""
+    from pipesync import checkup
     from pipesync.adapters import open_adapter
     from pipesync.cli import outcomes
     from pipesync.cli.opening import configuration
-    from pipesync.cli.output import Result, each, finish
+    from pipesync.cli.output import Result, each, finish, show
     from pipesync.report import views
+    from pipesync.sync import now
 
     config, names = configuration(source)
+
+    def entry(found: Sequence[Check]) -> list[dict[str, str]]:
+        return [{"name": c.name, "status": c.status, "detail": c.detail, "fix": c.fix} for c in found]
 
     def work(name: str) -> Result:
         adapter = open_adapter(name, config.connections[name], config.folder)
         try:
-            checks = list(adapter.checks())
+            found = list(adapter.checks())
+            if not any(check.status == "failed" and check.name == "sign-in" for check in found):
+                found += checkup.beside(config, adapter.connection().timezone, adapter.clock(), now(), found)
         finally:
             adapter.close()
-        entry = {
-            "checks": [{"name": c.name, "status": c.status, "detail": c.detail, "fix": c.fix} for c in checks]
-        }
-        code = 3 if any(c.status == "failed" for c in checks) else 0
-        return Result(entry, (views.heading(name), outcomes.checks_view(checks)), code)
+        code = 3 if any(c.status == "failed" for c in found) else 0
+        return Result({"checks": entry(found)}, (views.heading(name), outcomes.checks_view(found)), code)
 
-    finish(names, each(names, work), form)
+    results = each(names, work)
+    whole = list(checkup.checks(config, now()))
+    if form == "text":
+        show(views.heading("installation"), outcomes.checks_view(whole), "")
+    finish(
+        names, results, form, more={"installation": entry(whole)},
+        code=2 if any(c.status == "failed" for c in whole) else 0,
+    )  # fmt: skip
 
 
 @click.command(epilog=example("pipesync install-fields --dry-run"))

@@ -76,6 +76,11 @@ def _asked(notify: NotifyConfig) -> DigestConfig:
     return notify.digest or DigestConfig()
 
 
+def addresses_of(config: Config, asked: DigestConfig | FailureAlert, name: str) -> list[str]:
+    """Return the addresses of a kind of notice, as for somebody with an e-mail; InputError where there are none."""
+    return addresses(_addresses(config, asked, name), "somebody@example.com")
+
+
 def _addresses(config: Config, asked: DigestConfig | FailureAlert, name: str) -> str:
     told = {"to_env": asked.to_env, "to_file": asked.to_file and config.path(asked.to_file)}
     return secret(told, "to", connection=name).get_secret_value()

@@ -37,6 +37,15 @@ def addresses(text: str, email: str = "") -> list[str]:
     return found
 
 
+def usable(address: str) -> bool:
+    """Whether Apprise can make something of an address."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import apprise
+
+        return bool(apprise.Apprise().add(address))
+
+
 def send(to: list[str], title: str, text: str, html: str | None = None) -> None:
     """Send to every address; NotSent where one refused or cannot be used. Nothing of an address is told."""
     # Here: it costs more than the rest of a run's imports. Its mail plugin imports what Python will drop.

@@ -66,6 +66,11 @@ class Ledger:
     def close(self) -> None:
         self._engine.dispose()
 
+    def told(self) -> str:
+        """Name the database, without a password."""
+        url = self._engine.url
+        return str(url.database) if self._engine.dialect.name == "sqlite" else url.render_as_string()
+
     def _rows(self, query: sa.Select[Any]) -> list[sa.Row[Any]]:  # Any: columns of any table
         with self._engine.connect().execution_options(reading=True) as connection:
             return list(connection.execute(query))
