@@ -66,7 +66,10 @@ def finish(
     more: Mapping[str, Any] | None = None,  # Any: JSON
     code: int = 0,
 ) -> NoReturn:
-    """Print the results and end the command, with `code` where no connection asks for another. `csv` names the entries' list that becomes rows, and its columns."""
+    """Print the results and end the command, with `code` where no connection asks for another.
+
+    `csv` names the entries' list that becomes rows, and its columns.
+    """
     entries: list[Entry] = [
         {"connection": name, **result.entry} for name, result in zip(names, results, strict=True)
     ]
