@@ -7,7 +7,7 @@ writes the files.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from pipesync import forecast
@@ -22,7 +22,10 @@ from pipesync.rules import RuleSet
 from pipesync.rules.examination import examine
 from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import Warehouse, published
-from pipesync.sync import model_for, period_for
+from pipesync.sync import last_issued, model_for, period_for
+
+_ABOUT_A_WEEK = timedelta(days=6)
+"""A weekly run may be some hours early."""
 
 
 def survey(
@@ -45,9 +48,10 @@ def survey(
     model = model_for(warehouse, examined.features, wanted, config)
     past = history.load(warehouse, connection)
     made = forecast.predict(warehouse, examined.features, wanted, model=model, past=past)
+    before = last_issued(ledger, connection, wanted, as_of - _ABOUT_A_WEEK) if ledger else None
     return gather(
         warehouse, config, ruleset, examined, past, model, made, ledger,
-        audience=meant, users=users, standing=standing, link=_link(config, connection),
+        audience=meant, users=users, before=before, standing=standing, link=_link(config, connection),
     )  # fmt: skip
 
 

@@ -27,12 +27,14 @@ _OWN = ("owner_rate", "owner_load")
 _LEAST_CLOSED = 30
 
 
-def expected_wins(warehouse: Warehouse, features: Features) -> dict[str, float]:
+def expected_wins(
+    warehouse: Warehouse, features: Features, *, past: history.History | None = None
+) -> dict[str, float]:
     """Return by opportunity the probability to have been won by now, as of the first origin that saw it open.
 
-    Empty where history is too short for a model at either origin.
+    Empty where history is too short for a model at either origin. `past` spares reading the history again.
     """
-    past = history.load(warehouse, features.connection)
+    past = past or history.load(warehouse, features.connection)
     now = to_ms(features.as_of)
     banned = leakage.banned(warehouse, past, now)
     seen: list[int] = []

@@ -23,7 +23,7 @@ from pipesync.analysis import sources as source_analysis
 from pipesync.analysis import velocity as velocity_analysis
 from pipesync.analysis import waterfall as waterfall_analysis
 from pipesync.analysis.coverage import Coverages, coverage
-from pipesync.analysis.owners import Owner, owners
+from pipesync.analysis.owners import Owner, Owners, owners
 from pipesync.analysis.products import Products, products
 from pipesync.analysis.today import Item, Today, today
 from pipesync.config import Config
@@ -31,7 +31,10 @@ from pipesync.forecast import Forecast, Model, history
 from pipesync.forecast import accuracy as accuracies
 from pipesync.forecast import reasons as reason_analysis
 from pipesync.forecast import targets as target_analysis
+from pipesync.forecast import waterfall as forecast_waterfall
+from pipesync.forecast.expectation import expected_wins
 from pipesync.forecast.history import DAY, to_ms
+from pipesync.forecast.waterfall import Issued
 from pipesync.model import (
     Finding,
     JournalEntry,
@@ -45,7 +48,7 @@ from pipesync.model import (
     User,
 )
 from pipesync.report.audience import Audience
-from pipesync.rules import RuleSet
+from pipesync.rules import Evaluation, RuleSet, scores
 from pipesync.rules.evaluate import RuleResult, evaluate
 from pipesync.rules.examination import Examined
 from pipesync.store.ledger import Ledger
@@ -54,9 +57,13 @@ from pipesync.store.warehouse import Warehouse
 if TYPE_CHECKING:
     import pandas as pd
 
+    from pipesync.features import Features
+
 EXPLAINED = 400
 """Opportunities whose history and reasons are told; those with most at stake."""
 _WEEK = timedelta(days=7)
+_TREND = timedelta(days=28)
+"""How far back hygiene is compared with."""
 _RUNS = 12
 
 _ROWS = """
@@ -105,6 +112,14 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
+class Changed:
+    """The way from a forecast issued earlier to this one."""
+
+    since: datetime
+    waterfall: forecast_waterfall.Waterfall
+
+
+@dataclass(frozen=True)
 class Material:
     """One connection as of a moment, for one audience. Money is in the home currency."""
 
@@ -123,6 +138,8 @@ class Material:
     chances: Mapping[str, OpportunityForecast]
     issued: Sequence[tuple[datetime, PeriodForecast]]
     """Of the audience's total, for this period; the oldest first."""
+    changed: Changed | None
+    """What moved the company's forecast since the one that was issued about a week ago."""
     accuracy: Sequence[accuracies.Record]
     targets: Sequence[target_analysis.Target]
     plans: target_analysis.Plans | None
@@ -178,6 +195,7 @@ def gather(
     *,
     audience: Audience,
     users: Mapping[str, User],
+    before: Issued | None = None,
     standing: Sequence[StandingFinding] = (),
     link: str | None = None,
 ) -> Material:
@@ -190,18 +208,28 @@ def gather(
     [facts] = [c for c in warehouse.connections() if c.connection == connection]
     chances = {o.id: o for o in made.opportunities}
     likely = {o.id: o.win_probability for o in made.opportunities}
-    compared = owners(warehouse, features)
+    evaluation = examined.evaluation
+    compared = _compared(warehouse, features, evaluation, past, ledger)
     reached = target_analysis.against_quota(warehouse, connection, made, _owner_of(warehouse))
     issued = ledger.issued(connection) if ledger else []
     over = [one for one in issued if one[1].period_end <= as_of.date()]
     records = (
         accuracies.summarise(
-            accuracies.score(warehouse, connection, over, known_at=as_of, timezone=config.calendar.timezone)
+            accuracies.score(
+                warehouse,
+                connection,
+                over,
+                known_at=as_of,
+                timezone=config.calendar.timezone,
+                kept=ledger.issued_calls(connection) if ledger else (),
+            )
         )
         if over
         else []
     )
-    evaluation = examined.evaluation
+    changed = (
+        forecast_waterfall.since(warehouse, before, made) if before and audience.people is None else None
+    )
     score, findings = evaluation.score, evaluation.findings
     if audience.people is not None:
         _narrow(warehouse, audience.people)
@@ -214,7 +242,10 @@ def gather(
     total = _total(made, audience)
     quota = next((t for t in reached if (t.scope, t.scope_id) == _scope(audience)), None)
     open_chances = [o for o in made.opportunities if o.id in mine]
-    plans = target_analysis.plans(open_chances, quota.closed, quota.quota) if quota and total else None
+    plans = None
+    if quota and total:
+        there = float(total.closed) + float(total.new)
+        plans = target_analysis.plans(open_chances, there, quota.quota)
     told = _told(day.items, findings, plans)
     found_sources = source_analysis.sources(warehouse, features)
     speed = velocity_analysis.velocity(warehouse, features)
@@ -236,6 +267,7 @@ def gather(
         rollups=_rollups(made, audience, users),
         chances={i: o for i, o in chances.items() if i in mine},
         issued=_issued(issued, made, audience),
+        changed=Changed(before.as_of, changed) if before and changed else None,
         accuracy=[r for r in records if _is_of(r.scope, r.scope_id, audience, users)],
         targets=[t for t in reached if _is_of(t.scope, t.scope_id, audience, users)],
         plans=plans,
@@ -291,6 +323,28 @@ def widen(warehouse: Warehouse) -> None:
     """Let the session see everybody's records again."""
     for table in _OWNED:
         warehouse.execute(f'DROP VIEW IF EXISTS temp."{table}"')
+
+
+def _compared(
+    warehouse: Warehouse,
+    features: Features,
+    evaluation: Evaluation,
+    past: history.History,
+    ledger: Ledger | None,
+) -> Owners:
+    """Everybody's card, as `analyze owners` makes it."""
+    earlier = features.as_of - _TREND
+    episodes = ledger.episodes(features.connection) if ledger else []
+    has_past = any(one.first_seen <= earlier for one in episodes)
+    return owners(
+        warehouse,
+        features,
+        expected=expected_wins(warehouse, features, past=past),
+        hygiene=scores.by_owner(warehouse, evaluation.findings, features.as_of),
+        hygiene_before=scores.by_owner(warehouse, scores.held_at(episodes, earlier), earlier)
+        if has_past
+        else None,
+    )
 
 
 def _owner_of(warehouse: Warehouse) -> pd.Series[str]:

@@ -16,8 +16,10 @@ from pipesync.report.html.blocks import (
     Row,
     Scale,
     Sets,
+    Step,
     Table,
     Tabs,
+    Waterfall,
     code,
     count,
     day,
@@ -41,7 +43,15 @@ SHOWN = 40
 
 
 def page(made: Material, sets: Sets) -> Page:
-    found: list[Block] = [hero(made), *fan(made), rollups(made), changed(made), accuracy(made), *model(made)]
+    found: list[Block] = [
+        hero(made),
+        *fan(made),
+        rollups(made),
+        *simpler(made),
+        *why_it_changed(made, sets),
+        accuracy(made),
+        *model(made),
+    ]
     return Page(
         "forecast",
         "Forecast",
@@ -155,12 +165,108 @@ def rollups(made: Material) -> Tabs:
     )
 
 
-def changed(made: Material) -> Block:
+_METHODS = {
+    "stage": "Each stage's share of wins",
+    "stage_age": "The same, by age in the stage",
+    "run_rate": "The pace of the last 90 days",
+    "crm_probability": "The CRM's own probabilities",
+    "crm_category": "What is in commit",
+}
+
+
+def simpler(made: Material) -> list[Block]:
+    """What simpler methods say of the same total."""
+    if made.audience.people is not None or not made.forecast.baselines:
+        return []
+    own = float(made.forecast.total.p50)
+    rows = tuple(
+        Row(
+            (
+                text(_METHODS.get(name, name.replace("_", " "))),
+                money(value, made.currency, key=f"baseline.{name}"),
+                money(value - own, made.currency),
+            )
+        )
+        for name, value in made.forecast.baselines.items()
+    )
+    return [
+        Table(
+            "What simpler methods say",
+            (Column("Method"), Column("Total", "right"), Column("Against this forecast", "right")),
+            rows,
+            ("The same period by methods that people use today; none of them says how sure it is.",),
+            name="baselines",
+        )
+    ]
+
+
+_KINDS = {
+    "won": "Won",
+    "lost": "Lost",
+    "created": "Created since",
+    "likelier": "Likelier now",
+    "less_likely": "Less likely now",
+    "increased": "Amount raised",
+    "decreased": "Amount lowered",
+    "closed_before": "Gone from view",
+    "rest": "New business, and what only the total knows",
+}
+
+
+def why_it_changed(made: Material, sets: Sets) -> list[Block]:
+    """Kind by kind and opportunity by opportunity since about a week ago; then forecast by forecast."""
+    found: list[Block] = []
+    if made.changed:
+        way, cur = made.changed.waterfall, made.currency
+        ids: dict[str, list[str]] = {}
+        for step in way.steps:
+            ids.setdefault(step.kind, []).extend([step.opportunity_id] if step.opportunity_id else [])
+        level, levels, moves = way.start, [way.start], []
+        for kind, amount in sorted(way.by_kind().items(), key=lambda p: (p[0] == "rest", -p[1])):
+            if abs(amount) >= 0.5:
+                moves.append((kind, amount, level))
+                level += amount
+                levels.append(level)
+        scale = Scale(levels, low=min(levels) - 0.5 * (max(levels) - min(levels)))
+        steps = [
+            Step("Expected then", money(way.start, cur, key="changes.start"), 0.0, scale.at(way.start), "sum")
+        ]
+        for kind, amount, before in moves:
+            low, high = sorted((before, before + amount))
+            listed = sets.add(f"changed-{kind}", f"{_KINDS[kind]}: moved the forecast", ids.get(kind, []))
+            steps.append(
+                Step(
+                    _KINDS[kind],
+                    money(amount, cur, key=f"changes.{kind}", drill=listed),
+                    scale.at(low),
+                    round(scale.at(high) - scale.at(low), 2),
+                    "up" if amount > 0 else "down",
+                    count(len(ids[kind]), drill=listed) if ids.get(kind) else None,
+                )
+            )
+        steps.append(
+            Step("Expected now", money(way.end, cur, key="changes.end"), 0.0, scale.at(way.end), "sum")
+        )
+        found.append(
+            Waterfall(
+                "Why it changed",
+                (
+                    "The expected total since the forecast as of ",
+                    day(made.changed.since.date()),
+                    ", by what moved it. The scale does not begin at zero.",
+                ),
+                tuple(steps),
+            )
+        )
+    return [*found, issued(made, "How it moved" if found else "Why it changed")]
+
+
+def issued(made: Material, title: str) -> Block:
     """The issued forecasts of this period, each against the one before."""
     cur = made.currency
     if len(made.issued) < 2:
         return Note(
-            "Why it changed",
+            title,
             (
                 "This is the first forecast of the period on record. From the next sync on, each forecast stands here "
                 "beside the one before it.",
@@ -190,7 +296,7 @@ def changed(made: Material) -> Block:
         Column("from new", "right", wide_only=True),
     )
     return Table(
-        "Why it changed",
+        title,
         columns,
         tuple(reversed(rows)),
         (

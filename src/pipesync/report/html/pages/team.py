@@ -71,6 +71,9 @@ def _card(made: Material, o: Owner, sets: Sets) -> Card:
         Figure("Open", money(o.open_amount, made.currency, drill=drill(state="open", owner=o.owner_id))),
         Figure("Win rate", share(o.win_rate)),
     ]
+    if o.hygiene is not None:
+        trend = () if o.hygiene_before is None else ("four weeks ago ", number(o.hygiene_before))
+        figures.append(Figure("Hygiene", number(o.hygiene, key=f"owner.{o.owner_id}.hygiene"), trend))
     if target:
         figures.append(Figure("Gap", money(target.gap, made.currency)))
     points: tuple[tuple[str, Tone, str], ...] = tuple(
@@ -168,14 +171,18 @@ def plans(made: Material, sets: Sets) -> list[Block]:
     said: Sentence
     if made.plans.short > 0:
         said = (
-            "With what is won, all open ones together are expected to bring ",
+            "With what is won and new business, all open ones together are expected to make ",
             money(target.quota - made.plans.short, cur),
             "; ",
             money(made.plans.short, cur, key="plan.short"),
             " of the quota is not covered.",
         )
     else:
-        said = ("With what is won, these are expected to reach the quota of ", money(target.quota, cur), ".")
+        said = (
+            "With what is won and new business, these are expected to reach the quota of ",
+            money(target.quota, cur),
+            ".",
+        )
     return [
         Table(
             "Plan A: what carries the number",
