@@ -22,6 +22,7 @@ Entry = dict[str, Any]  # Any: JSON
 _GOOD = ("done", "partly")
 _LOOK_BACK = 200
 """Runs to look through for the last good one."""
+_MOST_REFUSED = 20
 
 
 def status(
@@ -92,11 +93,29 @@ def _history(ledger: Ledger | None, name: str, now: datetime) -> Entry:
         else "",
         "unconfirmed": len(unconfirmed),
         "unconfirmed_since": min((e.intended_at for e in unconfirmed), default=None),
+        "refused": _refused(ledger, name) if ledger else [],
         "budget": latest.get("budget"),
         "not_evaluated": told.get("not_evaluated", []),
         "drift": told.get("drift", []),
         "waiting": told.get("changes", 0) if "applied" not in told else told.get("skipped", 0),
     }
+
+
+def _refused(ledger: Ledger, name: str) -> list[Entry]:
+    """Return the writes that the CRM refused and that have not gone through since, in its own words, newest first."""
+    last = {entry.key: entry for entry in ledger.journal(name)}
+    refused = sorted((e for e in last.values() if e.status == "failed"), key=lambda e: -e.seq)
+    return [
+        {
+            "key": e.key,
+            "object": e.object,
+            "action": e.action,
+            "opportunity_id": e.opportunity_id,
+            "at": e.settled_at,
+            "error": e.error,
+        }
+        for e in refused[:_MOST_REFUSED]
+    ]
 
 
 def _brief(run: Run) -> Entry:

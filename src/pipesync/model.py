@@ -458,7 +458,7 @@ class Reason(Record):
 
 
 ChangeAction = Literal["create", "update", "complete", "delete"]
-ChangeObject = Literal["task", "forecast", "opportunity"]
+ChangeObject = Literal["task", "forecast", "opportunity", "finding"]
 
 
 class Change(Record):

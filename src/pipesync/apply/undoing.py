@@ -51,6 +51,8 @@ def _changed(
         if fields is None:
             return "it is not there any more"
         return "" if holds_fields(fields, entry.after) else "people changed it since"
+    if entry.object == "finding":
+        return ""  # nobody else writes them
     if entry.action == "delete":
         return "it is there again" if row else ""
     if row is None:

@@ -25,8 +25,11 @@ MIN_FAILING = 10
 _ORDER: tuple[tuple[ChangeObject, ChangeAction], ...] = (
     ("task", "complete"), ("task", "delete"), ("task", "create"), ("task", "update"),
     ("forecast", "create"), ("forecast", "update"), ("forecast", "delete"), ("opportunity", "update"),
+    ("finding", "create"), ("finding", "update"), ("finding", "delete"),
 )  # fmt: skip
-_PERMISSION = {"task": "tasks", "forecast": "forecasts", "opportunity": "opportunity_fields"}
+_PERMISSION = {
+    "task": "tasks", "forecast": "forecasts", "opportunity": "opportunity_fields", "finding": "findings",
+}  # fmt: skip
 
 
 @dataclass

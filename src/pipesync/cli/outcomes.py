@@ -163,6 +163,9 @@ def status_view(known: Entry) -> RenderableType:
         f", the oldest of {known['unconfirmed_since']:%Y-%m-%d %H:%M} UTC" if known["unconfirmed"] else ""
     ))  # fmt: skip
     say("waiting", f"{known['waiting']} planned changes")
+    for one in known["refused"]:
+        about = f" on {one['opportunity_id']}" if one["opportunity_id"] else ""
+        say("refused", f"{one['action']} {one['object']}{about}: {one['error']}")
     if known["rejected"]:
         say("rejected", f"{known['rejected']:,} rows could not be read")
     if known["unreadable"]:

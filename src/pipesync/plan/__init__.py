@@ -15,6 +15,7 @@ from pipesync.model import Change, Plan
 from pipesync.plan.effects import Effect, effects, read_effects
 from pipesync.plan.fields import plan_fields
 from pipesync.plan.files import load, reconcile, save
+from pipesync.plan.findings import plan_findings
 from pipesync.plan.forecasts import plan_forecasts
 from pipesync.plan.guards import guarded
 from pipesync.plan.policy import suppressed, tripped
@@ -58,6 +59,13 @@ def make(situation: Situation, config: Config, rules: RuleSet) -> Plan:
             changes += plan_forecasts(situation, config)
         if write.opportunity_fields:
             changes += plan_fields(situation, config)
+        if write.findings and config.connections[situation.connection].adapter == "salesforce":
+            room = max(0, config.budget.writes_per_run - len(changes))
+            records, late = plan_findings(situation, config, room)
+            changes += records
+            held_back.update(late)
+        elif write.findings:
+            held_back["findings have no object of their own in this CRM"] = 1
         for kind, wished in (("task", write.tasks), ("forecast", write.forecasts)):
             if wished and kind not in facts.takes:
                 held_back[f"the CRM's {kind} records of ours cannot be read"] = 1

@@ -30,6 +30,10 @@ def forecast(connection: str, scope: str, scope_id: str, period_start: date) -> 
     return f"psf1-{_digest(connection, scope, scope_id, period_start.isoformat())}"
 
 
+def finding(connection: str, rule: str, level: str, subject_id: str) -> str:
+    return f"psn1-{_digest(connection, rule, level, subject_id)}"
+
+
 def fields(connection: str, opportunity_id: str) -> str:
     """Name our fields on one opportunity."""
     return f"pso1-{_digest(connection, opportunity_id)}"

@@ -33,6 +33,7 @@ def open_connection(name: str, config: ConnectionConfig, folder: Path) -> Salesf
     path = folder / config.mapping if config.mapping else shipped("adapters") / "salesforce" / "mapping.yaml"
     mapping = load(path, base="pipesync:salesforce")
     raw = {k: str(folder / v) if k.endswith("_file") and v else v for k, v in config.options.items()}
+    options = options.model_copy(update={"certificate_file": raw.get("certificate_file")})
     return SalesforceAdapter(name, options, mapping, Api(name, options, raw), config.write)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -34,7 +35,7 @@ from tenacity import (
 
 from pipesync import __version__
 from pipesync.adapters.salesforce.options import Options, is_loopback
-from pipesync.adapters.salesforce.refusals import FIXES, action_of
+from pipesync.adapters.salesforce.refusals import FIXES, TRANSIENT, action_of
 from pipesync.config import secret
 from pipesync.errors import (
     BudgetSpent,
@@ -165,24 +166,29 @@ class Api:
         else:
             given["consumer_secret"] = self._secret("client_secret")
         try:
-            session_id, instance = SalesforceLogin(**given)
+            with warnings.catch_warnings(action="ignore"):  # it warns of what the error says anyway
+                session_id, instance = SalesforceLogin(**given)
         except SalesforceAuthenticationFailed as refused:
-            code, said = str(refused.code or ""), str(refused.message or "")
-            raise SignInRefused(
-                f"Salesforce refused to sign {self._name!r} in{f': {said}' if said in _KNOWN_WORDS else ''}",
-                code=code,
-                fix=_sign_in_fix(code, said),
-            ) from None
+            raise self._sign_in_refused(refused) from None
         except requests.RequestException as error:
             raise _unreachable(error, self._options.url) from None
-        except requests.exceptions.JSONDecodeError:
-            raise SignInRefused(f"{host} is no Salesforce org", fix=_ADDRESS) from None
         except (ValueError, TypeError, jwt.PyJWTError) as error:
             raise SignInRefused(
                 f"the private key of {self._name!r} cannot be used ({type(error).__name__})",
                 fix="it must be an RSA key of 2048 bits or more, in PEM: BEGIN PRIVATE KEY",
             ) from None
         return session_id, instance if not is_loopback(options.url) else host
+
+    def _sign_in_refused(self, refused: SalesforceAuthenticationFailed) -> CrmError:
+        """Turn a refusal into one of ours: an OAuth error, or a page that is no JSON under its HTTP status."""
+        code, said = refused.code, str(refused.auth_message or "")
+        if isinstance(code, int):
+            if code in TRANSIENT:
+                return RetryLater(f"Salesforce answered {code} to the sign-in", after=self._asked_to_wait)
+            return SignInRefused(f"{self._options.url} is no Salesforce org ({code})", fix=_ADDRESS)
+        why = f": {said}" if said in _SIGN_IN_FIXES else ""
+        message = f"Salesforce refused to sign {self._name!r} in{why}"
+        return SignInRefused(message, code=str(code or ""), fix=_sign_in_fix(str(code or ""), said))
 
     def _secret(self, name: str) -> str:
         return secret(self._raw, name, connection=self._name).get_secret_value()
@@ -197,6 +203,16 @@ class Api:
         """Return who is signed in."""
         found: Any = self._retried(lambda c: c.oauth2("userinfo", method="GET"))
         return dict(found)
+
+    def versions(self) -> list[str]:
+        """Return the API versions that the org speaks, the newest last; costs nothing of the day's limit."""
+
+        def ask(client: Salesforce) -> list[str]:
+            with self._session.get(f"https://{client.sf_instance}/services/data/") as answer:
+                answer.raise_for_status()
+                return sorted((str(v["version"]) for v in answer.json()), key=float)
+
+        return self._retried(ask)
 
     def query(self, soql: str, *, deleted: bool = False) -> Json:
         path = "queryAll" if deleted else "query"
@@ -357,7 +373,6 @@ _SIGN_IN_FIXES = {
     "inactive user": "activate the integration user",
 }
 """What Salesforce says -> the mend; these words hold no data, so that they may be shown."""
-_KNOWN_WORDS = frozenset(_SIGN_IN_FIXES)
 
 
 def _sign_in_fix(code: str, said: str = "") -> str:

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from pipesync.adapters.salesforce.api import Api, Json
+from pipesync.adapters.salesforce.refusals import OF_THE_ORG
 from pipesync.errors import PermissionMissing, RequestRefused
 from pipesync.mapping import Mapping, arrange
 from pipesync.model import Pipeline, Stage
@@ -17,6 +18,7 @@ class Org:
     def __init__(self, api: Api, mapping: Mapping) -> None:
         self.api, self.mapping = api, mapping
         self._described: dict[str, dict[str, Json] | None] = {}
+        self._permissions: dict[str, Json] = {}
 
     def fields(self, entity: str) -> dict[str, Json] | None:
         """Return an object's visible fields by name; None where the user cannot see the object."""
@@ -24,9 +26,18 @@ class Org:
             try:
                 told = self.api.get(f"sobjects/{entity}/describe")
                 self._described[entity] = {f["name"]: f for f in told["fields"]}
-            except (PermissionMissing, RequestRefused):
+                self._permissions[entity] = {
+                    f: told.get(f) for f in ("createable", "updateable", "deletable")
+                }
+            except (PermissionMissing, RequestRefused) as refused:
+                if refused.code in OF_THE_ORG:
+                    raise
                 self._described[entity] = None
         return self._described[entity]
+
+    def permissions(self, entity: str) -> Json:
+        """Return what the user may do with records of an object: createable, updateable, deletable."""
+        return self._permissions.get(entity, {}) if self.fields(entity) is not None else {}
 
     def sees(self, entity: str, path: str) -> bool:
         """Whether a field, also through relationships, can be read."""

@@ -35,8 +35,12 @@ ROW_RETRY = frozenset({"UNABLE_TO_LOCK_ROW", "UNKNOWN_EXCEPTION", "SERVER_UNAVAI
 TRANSIENT = frozenset({406, 408, 420, 429, 500, 502, 503, 504})
 """HTTP statuses that pass, whatever the body is."""
 
+OF_THE_ORG = frozenset({"API_DISABLED_FOR_ORG", "API_CURRENTLY_DISABLED", "TXN_SECURITY_METERING_ERROR"})
+"""Codes that no object is to blame for: nothing can be read at all."""
+
 FIXES = {
     "API_DISABLED_FOR_ORG": "the edition needs API access, and the user the permission API Enabled",
+    "API_CURRENTLY_DISABLED": "give the integration user the permission API Enabled",
     "INVALID_TYPE": "assign the permission set Pipesync_Integration (adapters/salesforce/README.md)",
     "INVALID_FIELD": "assign the permission set Pipesync_Integration, or unmap the field",
     "INSUFFICIENT_ACCESS": "assign the permission set Pipesync_Integration",

@@ -1,7 +1,8 @@
-"""Our tasks and forecasts in the org: written in collections of 200 with an outcome per record, read back by key."""
+"""Our tasks, forecasts and findings in the org: written in collections of 200, an outcome per record, read by key."""
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Collection, Iterator, Sequence
 from datetime import date
@@ -12,6 +13,7 @@ from pipesync.adapters.salesforce.api import Api, Json
 from pipesync.adapters.salesforce.org import Org
 from pipesync.adapters.salesforce.refusals import ROW_RETRY
 from pipesync.adapters.salesforce.values import parse_time
+from pipesync.config import Write
 from pipesync.errors import PermissionMissing
 from pipesync.model import Change, Outcome, OwnForecast, OwnTask
 
@@ -50,9 +52,24 @@ OPPORTUNITY = {
     "expected_close": "Pipesync_Expected_Close__c",
     "reasons": "Pipesync_Reasons__c",
 }
-ENTITY = {"task": "Task", "forecast": "Pipesync_Forecast__c", "opportunity": "Opportunity"}
-FIELDS = {"task": TASK, "forecast": FORECAST, "opportunity": OPPORTUNITY}
-_MONEY = ("p10", "p50", "p90", "mean", "closed", "open", "new")
+FINDING = {
+    "rule": "Rule__c",
+    "severity": "Severity__c",
+    "opportunity_id": "Opportunity__c",
+    "message": "Message__c",
+    "amount": "Amount__c",
+    "first_seen": "First_Seen__c",
+    "status": "Status__c",
+}
+ENTITY = {
+    "task": "Task", "forecast": "Pipesync_Forecast__c", "opportunity": "Opportunity", "finding": "Pipesync_Finding__c",
+}  # fmt: skip
+FIELDS = {"task": TASK, "forecast": FORECAST, "opportunity": OPPORTUNITY, "finding": FINDING}
+DELETED = frozenset({"task", "forecast", "finding"})
+"""What is removed again, by an undo or because it is mended."""
+_READ_BACK = frozenset({"opportunity", "finding"})
+"""What the next pull does not read: whether Salesforce has stored it is looked up at once."""
+_MONEY = ("p10", "p50", "p90", "mean", "closed", "open", "new", "amount")
 _PERCENT = ("win_probability", "win_in_period")
 
 
@@ -110,33 +127,59 @@ def own_fields(row: Json) -> Json:
 # --- Writing --------------------------------------------------------------------------------------------------------
 
 
-def write(org: Org, changes: Sequence[Change]) -> Iterator[Outcome]:
-    """Write changes of one kind after the other; within a kind those of one opportunity side by side.
+def allowed_kinds(allowed: Write) -> list[str]:
+    """Return the kinds of records that a connection may write."""
+    told = {
+        "task": allowed.tasks, "forecast": allowed.forecasts, "opportunity": allowed.opportunity_fields,
+        "finding": allowed.findings,
+    }  # fmt: skip
+    return [kind for kind, is_allowed in told.items() if allowed.enabled and is_allowed]
 
-    Creates are upserts by key, so that a repeat meets itself. Updates go by id: a task that a person has deleted is
-    not made again.
+
+def write(org: Org, changes: Sequence[Change]) -> Iterator[Outcome]:
+    """Write changes of one kind after the other, one request at a time; those of one account side by side.
+
+    Saving a record locks its account: what belongs together in one request waits for nobody of ours. Creates are
+    upserts by key, so that a repeat meets itself. Updates go by id: a task that a person has deleted is not made again.
+    A finding is ours alone and always goes by its key.
     """
-    for entity in ("task", "forecast", "opportunity"):
+    accounts = _accounts(org, changes)
+    for entity in ENTITY:
         mine = sorted(
-            (c for c in changes if c.object == entity), key=lambda c: (c.opportunity_id or "", c.key)
+            (c for c in changes if c.object == entity),
+            key=lambda c: (accounts.get(c.opportunity_id or "", ""), c.opportunity_id or "", c.key),
         )
-        creates = [c for c in mine if c.action == "create"]
-        updates = [c for c in mine if c.action in ("update", "complete")]
+        creates = [c for c in mine if c.action == "create" or (entity == "finding" and c.action == "update")]
+        updates = [c for c in mine if c.action in ("update", "complete") and entity != "finding"]
         deletes = [c for c in mine if c.action == "delete"]
         yield from _written(org, creates, lambda part, e=entity: _upsert(org, e, part))
         yield from _written(org, updates, lambda part, e=entity: _update(org, e, part))
         yield from _written(org, deletes, lambda part: _delete(org, part))
 
 
+def _accounts(org: Org, changes: Sequence[Change]) -> dict[str, str]:
+    """Return each opportunity's account, where the changes need more than one request; it is never needed to write."""
+    ids = sorted({c.opportunity_id for c in changes if c.opportunity_id})
+    found: dict[str, str] = {}
+    if len(changes) <= BATCH or not org.sees("Opportunity", "AccountId"):
+        return found
+    for start in range(0, len(ids), BATCH):
+        listed = ", ".join(f"'{i}'" for i in ids[start : start + BATCH])
+        for page in org.api.pages(f"SELECT Id, AccountId FROM Opportunity WHERE Id IN ({listed})"):
+            found |= {r["Id"]: r["AccountId"] or "" for r in page}
+    return found
+
+
 def _written(org: Org, changes: Sequence[Change], send: Any) -> Iterator[Outcome]:
     """Send in batches; records that are refused for now are sent again, alone with their like."""
     for start in range(0, len(changes), BATCH):
         left = list(changes[start : start + BATCH])
+        done: list[tuple[Change, Outcome]] = []
         for attempt in range(1, _ROW_ATTEMPTS + 1):
             try:
                 results = send(left)
             except PermissionMissing as refused:  # what the user may not write stays alone with it
-                yield from (_refused(c, str(refused), refused.request_id) for c in left)
+                done += [(c, _refused(c, str(refused), refused.request_id)) for c in left]
                 break
             again = []
             for change, result in zip(left, results, strict=True):
@@ -144,11 +187,47 @@ def _written(org: Org, changes: Sequence[Change], send: Any) -> Iterator[Outcome
                 if code in ROW_RETRY and attempt < _ROW_ATTEMPTS:
                     again.append(change)
                 else:
-                    yield _outcome(change, result, code)
+                    done.append((change, _outcome(change, result, code)))
             if not again:
                 break
             left = again
-            time.sleep(_ROW_PAUSE * attempt)
+            time.sleep(_ROW_PAUSE * attempt * (0.5 + random.random()))  # noqa: S311  # not to meet the other again
+        yield from _read_back(org, done)
+
+
+def _read_back(org: Org, done: Sequence[tuple[Change, Outcome]]) -> Iterator[Outcome]:
+    """Yield outcomes; what Salesforce took with success and did not store has failed, and is told field by field."""
+    asked = {
+        o.target: c
+        for c, o in done
+        if o.status == "applied" and o.target and c.object in _READ_BACK and c.action != "delete"
+    }
+    ignored: dict[str, list[str]] = {}
+    for entity in sorted({c.object for c in asked.values()}):
+        some = {i: c for i, c in asked.items() if c.object == entity}
+        listed = ", ".join(f"'{i}'" for i in some)
+        wanted = ", ".join(["Id", *FIELDS[entity].values()])
+        for page in org.api.pages(f"SELECT {wanted} FROM {ENTITY[entity]} WHERE Id IN ({listed})"):
+            for row in page:
+                sent = _fields(org, entity, some[row["Id"]])
+                ignored[row["Id"]] = [f for f, value in sent.items() if not _is_stored(value, row.get(f))]
+    for _, outcome in done:
+        lost = ignored.get(outcome.target or "")
+        if lost and outcome.status == "applied":
+            said = (
+                f"Salesforce took it and kept another value of {', '.join(lost)}: look for a flow or trigger"
+            )
+            yield outcome.model_copy(update={"status": "failed", "error": said})
+        else:
+            yield outcome
+
+
+def _is_stored(sent: Any, held: Any) -> bool:
+    if isinstance(sent, float) and held is not None:
+        return abs(sent - float(held)) < 0.051  # a percent has one decimal there
+    if isinstance(sent, str) and isinstance(held, str):
+        return " ".join(sent.split()) == " ".join(held.split())
+    return bool(sent == held)
 
 
 def _upsert(org: Org, entity: str, changes: Sequence[Change]) -> list[Json]:
@@ -190,7 +269,7 @@ def _fields(org: Org, entity: str, change: Change) -> Json:
         elif name == "priority":
             found["Priority"] = str(value).capitalize()
         elif name in _MONEY:
-            found[FIELDS[entity][name]] = float(value)
+            found[FIELDS[entity][name]] = None if value is None else float(value)
         elif name in _PERCENT and value is not None:
             found[FIELDS[entity][name]] = round(float(value) * 100, 1)  # a share here, percent there
         elif name in FIELDS[entity]:

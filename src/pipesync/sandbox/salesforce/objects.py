@@ -144,8 +144,19 @@ _ALL = (
     ),
 )  # fmt: skip
 
-OBJECTS: dict[str, ObjectOf] = {o.name: o for o in _ALL}
-REQUIRED = {"Task": ("Subject",), "Pipesync_Forecast__c": ("Pipesync_Key__c",)}
+_FINDING = _object(
+    "Pipesync_Finding__c", "a02",
+    "Name:text OwnerId:ref Pipesync_Key__c:text:80! Rule__c:text:80 Severity__c:text:20 Opportunity__c:ref "
+    "Message__c:text:255 Amount__c:money First_Seen__c:date Status__c:text:20",
+    "Opportunity__r=Opportunity__c>Opportunity",
+)  # fmt: skip
+
+OBJECTS: dict[str, ObjectOf] = {o.name: o for o in (*_ALL, _FINDING)}
+REQUIRED = {
+    "Task": ("Subject",),
+    "Pipesync_Forecast__c": ("Pipesync_Key__c",),
+    "Pipesync_Finding__c": ("Pipesync_Key__c",),
+}
 CHILDREN = {
     ("Task", "What"): "Tasks", ("Event", "What"): "Events", ("Opportunity", "Account"): "Opportunities",
     ("OpportunityFieldHistory", "Opportunity"): "Histories",

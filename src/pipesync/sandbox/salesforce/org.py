@@ -76,6 +76,7 @@ class Org:
                 f'CREATE INDEX IF NOT EXISTS "sf_{thing.name}_s" ON "sf_{thing.name}" ("SystemModstamp", "Id")'
             )
         for name, column in (("Task", "Pipesync_Key__c"), ("Pipesync_Forecast__c", "Pipesync_Key__c"),
+                             ("Pipesync_Finding__c", "Pipesync_Key__c"),
                              ("Task", "WhatId"), ("OpportunityHistory", "OpportunityId")):  # fmt: skip
             db.execute(f'CREATE INDEX IF NOT EXISTS "sf_{name}_{column}" ON "sf_{name}" ("{column}")')
         db.execute("CREATE TABLE IF NOT EXISTS sf_settings (name TEXT PRIMARY KEY, value TEXT)")
@@ -366,6 +367,9 @@ class Org:
 
     def _check(self, thing: ObjectOf, values: Mapping[str, Any], *, is_new: bool) -> None:
         visible, readonly = self.visible(thing), self.readonly()
+        if thing.name in readonly:
+            said = f"entity type cannot be {'inserted' if is_new else 'updated'}: {thing.name}"
+            raise Refused(400, "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY", said)
         for name, value in values.items():
             if name not in visible:
                 raise Refused(
@@ -416,6 +420,8 @@ class Org:
         thing = next((o for o in OBJECTS.values() if record_id.startswith(o.prefix)), None)
         if thing is None:
             raise Refused(404, "INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id")
+        if f"{thing.name}:delete" in self.readonly():
+            raise Refused(403, "INSUFFICIENT_ACCESS_OR_READONLY", "insufficient access rights on object id")
         now = self.now()
         done = self.db.execute(
             f'UPDATE "sf_{thing.name}" SET "IsDeleted" = 1, "SystemModstamp" = ? WHERE "Id" = ? AND "IsDeleted" = 0',
@@ -434,7 +440,9 @@ class Org:
         if thing.name == "Opportunity":
             for other in OBJECTS.values():
                 for own, parent in other.parents.values():
-                    if parent == "Opportunity":
+                    if parent == "Opportunity" and not other.name.endswith(
+                        "__c"
+                    ):  # those only lose their link
                         yield other.name, own
 
     def merge(self, loser: str, winner: str) -> None:
@@ -477,10 +485,11 @@ class Org:
     def describe(self, thing: ObjectOf) -> Json:
         readonly = self.readonly()
         can = thing.name not in readonly
+        may_delete = can and f"{thing.name}:delete" not in readonly
         custom = thing.name.endswith("__c")
         base = f"/services/data/v62.0/sobjects/{thing.name}"
         return {
-            "activateable": False, "custom": custom, "customSetting": False, "createable": can, "deletable": can,
+            "activateable": False, "custom": custom, "customSetting": False, "createable": can, "deletable": may_delete,
             "deprecatedAndHidden": False, "feedEnabled": False, "keyPrefix": thing.prefix, "label": thing.name,
             "labelPlural": f"{thing.name}s", "layoutable": True, "mergeable": thing.name in ("Account", "Lead"),
             "mruEnabled": False, "name": thing.name, "queryable": True, "replicateable": True, "retrieveable": True,
