@@ -302,3 +302,15 @@ def test_pages_are_written_of_what_runs_here(fresh: Path, pipesync: Run) -> None
         "| `idle_days` | 30 business days | 10 |" in (fresh / "pages" / "hygiene.stale_commit.md").read_text()
     )
     assert "(hygiene.stale_commit.md)" in (fresh / "pages" / "README.md").read_text()
+
+
+def test_mutants_show_which_boundary_no_case_stands_on(fresh: Path, pipesync: Run) -> None:
+    """A rule's author learns what the cases do not notice; what they notice enough of is fine."""
+    _own(fresh, 1)
+
+    lax = pipesync("rules", "test", "hygiene.mine", "--mutants")
+    strict = pipesync("rules", "test", "hygiene.close_date_pushed", "--mutants", "--format", "json")
+
+    assert lax.code == 1
+    assert "not noticed: hygiene.mine: when.amount: gt -> gte" in lax.out
+    assert (strict.code, strict.document["mutants"]["survivors"]) == (0, [])

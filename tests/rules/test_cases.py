@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import pytest
-import yaml
-from tests.rules.mutants import mutants
 
 from pipesync._paths import shipped
 from pipesync.errors import InputError
 from pipesync.rules import test as run_cases
 from pipesync.rules.cases import read_cases
-from pipesync.rules.format import Rule, load_rule, read_rule
+from pipesync.rules.format import load_rule, read_rule
+from pipesync.rules.mutation import campaign
 from pipesync.rules.ruleset import rule_files
 from pipesync.yamlsource import parse
 
@@ -45,32 +41,28 @@ def test_every_shipped_rule_says_what_it_does_not_know() -> None:
     }  # fmt: skip
 
 
-def read_mutants(rule_id: str, every: int, start: int) -> Iterator[Rule]:
-    """Read every so manyth mutant that is a rule, under a file name that says what was changed."""
-    data = yaml.load(FILES[rule_id].read_text(encoding="utf-8"), yaml.CSafeLoader)
-    data = {
-        **data,
-        "tests": [{k: str(v) if k == "today" else v for k, v in t.items()} for t in data["tests"]],
-    }
-    for said, copy in islice(mutants(data), start, None, every):
-        text = yaml.dump(copy, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
-        with contextlib.suppress(InputError):  # what cannot be read is no mutant
-            yield read_rule(parse(text, f"{rule_id}: {said}"), Path(f"{rule_id}.yaml"))
-
-
 @pytest.mark.parametrize("every", [pytest.param(12), pytest.param(1, marks=pytest.mark.campaign)])
 def test_cases_kill_mutants_of_every_rule(every: int) -> None:
     """At least 95% of the changes to an operator, a value or a threshold break a case; the survivors are listed."""
-    rules = [
-        rule for n, rule_id in enumerate(FILES) for rule in read_mutants(rule_id, every, start=n % every)
-    ]
+    found = campaign([load_rule(path, HOME) for path in FILES.values()], every=every)
 
-    results = run_cases(rules)
+    assert found.total > 500 / every
+    assert found.killed >= 0.95, found.survivors
 
-    total = {r.place.file for r in results}
-    survivors = total - {r.place.file for r in results if not r.passed}
-    assert len(total) == len(rules) > 500 / every
-    assert len(survivors) <= 0.05 * len(total), sorted(survivors)
+
+def test_a_boundary_that_no_case_stands_on_is_a_survivor() -> None:
+    """The campaign names what was changed."""
+    text = (
+        FILES["hygiene.close_date_pushed"]
+        .read_text(encoding="utf-8")
+        .replace("push_count: 3", "push_count: 9")
+    )
+    rule = read_rule(parse(text, "r.yaml"), Path("r.yaml"))
+
+    found = campaign([rule])
+
+    assert "hygiene.close_date_pushed: when.push_count: gte -> gt" in found.survivors
+    assert 0 < found.killed < 1
 
 
 def test_a_case_that_is_wrong_is_said_to_be() -> None:

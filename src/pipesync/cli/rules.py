@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from pipesync.cli.authoring import docs_, eject, new, schema_
 from pipesync.cli.effects import EFFECTS, effect_cells, effect_entry, effects_of
 from pipesync.cli.options import Source, configured, example, formatted, reading
-from pipesync.cli.trials import backtest, diff
+from pipesync.cli.trials import backtest, diff, score
+
+if TYPE_CHECKING:
+    from pipesync.rules import RuleSet
+    from pipesync.rules.mutation import Campaign
 
 
 @click.group(epilog=example("pipesync rules list"))
@@ -21,6 +27,7 @@ rules.add_command(schema_)
 rules.add_command(docs_)
 rules.add_command(backtest)
 rules.add_command(diff)
+rules.add_command(score)
 
 
 @rules.command("list", epilog=example("pipesync rules list"))
@@ -106,9 +113,15 @@ def _count(number: int, noun: str) -> str:
 @rules.command(epilog=example("pipesync rules test", "pipesync rules test hygiene.stale_commit"))
 @click.argument("ids", nargs=-1, metavar="[ID]..")
 @configured
+@click.option(
+    "--mutants", is_flag=True, help="Also change one operator or threshold at a time: does a case notice?"
+)
 @formatted("json")
-def test(source: Source, ids: tuple[str, ...], form: str) -> None:
-    """Run the cases that the rules carry; 1 where one fails."""
+def test(source: Source, ids: tuple[str, ...], mutants: bool, form: str) -> None:
+    """Run the cases that the rules carry; 1 where one fails.
+
+    With --mutants, 1 also where the cases notice less than 95% of the changes; those that they miss are listed.
+    """
     from rich.text import Text
 
     from pipesync.cli.opening import optional_configuration
@@ -118,20 +131,38 @@ def test(source: Source, ids: tuple[str, ...], form: str) -> None:
     from pipesync.rules.cases import run
 
     ruleset = load(optional_configuration(source), strict=True)
-    results = run(ruleset.only(ids) if ids else ruleset)
+    chosen = ruleset.only(ids) if ids else ruleset
+    results = run(chosen)
     failed = [r for r in results if not r.passed]
+    tried = _mutants(chosen) if mutants and not failed else None
+    code = 1 if failed or (tried and tried.killed < 0.95) else 0
     if form == "json":
         cases = [
             {"rule": r.rule, "case": r.case, "expected": r.expected, "got": r.got, "passed": r.passed}
             for r in results
         ]
-        emit(form, {"cases": cases, "passed": len(results) - len(failed), "failed": len(failed)})
+        told: dict[str, Any] = {"cases": cases, "passed": len(results) - len(failed), "failed": len(failed)}
+        if tried:
+            told["mutants"] = {"total": tried.total, "killed": tried.killed, "survivors": tried.survivors}
+        emit(form, told)
     else:
         if failed:
             rows: list[Row] = [[Text(str(r.place), "red"), r.case, r.expected, r.got] for r in failed]
             show(grid(["where", "case", "expected", "got"], rows), "")
         click.echo(f"{len(results) - len(failed)} cases passed, {len(failed)} failed")
-    click.get_current_context().exit(1 if failed else 0)
+        if tried:
+            click.echo(f"{tried.killed:.1%} of {tried.total:,} changes noticed")
+            for survivor in tried.survivors:
+                click.echo(f"    not noticed: {survivor}")
+    click.get_current_context().exit(code)
+
+
+def _mutants(ruleset: RuleSet) -> Campaign:
+    from pipesync.cli.progress import progress
+    from pipesync.rules.mutation import campaign
+
+    with progress() as step:
+        return campaign(ruleset, progress=lambda done: step("mutants", done))
 
 
 @rules.command(
@@ -173,7 +204,7 @@ def show_rule(source: Source, rule_id: str, resolved: bool, form: str) -> None:
             click.echo(f"\n# in force here: {', '.join(changed)}")
 
 
-@rules.command(epilog=example("pipesync rules explain hygiene.close_date_past opp-00017 --data exports"))
+@rules.command(epilog=example("pipesync rules explain hygiene.close_date_past OPP-000017 --data exports"))
 @click.argument("rule_id", metavar="RULE")
 @click.argument("subject", metavar="OPPORTUNITY")
 @reading

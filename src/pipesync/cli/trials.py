@@ -1,4 +1,4 @@
-"""`pipesync rules backtest` and `diff`: what a rule would have done, and what an edit would do."""
+"""`pipesync rules backtest`, `diff` and `score`: what rules would have done, what an edit would do, where we stand."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pipesync.cli.options import Source, example, formatted, reading
 if TYPE_CHECKING:
     from pipesync.config import Config
     from pipesync.rules import RuleSet
+    from pipesync.rules.scores import Scope
 
 
 @click.command(epilog=example("pipesync rules backtest hygiene.close_date_past --since 6w --data exports"))
@@ -49,6 +50,41 @@ def backtest(source: Source, ids: tuple[str, ...], since: str, form: str) -> Non
 
         results = each(opened.connections, work)
         finish(opened.connections, results, form, csv=("rules", ("connection", *trials.REPLAY_KEYS)))
+
+
+@click.command(epilog=example("pipesync rules score --by owner --data exports"))
+@reading
+@click.option(
+    "--by",
+    type=click.Choice(("company", "team", "owner", "opportunity")),
+    default="company",
+    show_default=True,
+    help="Whose score.",
+)
+@click.option("--limit", default=20, show_default=True, help="How many the text shows.")
+@formatted("json", "csv")
+def score(source: Source, by: Scope, limit: int, form: str) -> None:
+    """Show hygiene from 0 to 100, its trend over 28 days, and which rules take most; the worst first."""
+    from pipesync.cli.opening import reading_from, usable_rules
+    from pipesync.cli.output import Result, each, finish
+    from pipesync.report import trials
+    from pipesync.rules.examination import examine
+    from pipesync.rules.scores import scores
+
+    with reading_from(source) as opened:
+        ruleset = usable_rules(opened.config)
+
+        def work(name: str) -> Result:
+            as_of = opened.as_of(name)
+            seen = examine(
+                opened.warehouse, name, opened.config, ruleset, as_of, standing=opened.standing(name)
+            )
+            episodes = opened.ledger.episodes(name) if opened.ledger else []
+            found = scores(opened.warehouse, seen.evaluation.findings, episodes, as_of, by)
+            return Result(trials.scored(found, as_of), trials.score_view(name, found, limit))
+
+        results = each(opened.connections, work)
+        finish(opened.connections, results, form, csv=("scores", ("connection", *trials.SCORE_KEYS)))
 
 
 @click.command(epilog=example("pipesync rules diff pipesync.yaml pipesync.yaml --data exports"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -11,8 +12,11 @@ from rich.text import Text
 from pipesync.report.draw import Row, grid, money, number, percent
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from pipesync.rules.backtest import Backtest, Contrast, Replay, Share
     from pipesync.rules.difference import Difference, RuleChange
+    from pipesync.rules.scores import Score
 
 Entry = dict[str, Any]  # Any: JSON
 REPLAY_KEYS = (
@@ -138,6 +142,31 @@ def replay_table(found: Backtest) -> str:
             cells[1:] = [f"unknown: past of {', '.join(one.blame)}", *[""] * 6]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+# --- The score ----------------------------------------------------------------------------------------------------
+
+SCORE_KEYS = ("scope", "id", "name", "score", "before", "open", "amount", "says")
+
+
+def scored(found: Sequence[Score], as_of: datetime) -> Entry:
+    return {
+        "as_of": as_of,
+        "scores": [
+            {key: getattr(one, key) for key in SCORE_KEYS}
+            | {"costs": [{"rule": rule, "points": points} for rule, points in one.costs]}
+            for one in found
+        ],
+    }
+
+
+def score_view(connection: str, found: Sequence[Score], limit: int) -> tuple[RenderableType, ...]:
+    rows: list[Row] = [
+        [s.name, number(s.score), number(s.open), money(s.amount), s.says] for s in found[:limit]
+    ]
+    rest = len(found) - limit
+    more = [Text(f"... and {rest:,} more", "dim")] if rest > 0 else []
+    return (Text(connection, "bold"), grid(["who", ">score", ">open", ">amount", "why"], rows), *more)
 
 
 # --- The difference ---------------------------------------------------------------------------------------------

@@ -1,11 +1,24 @@
-"""Copies of a rule file with one thing changed that decides: an operator, a threshold, a value, a join."""
+"""How good a rule's cases are: one thing that decides is changed at a time, and a case is to notice.
+
+An operator, a threshold, a value or a join. A mutant that no case tells from its rule survives: either a boundary has
+no case, or what was changed decides nothing.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
+
+import yaml
+
+from pipesync.errors import InputError
+from pipesync.rules.cases import run
+from pipesync.rules.format import Rule, read_rule
+from pipesync.yamlsource import parse
 
 Path = tuple[str | int, ...]
 Yaml = Any  # what a YAML file holds
@@ -19,7 +32,50 @@ _OTHERS = {
     "forecast_category": ("omitted", "pipeline", "best_case", "commit"),
     "stage_default_category": ("omitted", "pipeline", "best_case", "commit"),
 }
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _SPAN = re.compile(r"(\d+)(.*)")
+
+
+_AT_ONCE = 400
+"""Mutants whose cases are judged together."""
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What the cases made of the mutants; survivors as `RULE: what was changed`."""
+
+    total: int
+    survivors: tuple[str, ...]
+
+    @property
+    def killed(self) -> float:
+        """The share that a case noticed."""
+        return 1 - len(self.survivors) / self.total if self.total else 1.0
+
+
+def campaign(
+    rules: Iterable[Rule], *, every: int = 1, progress: Callable[[int], None] = lambda done: None
+) -> Campaign:
+    """Run the cases of the rules' mutants, or of every so manyth, and return which survive."""
+    made = [m for n, rule in enumerate(rules) for m in read_mutants(rule, every, n % every)]
+    survivors: set[str] = set()
+    for start in range(0, len(made), _AT_ONCE):
+        some = made[start : start + _AT_ONCE]
+        results = run(some)
+        killed = {r.place.file for r in results if not r.passed}
+        survivors |= {m.document.file for m in some} - killed
+        progress(start + len(some))
+    return Campaign(len(made), tuple(sorted(survivors)))
+
+
+def read_mutants(rule: Rule, every: int = 1, start: int = 0) -> Iterator[Rule]:
+    """Yield every so manyth mutant, under a file name that says what was changed; what is no rule is no mutant."""
+    for said, copy in islice(mutants(rule.document.data), start, None, every):
+        text = yaml.dump(copy, Dumper=_DUMPER, sort_keys=False, allow_unicode=True)
+        try:
+            yield read_rule(parse(text, f"{rule.id}: {said}"), rule.file)
+        except InputError:
+            continue
 
 
 def mutants(data: Yaml) -> Iterator[tuple[str, Yaml]]:
