@@ -35,9 +35,7 @@ def episode(subject: str, severity: str, ended: datetime | None, rule: str = "r.
     return StandingFinding.model_validate({**known, **more})
 
 
-def told(
-    build: Build, by: Scope, *found: Finding, episodes: tuple[StandingFinding, ...] = (), **more: Any
-) -> list[Score]:
+def told(build: Build, by: Scope, *found: Finding, episodes: tuple[StandingFinding, ...] = ()) -> list[Score]:
     warehouse = build(opportunities=ROWS, users=USERS)
     compute(warehouse, "crm", NOW, Calendar())
     return scores(warehouse, found, episodes, NOW, by)
