@@ -30,6 +30,7 @@ from pipesync.forecast.history import to_moment
 from pipesync.forecast.waterfall import Issued
 from pipesync.logs import log, working_on
 from pipesync.model import Call, Plan, StandingFinding
+from pipesync.people import lay_over
 from pipesync.pull import pull
 from pipesync.rules.examination import Examined, examine, load_rules
 from pipesync.runlog import RunLog
@@ -283,7 +284,9 @@ def pull_all(
             with warehouse.session() as session, _adapter(config, name) as adapter:
                 if full:
                     session.forget_kept(name)
-                return pull(adapter, session, full=full, progress=lambda s, n: progress(f"{name}: {s}", n))
+                found = pull(adapter, session, full=full, progress=lambda s, n: progress(f"{name}: {s}", n))
+                lay_over(session, name, config)
+                return found
 
         outcomes = side_by_side(names, work)
         warehouse.publish()
@@ -379,6 +382,7 @@ def cycle(
             with ledger.lease(name, run.id, clock()):
                 before = told.set_up(warehouse, name)
                 pulled = pull(adapter, warehouse, progress=page)
+                lay_over(warehouse, name, config)
                 told.pulled(pulled, adapter.budget, before, told.set_up(warehouse, name))
                 as_of = warehouse.pulled_to(name)
                 learn(warehouse, name, config, as_of)

@@ -174,10 +174,12 @@ def open_ledger(config: Config) -> Ledger | None:
 
 def pull_folder(config: Config, name: str, warehouse: Warehouse) -> None:
     from pipesync.adapters import open_adapter
+    from pipesync.people import lay_over
     from pipesync.pull import pull
 
     adapter = open_adapter(name, config.connections[name], config.folder)
     try:
         pull(adapter, warehouse)
+        lay_over(warehouse, name, config)
     finally:
         adapter.close()
