@@ -69,7 +69,8 @@ DELETED = frozenset({"task", "forecast", "finding"})
 """What is removed again, by an undo or because it is mended."""
 _READ_BACK = frozenset({"opportunity", "finding"})
 """What the next pull does not read: whether Salesforce has stored it is looked up at once."""
-_MONEY = ("p10", "p50", "p90", "mean", "closed", "open", "new", "amount")
+_MONEY = ("p10", "p50", "p90", "mean", "closed", "open", "new")
+"""Of forecasts."""
 _PERCENT = ("win_probability", "win_in_period")
 
 
@@ -268,7 +269,7 @@ def _fields(org: Org, entity: str, change: Change) -> Json:
             found["OwnerId"] = value or org.user_id  # a task needs an owner: ours, where nobody can be named
         elif name == "priority":
             found["Priority"] = str(value).capitalize()
-        elif name in _MONEY:
+        elif name in (*_MONEY, "amount"):
             found[FIELDS[entity][name]] = None if value is None else float(value)
         elif name in _PERCENT and value is not None:
             found[FIELDS[entity][name]] = round(float(value) * 100, 1)  # a share here, percent there
