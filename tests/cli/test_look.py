@@ -115,6 +115,7 @@ def test_a_forecast_holds_every_side(work: Path, pipesync: Run) -> None:
     assert entry["targets"][0]["scope"] == "total"
     assert 0 <= entry["targets"][0]["reach"] <= 1
     assert entry["plans"]["a"]
+    assert entry["reports_to"]
     assert "plan A" in text
     assert "carry 1.00M" in text
     assert "manager" in text

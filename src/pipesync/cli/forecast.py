@@ -48,7 +48,7 @@ def forecast(
     from pipesync import sync
     from pipesync.cli.opening import reading_from
     from pipesync.cli.output import Result, each, finish
-    from pipesync.forecast import targets
+    from pipesync.forecast import rollup, targets
     from pipesync.report import documents, leaders, views
 
     with reading_from(source) as opened:
@@ -69,7 +69,8 @@ def forecast(
             view += ["", leaders.rollup(made, by, people)] if by else []
             view += ["", leaders.targets(quotas, people)] if quotas else []
             view += ["", leaders.plans(plans, opened.names(name, plans.ids)), "", leaders.model(made)]
-            beside = {"targets": [asdict(t) for t in quotas], "plans": asdict(plans)}
+            chains = rollup.above(rollup.people_of(opened.warehouse, name))
+            beside = {"targets": [asdict(t) for t in quotas], "plans": asdict(plans), "reports_to": chains}
             return Result(documents.forecast(made, as_of) | beside, tuple(view))
 
         results = each(opened.connections, work)

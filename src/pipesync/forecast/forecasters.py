@@ -1,6 +1,6 @@
 """What a forecaster is, and the ones there are: a new one is a file here and a line in `FORECASTERS`.
 
-`tests/forecast/contract.py` checks each of them: no look-ahead, same input same output, and sense on one class
+`tests/forecast/test_forecasters.py` checks each of them: no look-ahead, same input same output, and sense on one class
 only, no rows, one stage, everything open, everything closed, odd dates and odd amounts.
 """
 

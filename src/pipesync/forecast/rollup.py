@@ -49,7 +49,7 @@ def above(people: pd.DataFrame) -> dict[str, tuple[str, ...]]:
     """Return the managers above each person, nearest first; a circle ends where it closes."""
     direct = {str(i): str(m) for i, m in people["manager"].items() if isinstance(m, str) and m}
     found = {}
-    for person in {*direct, *direct.values()}:
+    for person in sorted({*direct, *direct.values()}):
         chain: list[str] = []
         at = person
         while (at := direct.get(at, "")) and at not in chain and at != person:
