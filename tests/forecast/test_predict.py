@@ -143,6 +143,25 @@ def test_a_period_that_is_over_is_what_was_won(warehouse: Warehouse, company: si
     assert float(found.closed) == pytest.approx(won, rel=1e-6)
 
 
+def test_a_period_that_is_to_come_counts_only_what_is_won_in_it(warehouse: Warehouse, model: Model) -> None:
+    """This period and the next are together the one that spans both; what is won before it begins is not in it."""
+    turn = PERIOD.end
+    later = Period(turn, turn + timedelta(days=60))
+    first, second, both = (
+        predict(warehouse, features(), period, model=model)
+        for period in (PERIOD, later, Period(PERIOD.start, later.end))
+    )
+
+    chances = zip(first.opportunities, second.opportunities, both.opportunities, strict=True)
+    assert all(
+        a.win_in_period + b.win_in_period == pytest.approx(c.win_in_period, abs=2e-4) for a, b, c in chances
+    )
+    assert second.total.closed == 0
+    for name in ("stage", "stage_age", "run_rate"):
+        assert first.baselines[name] + second.baselines[name] == pytest.approx(both.baselines[name], rel=1e-6)
+    assert float(second.total.mean) < float(both.total.mean)
+
+
 def test_a_company_without_history_is_told_by_its_crms_probabilities() -> None:
     """Three open opportunities, nothing ever closed: the pooled rung says so, and a later stage is worth more."""
     rows = [

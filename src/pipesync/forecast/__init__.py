@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +76,7 @@ def predict(
     """
     past = past or history.load(warehouse, features.connection)
     as_of = to_ms(features.as_of)
-    left = max((to_ms(period.ends_at) - as_of) / DAY, 0.0)
+    wait, left = until(period, as_of)
     if model is None:
         model = fitting.fit(past, as_of, left, banned=leakage.banned(warehouse, past, as_of), seed=seed)
     elif model.as_of > as_of:
@@ -85,9 +85,13 @@ def predict(
         )
     rows = landmarks.at(past, [as_of], banned=model.banned)
     curve = model.learned.calibrate(model.fitted.win_by(rows, np.r_[left, timing.DAYS]))
+    if wait > 0:
+        early = model.learned.calibrate(model.fitted.win_by(rows, np.array([wait])))
+        curve[:, :1] = np.maximum(curve[:, :1] - early, 0.0)
     value = model.amount.expect(rows)
     people = rollup.people_of(warehouse, features.connection)
     new = arrivals.expect(past, as_of, left)
+    new = replace(new, rate=max(new.rate - arrivals.expect(past, as_of, wait).rate, 0.0))
     portfolio = totals.Portfolio(
         win=curve[:, 0],
         amount=value,
@@ -98,14 +102,17 @@ def predict(
         residuals=model.amount.residuals,
     )
     draws = totals.simulate(portfolio, shock=model.learned.shock, draws=DRAWS, seed=seed)
-    pace = baselines.run_rate(past, as_of, left, model.since)
+    pace = baselines.run_rate(past, as_of, left - wait, model.since)
     factor = learning.factor_of(draws.total(), pace, model.learned)
     closed = rollup.closed_by_group(
         past, people, to_ms(period.starts_at), min(as_of, to_ms(period.ends_at) - 1)
     )
     parts = rollup.parts_of(draws, factor, closed, people)
     made = rollup.summarise(past, period, parts, model.rung.forecaster)
-    simple = {name: float(within(one, rows, left) @ value) for name, one in model.baselines.items()}
+    simple = {
+        name: float((within(one, rows, left) - (within(one, rows, wait) if wait > 0 else 0.0)) @ value)
+        for name, one in model.baselines.items()
+    }
     plain_new = (
         new.rate * float(np.average(portfolio.new_amount, weights=new.weight)) if len(new.pool) else 0.0
     )
@@ -132,13 +139,19 @@ def predict(
     )
 
 
+def until(period: Period, as_of: int) -> tuple[float, float]:
+    """Return days until the period begins, 0 where it has, and until it ends, 0 where it is over."""
+    begins, ends = to_ms(period.starts_at), to_ms(period.ends_at)
+    return max((begins - as_of) / DAY, 0.0), max((ends - as_of) / DAY, 0.0)
+
+
 def fit_model(
     warehouse: Warehouse, features: Features, period: Period, *, seed: int = 0, challenger: bool = True
 ) -> Model:
     """Fit as of `features.as_of`, to predict with later and to keep (`fitting.to_document`)."""
     past = history.load(warehouse, features.connection)
     as_of = to_ms(features.as_of)
-    left = max((to_ms(period.ends_at) - as_of) / DAY, 0.0)
+    _, left = until(period, as_of)
     banned = leakage.banned(warehouse, past, as_of)
     return fitting.fit(past, as_of, left, banned=banned, seed=seed, challenger=challenger)
 

@@ -49,10 +49,10 @@ class Why:
 
 
 def explain(
-    model: Model, past: History, rows: Landmarks, days: float, *, most: int = 3
+    model: Model, past: History, rows: Landmarks, days: float, *, after: float = 0.0, most: int = 3
 ) -> list[tuple[tuple[Why, ...], tuple[Why, ...]]]:
     """Return per row the strongest reasons up and down, at most `most` each."""
-    points = effects(model, rows, days)
+    points = effects(model, rows, days, after)
     found = []
     for i in range(len(rows)):
         ranked = sorted(((float(p[i]), trait) for trait, p in points.items()), key=lambda pair: -abs(pair[0]))
@@ -64,13 +64,13 @@ def explain(
     return found
 
 
-def effects(model: Model, rows: Landmarks, days: float) -> dict[str, Floats]:
-    """Return per trait the points that it adds to each row."""
-    said = _probability(model, rows, days)
+def effects(model: Model, rows: Landmarks, days: float, after: float = 0.0) -> dict[str, Floats]:
+    """Return per trait the points that it adds to each row's probability to be won within `days` and not before."""
+    said = _probability(model, rows, days, after)
     found = {}
     for trait, columns in TRAITS.items():
         if any(c == "stage" or rows.frame[c].notna().any() for c in columns):
-            found[trait] = said - _probability(model, as_usual(model, rows, columns), days)
+            found[trait] = said - _probability(model, as_usual(model, rows, columns), days, after)
     return found
 
 
@@ -80,8 +80,10 @@ def as_usual(model: Model, rows: Landmarks, columns: Sequence[str]) -> Landmarks
     return Landmarks(rows.frame.assign(**usual), rows.opportunity, rows.origin)
 
 
-def _probability(model: Model, rows: Landmarks, days: float) -> Floats:
-    return model.learned.calibrate(model.fitted.win_by(rows, np.array([days])))[:, 0]
+def _probability(model: Model, rows: Landmarks, days: float, after: float) -> Floats:
+    told = model.learned.calibrate(model.fitted.win_by(rows, np.array([after, days])))
+    found: Floats = told[:, 1] - (told[:, 0] if after > 0 else 0.0)
+    return found
 
 
 def _words(trait: str, model: Model, past: History, rows: Landmarks, i: int) -> str:
@@ -146,16 +148,17 @@ def reasons(
     """Return by opportunity what speaks for it and what against, of a forecast that this model made."""
     past = history.load(warehouse, forecast.total.connection)
     as_of = to_ms(forecast.as_of)
-    left = max((to_ms(forecast.period.ends_at) - as_of) / DAY, 0.0)
-    return of(model, past, ids, as_of, left)
+    begins, ends = (to_ms(at) for at in (forecast.period.starts_at, forecast.period.ends_at))
+    wait, left = max((begins - as_of) / DAY, 0.0), max((ends - as_of) / DAY, 0.0)
+    return of(model, past, ids, as_of, left, after=wait)
 
 
 def of(
-    model: Model, past: History, ids: Sequence[str], as_of: int, days: float
+    model: Model, past: History, ids: Sequence[str], as_of: int, days: float, *, after: float = 0.0
 ) -> dict[str, tuple[tuple[Why, ...], tuple[Why, ...]]]:
     """Explain the named opportunities that are open as of a moment."""
     rows = landmarks.at(past, [as_of], banned=model.banned)
     wanted = np.isin(past.ids[rows.opportunity], list(ids))
     kept = rows.take(wanted)
-    told = explain(model, past, kept, days)
+    told = explain(model, past, kept, days, after=after)
     return {str(past.ids[o]): why for o, why in zip(kept.opportunity, told, strict=True)}
