@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from collections.abc import Mapping as MappingOf
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from pipesync._paths import shipped
 from pipesync.adapters.base import Check, Cursor, Installed, Page, Seen
@@ -129,10 +131,7 @@ class SalesforceAdapter:
         elif stream in ("opportunities", "contact_roles", "activities", "field_changes"):
             yield from getattr(streams, stream)(cursor, until)
         elif stream in _OPTIONAL:
-            records = getattr(money, stream)(self._org)
-            before = self._api.requests
-            rows = table(stream, [r.model_dump(exclude={"connection"}) for r in records])
-            yield Page(stream, rows, None, mode="replace", requests=self._api.requests - before, last=True)
+            yield self._whole(stream, cursor)
         elif stream == "own_tasks":
             tasks = [t.model_dump(exclude={"connection"}) for t in read_tasks(self._org)]
             yield Page(stream, table(stream, tasks), None, mode="replace", requests=1, last=True)
@@ -141,6 +140,15 @@ class SalesforceAdapter:
             yield Page(stream, table(stream, forecasts), None, mode="replace", requests=1, last=True)
         else:
             yield from streams.objects(stream, cursor, until)
+
+    def _whole(self, stream: str, cursor: Cursor | None) -> Page:
+        """Read a small stream whole; where it says what it said, the page is empty and leaves everything as it is."""
+        before = self._api.requests
+        records = [r.model_dump(exclude={"connection"}) for r in getattr(money, stream)(self._org)]
+        said = hashlib.sha256(repr(records).encode()).hexdigest()
+        rows = table(stream, [] if said == cursor else records)
+        mode: Literal["merge", "replace"] = "merge" if said == cursor else "replace"
+        return Page(stream, rows, said, mode=mode, requests=self._api.requests - before, last=True)
 
     def own(
         self, keys: Collection[str], opportunity_ids: Collection[str]
