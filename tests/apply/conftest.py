@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -18,7 +18,7 @@ from pipesync.adapters import open_adapter
 from pipesync.adapters.base import Adapter
 from pipesync.adapters.files.outbox import Outbox
 from pipesync.apply import Applied, apply, recover
-from pipesync.config import Config, from_text
+from pipesync.config import Config, Suppression, from_text
 from pipesync.errors import RetryLater
 from pipesync.model import Change, Finding, Outcome, PeriodForecast, Plan, StandingFinding, User
 from pipesync.plan.facts import Facts
@@ -54,6 +54,13 @@ class World:
     forecasts: list[PeriodForecast] = field(default_factory=list)
     facts: Facts = field(default_factory=Facts)
     basis: str = "b1"
+    inactive: set[str] = field(default_factory=set)
+    """Users who left."""
+    off: set[str] = field(default_factory=set)
+    """Rules that the site switched off."""
+    suppressions: list[Suppression] = field(default_factory=list)
+    behind: tuple[str, ...] = ()
+    """Streams that the last pull did not get to."""
 
     def __post_init__(self) -> None:
         self.reopen()
@@ -90,7 +97,7 @@ class World:
         started = datetime.now(UTC)
         tasks, forecasts = self.outbox.read()
         users = {
-            "rep": User(connection="crm", id="rep", manager_id="boss"),
+            "rep": User(connection="crm", id="rep", manager_id="boss", is_active="rep" not in self.inactive),
             "boss": User(connection="crm", id="boss"),
         }
         self.facts = Facts(
@@ -99,6 +106,7 @@ class World:
             forecasts=tuple(forecasts.values()),
             pulled_at=started,
             basis=self.basis,
+            behind=self.behind,
         )
 
     def plan(self) -> Plan:
@@ -107,20 +115,22 @@ class World:
                 {n: v for n, v in self.findings[s] if n in StandingFinding.model_fields}
                 | {"last_seen": self.as_of}
             )
-            for s in self.unknown
-            if s in self.findings
+            for s in self.findings
+            if s in self.unknown or s[0] in self.off
         ]
         situation = Situation(
             connection="crm",
             as_of=self.as_of,
-            findings=[f for s, f in self.findings.items() if s not in self.unknown],
+            findings=[f for s, f in self.findings.items() if s not in self.unknown and s[0] not in self.off],
             facts=self.facts,
             held=held,
             journal=self.ledger.journal("crm"),
             fates=self.ledger.fates("crm"),
             forecasts=self.forecasts,
+            suppressions=self.suppressions,
         )
-        return plan.make(situation, self.config, self.ruleset)
+        on = replace(self.ruleset, rules={n: r for n, r in self.ruleset.rules.items() if n not in self.off})
+        return plan.make(situation, self.config, on)
 
     def apply(self, made: Plan | None = None, adapter: Adapter | None = None, **more: Any) -> Applied:
         more.setdefault("write", self.config.connections["crm"].write)

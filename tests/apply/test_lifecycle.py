@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 )
 
 from pipesync.apply import recover
+from pipesync.config import Suppression
 from pipesync.errors import RetryLater
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class TaskLife(RuleBasedStateMachine):
         """Rows as people left them, by key: nobody but them may change what they say."""
         self.refused: dict[tuple[str, str, str], datetime] = {}
         """Rule, opportunity and assignee of what people closed or deleted, and as of when."""
+        self.put_off: dict[tuple[str, str, str], date] = {}
+        """The same of what people put off, and the last day of its rest."""
         self.is_quiet = False
         """The last thing that happened was a whole run."""
 
@@ -92,8 +95,27 @@ class TaskLife(RuleBasedStateMachine):
     def time_passes(self, days: int) -> None:
         """A day alone makes no work; the end of a cooldown may."""
         self.world.as_of += timedelta(days=days)
-        if self.refused:
+        if self.refused or self.put_off or self.world.suppressions:
             self.is_quiet = False
+
+    @rule(is_back=st.booleans())
+    def a_rep_leaves_or_comes_back(self, is_back: bool) -> None:
+        """Who left is replaced by the manager."""
+        self.world.inactive = set() if is_back else {"rep"}
+        self.is_quiet = False
+
+    @rule(name=st.sampled_from((PAST, STEP)))
+    def a_rule_is_switched(self, name: str) -> None:
+        """Ops switch a rule off, or on again."""
+        self.world.off ^= {name}
+        self.is_quiet = False
+
+    @rule(subject=SUBJECTS, days=st.integers(0, 10))
+    def ops_suppress(self, subject: tuple[str, str], days: int) -> None:
+        until = self.world.as_of.date() + timedelta(days=days)
+        told = Suppression(rule=subject[0], opportunity=subject[1], until=until, reason="ops know why")
+        self.world.suppressions.append(told)
+        self.is_quiet = False
 
     # --- People ---------------------------------------------------------------------------------------------------
 
@@ -117,6 +139,21 @@ class TaskLife(RuleBasedStateMachine):
             "priority": "normal",  # which neither rule gives
         }
         self.world.edit(key, **{field: values[field]})
+        self.theirs[key] = self.world.tasks()[key]
+        self.is_quiet = False
+
+    @precondition(lambda self: self._open())
+    @rule(data=st.data(), days=st.integers(1, 12), is_done=st.booleans())
+    def a_rep_snoozes(self, data: st.DataObject, days: int, is_done: bool) -> None:
+        """A line in the task's text, in a task that is left open or closed."""
+        key = data.draw(st.sampled_from(self._open()))
+        row = self.world.tasks()[key]
+        until = self.world.as_of.date() + timedelta(days=days)
+        for name in _listed(row):
+            self.put_off[name, row["opportunity_id"], row["owner_id"]] = until
+        body = f"{row['body']}\nsnooze {until}: on holiday"
+        moment = self.world.as_of.isoformat()
+        self.world.edit(key, body=body, modified_at=moment, is_done="true" if is_done else "false")
         self.theirs[key] = self.world.tasks()[key]
         self.is_quiet = False
 
@@ -153,6 +190,21 @@ class TaskLife(RuleBasedStateMachine):
             self.is_quiet = False
 
     @rule()
+    def a_pull_stops_half_way(self) -> None:
+        """A run whose pull did not reach what the rules read plans nothing, and nothing is written."""
+        if self.world.ledger.unconfirmed("crm"):
+            return
+        before = self.world.tasks()
+        self.world.behind = ("activities",)
+        self.world.pull()
+        made = self.world.plan()
+        self.world.apply(made)
+        self.world.behind = ()
+        self.world.pull()
+        assert made.changes == ()
+        assert self.world.tasks() == before
+
+    @rule()
     def nothing_is_pulled(self) -> None:
         """A run over old facts: its plan is applied to a CRM that has moved on."""
         if not self.world.ledger.unconfirmed("crm"):
@@ -179,15 +231,31 @@ class TaskLife(RuleBasedStateMachine):
                 self._check_new(after[key])
 
     def _is_unknown(self, row: dict[str, str]) -> bool:
-        """Whether the task lists a finding of its assignee that cannot be judged now."""
+        """Whether the task lists a finding of its assignee that cannot be judged now, and that nothing puts to rest."""
         subjects = {(name, row["opportunity_id"]) for name in _listed(row)} & self.world.unknown
-        return any(self.world.findings[s].owner_id == row["owner_id"] for s in subjects)
+        return any(
+            self._assignee(s) == row["owner_id"] and not self._rests(s, row["owner_id"]) for s in subjects
+        )
+
+    def _assignee(self, subject: tuple[str, str]) -> str | None:
+        owner = self.world.findings[subject].owner_id
+        return "boss" if owner in self.world.inactive else owner
+
+    def _rests(self, subject: tuple[str, str], owner: str) -> bool:
+        """Whether a rule is off, or ops or the assignee put its finding to rest."""
+        today = self.world.as_of.date()
+        suppressed = any(
+            (s.rule, s.opportunity) == subject and s.until >= today for s in self.world.suppressions
+        )
+        put_off = self.put_off.get((*subject, owner))
+        return subject[0] in self.world.off or suppressed or (put_off is not None and put_off >= today)
 
     def _check_new(self, row: dict[str, str]) -> None:
         for name in _listed(row):
             subject = (name, row["opportunity_id"])
             assert subject in self.world.findings, "a task for what is not found"
             assert subject not in self.world.unknown, "a task for what cannot be judged"
+            assert not self._rests(subject, row["owner_id"]), "a task for what was put to rest"
             refused = self.refused.get((*subject, row["owner_id"]))
             assert refused is None or self.world.as_of >= refused + COOLDOWN, "a no was not respected"
 
@@ -219,6 +287,18 @@ class TaskLife(RuleBasedStateMachine):
             assert self.world.plan().changes == ()
             self.world.pull()
             assert self.world.plan().changes == ()
+
+    @invariant()
+    def what_was_put_off_is_out_of_the_way(self) -> None:
+        """After a whole run no task stands open whose every point its assignee put off."""
+        if not getattr(self, "is_quiet", False):
+            return
+        for row in self.world.tasks().values():
+            subjects = [(name, row["opportunity_id"]) for name in _listed(row)]
+            today = self.world.as_of.date()
+            resting = [self.put_off.get((*s, row["owner_id"])) for s in subjects]
+            if row["is_done"] == "false" and subjects:
+                assert not all(until and until >= today for until in resting)
 
 
 @pytest.mark.parametrize("examples", [pytest.param(15), pytest.param(1000, marks=pytest.mark.campaign)])

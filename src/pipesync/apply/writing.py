@@ -85,8 +85,8 @@ def apply(
                 allowed.append(change)
         if limit is not None:
             told.skip(allowed[limit:], f"over the limit of {limit}")
+        ledger.save_fates(plan.connection, plan.fates)  # before our writes move what was seen
         send(allowed[:limit], entered, plan, adapter, ledger, told, clock)
-        ledger.save_fates(plan.connection, plan.fates)
     return told
 
 
