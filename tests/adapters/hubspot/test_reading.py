@@ -227,19 +227,23 @@ def test_merged_deals_leave_one(
 
 
 def test_a_restored_deal_comes_back(connect: Connect, pulled: Warehouse, hubspot: Running) -> None:
-    """A deal that left the archive is read again with its history, although restoring modifies nothing."""
-    (deal,) = _open_ids(pulled, 1)
+    """A deal that left the archive is read again, history and line items too, although restoring modifies nothing."""
+    streams = (*DEALS, "line_items")
+    pull(connect(), pulled, streams=streams)
+    sql = "SELECT opportunity_id, count(*) FROM line_items GROUP BY 1 ORDER BY 1 LIMIT 1"
+    deal, items = pulled.rows(sql)[0]
     hubspot.records.archive("deals", [int(deal)])
-    pull(connect(), pulled, streams=DEALS)
+    pull(connect(), pulled, streams=streams)
     assert pulled.rows("SELECT count(*) FROM opportunities WHERE id = ?", [deal]) == [(0,)]
     hubspot.advance(3600)
     hubspot.records.restore("deals", int(deal))
 
-    pull(connect(), pulled, streams=DEALS)
+    pull(connect(), pulled, streams=streams)
 
     assert pulled.rows("SELECT count(*) FROM opportunities WHERE id = ?", [deal]) == [(1,)]
     found = pulled.rows("SELECT count(*) > 0 FROM field_changes WHERE opportunity_id = ?", [deal])
     assert found == [(True,)]
+    assert pulled.rows("SELECT count(*) FROM line_items WHERE opportunity_id = ?", [deal]) == [(items,)]
 
 
 def test_archived_line_items_go(connect: Connect, warehouse: Warehouse, hubspot: Running) -> None:

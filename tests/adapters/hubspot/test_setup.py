@@ -13,7 +13,7 @@ from pipesync.adapters.hubspot.install import kit
 from pipesync.adapters.hubspot.own import FORECAST_FIELDS, KEY
 from pipesync.adapters.hubspot.writing import own_property
 from pipesync.config import Write
-from pipesync.errors import RequestRefused
+from pipesync.errors import PermissionMissing, RequestRefused
 from pipesync.model import OWN_FIELDS
 from pipesync.sandbox.hubspot.definitions import ALL_SCOPES
 
@@ -168,6 +168,18 @@ def test_a_portal_that_refuses_tasks_is_asked_for_none(
 
     assert {t.what for t in told} == {f"deals.{p.name}" for p in kit().deals}
     assert {t.status for t in told} == {"created"}
+
+
+@pytest.mark.parametrize("scope", ["crm.schemas.deals.write", "crm.schemas.contacts.write"])
+def test_a_key_that_may_not_install_is_told_which_scope_it_lacks(
+    connect: Connect, hubspot: Running, scope: str
+) -> None:
+    """The set-up profile's scopes are named one by one."""
+    _without_kit(hubspot)
+    hubspot.records.set("tokens", {TOKEN: [s for s in ALL_SCOPES if s != scope]})
+
+    with pytest.raises(PermissionMissing, match=f"add the scope {scope}"):
+        connect().install_fields()
 
 
 def test_the_kit_has_what_is_written() -> None:

@@ -68,6 +68,7 @@ class HubspotAdapter:
         self._portal = Portal(api, mapping)
         self._own = Own(api, self._portal, key_in=options.task_key)
         self._roles_refused: PermissionMissing | None = None
+        self._restored: Sequence[str] = ()
 
     def __repr__(self) -> str:
         return f"HubspotAdapter({self._name!r})"
@@ -167,7 +168,7 @@ class HubspotAdapter:
         if stream == "opportunities":
             deals = DealStreams(api, portal, mapping, options)
             yield from deals.pull(cursor, until)
-            self._roles_refused = deals.roles_refused
+            self._roles_refused, self._restored = deals.roles_refused, deals.restored
         elif stream in ("field_changes", "contact_roles"):
             if stream == "contact_roles" and self._roles_refused:
                 raise self._roles_refused
@@ -185,7 +186,8 @@ class HubspotAdapter:
         elif stream == "own_forecasts":
             yield from self._own.pull_forecasts()
         else:
-            yield from pull_objects(api, portal, mapping, options, stream, cursor, until)
+            restored = self._restored if stream == "line_items" else ()
+            yield from pull_objects(api, portal, mapping, options, stream, cursor, until, restored=restored)
 
     def own(
         self, keys: Collection[str], opportunity_ids: Collection[str]

@@ -47,8 +47,13 @@ def pull_objects(
     stream: str,
     cursor: Cursor | None,
     until: datetime,
+    *,
+    restored: Sequence[str] = (),
 ) -> Iterator[Page]:
-    """Yield a stream whose records are objects of one kind: listed at first, then what a search finds changed."""
+    """Yield a stream whose records are objects of one kind: listed at first, then what a search finds changed.
+
+    With `restored` deals, whose line items went with them, those are read again too.
+    """
     told = mapping.streams[stream]
     form = form_of(mapping.fingerprint(), stream)
     reader = _Objects(api, portal, told, stream)
@@ -60,7 +65,11 @@ def pull_objects(
         sent = api.requests
         found = look_for_changes(api, told.source, state, until, options)
         for some in found or ():
-            rows, rejects = reader.by_id([r["id"] for r in some.records])
+            ids = [r["id"] for r in some.records]
+            if some.last and restored:
+                back = linked(api, "deals", told.source, restored)
+                ids += [link.to for links in back.values() for link in links]
+            rows, rejects = reader.by_id(ids)
             gone: tuple[str, ...] = ()
             state = some.state
             if some.last and from_millis(state.swept) + options.reference <= until:

@@ -180,6 +180,8 @@ class DealStreams:
         self._labels: dict[str, Label] = {}
         self.roles_refused: PermissionMissing | None = None
         """Why the deals came without their contacts."""
+        self.restored: list[str] = []
+        """Deals that this pull brought back from the archive."""
 
     def pull(self, cursor: Cursor | None, until: datetime) -> Iterator[Page]:
         form = form_of(self._mapping.fingerprint(), self._wanted)
@@ -285,9 +287,9 @@ class DealStreams:
 
         deals = self._deals(known)
         gone, archived = self._archived(state)
-        restored = sorted(set(state.archived) - set(archived))
+        self.restored = sorted(set(state.archived) - set(archived))
         for some in found:
-            ids = [*(r["id"] for r in some.records), *(restored if some.last else ())]
+            ids = [*(r["id"] for r in some.records), *(self.restored if some.last else ())]
             records = read(self._api, self._wanted, ids)
             if ids:
                 yield from self._children(deals, records, self._linked(ids), replacing=False)
