@@ -115,18 +115,20 @@ def model_for(
 
 
 def _fit(warehouse: Warehouse, computed: features.Features, period: periods.Period) -> forecast.Model:
-    """Fit without the challenger: a cycle has seconds, and what it fits is kept as text."""
+    """Fit what somebody waits for, so without the challenger."""
     return forecast.fit_model(warehouse, computed, period, challenger=False)
 
 
 def learn(warehouse: Warehouse, connection: str, config: Config, as_of: datetime) -> None:
-    """Fit the forecast model where the one that is kept is too old or of another period, and keep it."""
+    """Fit the forecast model where the one that is kept is too old or of another period, and keep it.
+
+    The challenger is tried here: a week's one fit has the time, and what is kept is read in milliseconds.
+    """
     wanted = period_for(config, as_of, None)
     if _kept_model(warehouse, connection, as_of, wanted, config) is None:
         computed = features.compute(warehouse, connection, as_of, config.calendar)
-        document = to_document(_fit(warehouse, computed, wanted))
-        if document is not None:
-            warehouse.keep(connection, _name(wanted), orjson.dumps(document).decode())
+        document = to_document(forecast.fit_model(warehouse, computed, wanted))
+        warehouse.keep(connection, _name(wanted), orjson.dumps(document).decode())
 
 
 def _name(period: periods.Period) -> str:

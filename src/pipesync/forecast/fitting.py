@@ -15,6 +15,7 @@ from pipesync.errors import InputError, Problem
 from pipesync.forecast import amounts, baselines, ladder, learning, replay
 from pipesync.forecast.amounts import AmountModel
 from pipesync.forecast.baselines import FittedCrmProbability
+from pipesync.forecast.boosting import FittedBoosting, Tree
 from pipesync.forecast.design import Column, Design
 from pipesync.forecast.forecasters import Fitted
 from pipesync.forecast.forecasters import fit as fit_forecaster
@@ -28,7 +29,7 @@ from pipesync.forecast.replay import Settled
 from pipesync.forecast.training import Training, start_of_history, training_at
 from pipesync.forecast.typical import Typical, typical_of
 
-VERSION = 2
+VERSION = 3
 _REPLAY_ROWS = 8_000
 """Landmarks of an earlier origin's model: enough for how wrong it was, which is all that is asked of it."""
 
@@ -78,11 +79,11 @@ def fit(
 ) -> Model:
     """Fit what the ladder chooses as of a moment, for a period that ends `days` later.
 
-    Without the `challenger` boosting is not tried: that is several times faster, and the model can be kept.
+    Without the `challenger` boosting is not tried, which is several times faster.
     """
     training = training_at(past, as_of, banned=banned, seed=seed)
     before = _earlier(past, training, as_of, days, banned, seed, challenger)
-    rung = ladder.choose(training.closed, training.won, before)
+    rung = ladder.choose(training.closed, training.won, before, tried=challenger)
     return Model(
         as_of=as_of,
         days=days,
@@ -126,17 +127,14 @@ def _earlier(
 # --- Keeping it -------------------------------------------------------------------------------------------------
 
 
-def to_document(model: Model) -> dict[str, Any] | None:  # Any: JSON
-    """Return the model as JSON values; None for boosting, which is fitted anew instead."""
-    fitted = _kept(model.fitted)
-    if fitted is None:
-        return None
+def to_document(model: Model) -> dict[str, Any]:  # Any: JSON
+    """Return the model as JSON values."""
     return {
         "version": VERSION,
         "as_of": model.as_of,
         "days": model.days,
         "rung": asdict(model.rung),
-        "fitted": fitted,
+        "fitted": _kept(model.fitted),
         "learned": asdict(model.learned),
         "amount": asdict(model.amount),
         "typical": asdict(model.typical),
@@ -149,7 +147,7 @@ def to_document(model: Model) -> dict[str, Any] | None:  # Any: JSON
     }
 
 
-def _kept(fitted: Fitted) -> dict[str, Any] | None:  # Any: JSON
+def _kept(fitted: Fitted) -> dict[str, Any]:  # Any: JSON
     if isinstance(fitted, FittedHazard):
         return {
             "kind": "hazard",
@@ -162,7 +160,9 @@ def _kept(fitted: Fitted) -> dict[str, Any] | None:  # Any: JSON
         return {"kind": "pooled", **asdict(fitted)}
     if isinstance(fitted, FittedCrmProbability):
         return {"kind": "crm_probability", **asdict(fitted)}
-    return None
+    if isinstance(fitted, FittedBoosting):
+        return {"kind": "boosting", **asdict(fitted)}
+    raise TypeError(f"a {type(fitted).__name__} has no document yet: give it one here and in `_read`")
 
 
 def _column(column: Column) -> dict[str, Any]:  # Any: JSON
@@ -199,6 +199,13 @@ def _read(document: Mapping[str, Any]) -> Fitted:  # Any: JSON
         return FittedHazard(
             Bins(**kept["bins"]), Design(columns), np.array(kept["weights"]), np.array(kept["intercept"])
         )
+    if kind == "boosting":
+        trees = tuple(
+            tuple(Tree(**{name: tuple(values) for name, values in tree.items()}) for tree in column)
+            for column in kept["trees"]
+        )
+        names = {name: tuple(kept[name]) for name in ("stages", "numbers", "classes", "start")}
+        return FittedBoosting(bins=Bins(**kept["bins"]), trees=trees, **names)
     if kind == "crm_probability":
         return FittedCrmProbability(kept["by_stage"], tuple(kept["orders"]))
     tables = {n: {c: tuple(r) for c, r in kept[n].items()} for n in ("rates", "outer")}

@@ -32,14 +32,22 @@ def is_challenged(closed: int, won: int) -> bool:
     return closed > _CHALLENGE_ABOVE and won > _CHALLENGE_WINS
 
 
-def choose(closed: int, won: int, settled: Sequence[Settled]) -> Rung:
-    """Return the forecaster to use; `settled` are earlier origins, those that fitted both say who was better."""
+def choose(closed: int, won: int, settled: Sequence[Settled], *, tried: bool = True) -> Rung:
+    """Return the forecaster to use; `settled` are earlier origins, those that fitted both say who was better.
+
+    `tried`: whether they were to fit both.
+    """
     if closed < POOLED_BELOW:
         return Rung(
             "stage_age", f"{closed} closed opportunities; under {POOLED_BELOW} a pooled stage rate is safer"
         )
     if not is_challenged(closed, won):
         return Rung("hazard", f"{closed} closed opportunities; boosting is tried above {_CHALLENGE_ABOVE}")
+    if not tried:
+        return Rung(
+            "hazard",
+            f"{closed} closed opportunities; boosting is tried by `sync`, weekly, and by the backtest",
+        )
     both = [s for s in settled if "boosting" in s.issue.win and "hazard" in s.issue.win and len(s.won)]
     if len(both) < ORIGINS:
         return Rung("hazard", f"boosting had {len(both)} earlier origins to show itself; it needs {ORIGINS}")
