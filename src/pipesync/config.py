@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from pipesync.errors import InputError, Place, Problem
-from pipesync.model import Severity
+from pipesync.model import Connection, Severity
 from pipesync.secrecy import hide
 from pipesync.yamlsource import Document, nearest, parse, read, validate
 
@@ -173,11 +173,11 @@ class Calendar(Section):
     holidays: tuple[date, ...] = ()
     """Further days off, of the whole company."""
     fiscal_year_starts: int = Field(default=1, ge=1, le=12)
-    """The month."""
+    """The month. Where this is not given, a CRM that tells its own is believed."""
 
 
 class ForecastConfig(Section):
-    period: Literal["month", "quarter"] = "quarter"
+    period: Literal["month", "quarter", "year"] = "quarter"
     tolerance: float = Field(default=0.02, ge=0, lt=1)
     """A forecast in the CRM is rewritten when a quantile moved by more than this share."""
     refresh: Duration = timedelta(days=7)
@@ -315,6 +315,14 @@ class Config(Section):
     def ledger_url(self) -> str:
         given = self.store.ledger
         return given if "://" in given else f"sqlite:///{self.path(Path(given))}"
+
+    def of(self, connection: Connection) -> Config:
+        """Return the configuration for one connection: what its CRM says of its calendar, where this says nothing."""
+        month = connection.fiscal_year_starts
+        if month is None or "fiscal_year_starts" in self.calendar.model_fields_set:
+            return self
+        calendar = self.calendar.model_copy(update={"fiscal_year_starts": month})
+        return self.model_copy(update={"calendar": calendar})
 
     @property
     def zone(self) -> ZoneInfo:

@@ -47,6 +47,8 @@ class Connection(Record):
     currency: Currency | None = None
     """The company's home currency; amounts are compared and summed in it."""
     timezone: str = "UTC"
+    fiscal_year_starts: int | None = Field(default=None, ge=1, le=12)
+    """The month, as the CRM says; None where it does not."""
 
 
 class Opportunity(Record):

@@ -62,9 +62,16 @@ def _goes_on() -> None:
 # --- Steps that read ------------------------------------------------------------------------------------------
 
 
+def _own(config: Config, warehouse: Warehouse, connection: str) -> Config:
+    """Return the configuration with the calendar of one connection's CRM."""
+    facts = next((c for c in warehouse.connections() if c.connection == connection), None)
+    return config.of(facts) if facts else config
+
+
 def find_bottlenecks(
     warehouse: Warehouse, connection: str, config: Config, as_of: datetime
 ) -> bottlenecks.Bottlenecks:
+    config = _own(config, warehouse, connection)
     features.compute(warehouse, connection, as_of, config.calendar)
     return bottlenecks.find(warehouse, connection, as_of, config.calendar)
 
@@ -80,6 +87,7 @@ def foretell_why(
     warehouse: Warehouse, connection: str, config: Config, as_of: datetime, period: str | None = None
 ) -> tuple[Forecast, forecast.Model]:
     """Do the same and return the model beside it, which gives the reasons."""
+    config = _own(config, warehouse, connection)
     computed = features.compute(warehouse, connection, as_of, config.calendar)
     wanted = period_for(config, as_of, period)
     model = model_for(warehouse, computed, wanted, config)
@@ -124,6 +132,7 @@ def learn(warehouse: Warehouse, connection: str, config: Config, as_of: datetime
 
     The challenger is tried here: a week's one fit has the time, and what is kept is read in milliseconds.
     """
+    config = _own(config, warehouse, connection)
     wanted = period_for(config, as_of, None)
     if _kept_model(warehouse, connection, as_of, wanted, config) is None:
         computed = features.compute(warehouse, connection, as_of, config.calendar)
@@ -182,6 +191,7 @@ def prepare(
     ledger: Ledger | None,
 ) -> Prepared:
     """Plan what the warehouse and the ledger say is to be written; neither is changed."""
+    config = _own(config, warehouse, connection)
     before = ledger.standing_findings(connection) if ledger else []
     examined = examine(warehouse, connection, config, ruleset, as_of, before)
     suppressions = (*config.suppressions, *(ledger.suppressions(connection) if ledger else ()))

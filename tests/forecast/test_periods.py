@@ -6,9 +6,10 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from pipesync.config import Calendar
+from pipesync.config import Calendar, Config, ConnectionConfig
 from pipesync.errors import InputError
 from pipesync.forecast.periods import Period, following, parse_period, period_of
+from pipesync.model import Connection
 
 CIVIL = Calendar()
 FROM_APRIL = Calendar(fiscal_year_starts=4, timezone="America/New_York")
@@ -55,3 +56,19 @@ def test_the_following_period_begins_where_this_one_ends() -> None:
 
     assert str(quarter) == "2027-01-01..2027-04-01"
     assert str(days) == "2026-11-19..2026-12-03"
+
+
+@pytest.mark.parametrize(
+    ("said", "start"), [({}, date(2026, 11, 1)), ({"fiscal_year_starts": 1}, date(2026, 10, 1))]
+)
+def test_the_crms_fiscal_year_holds_where_we_say_nothing(said: dict[str, int], start: date) -> None:
+    """A year that begins in February has its quarter from November on; what the configuration says goes first."""
+    config = Config(
+        connections={"crm": ConnectionConfig(adapter="salesforce")}, calendar=Calendar.model_validate(said)
+    )
+    facts = Connection(connection="crm", adapter="salesforce", fiscal_year_starts=2)
+
+    found = period_of(datetime(2026, 11, 23, tzinfo=UTC), "quarter", config.of(facts).calendar)
+
+    assert found.start == start
+    assert config.of(Connection(connection="crm", adapter="hubspot")) == config

@@ -249,3 +249,18 @@ def test_documents_are_kept_per_connection_and_name(warehouse: Warehouse) -> Non
 
     assert warehouse.kept("crm", "model") == "2"
     assert warehouse.kept("other", "model") is None
+
+
+def test_a_warehouse_from_before_a_column_is_opened(tmp_path: Path) -> None:
+    """Its connections are read as they are, and the column is there after the next run."""
+    path = tmp_path / "old.duckdb"
+    with Warehouse(path) as old:
+        old.set_connection(Connection(connection="crm", adapter="files", currency="EUR"), [])
+        old.execute("ALTER TABLE connections DROP COLUMN fiscal_year_starts")
+    with Warehouse(path, read_only=True) as reading:
+        assert [c.fiscal_year_starts for c in reading.connections()] == [None]
+
+    with Warehouse(path) as new:
+        new.set_connection(Connection(connection="crm", adapter="files", fiscal_year_starts=7), [])
+
+        assert [c.fiscal_year_starts for c in new.connections()] == [7]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from pipesync.cli.opening import Opened
+    from pipesync.config import Config
 
 Rows = list[dict[str, Any]]  # Any: JSON
 
@@ -35,6 +36,10 @@ class Asked:
     change: str | None = None
     wins: float | None = None
     gap: float | None = None
+
+    @property
+    def config(self) -> Config:
+        return self.opened.config_of(self.connection)
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def _open_gap(asked: Asked) -> float | None:
     from pipesync.analysis.coverage import coverage
     from pipesync.features import compute
 
-    calendar = asked.opened.config.calendar
+    calendar = asked.config.calendar
     computed = compute(asked.opened.warehouse, asked.connection, asked.as_of, calendar)
     return coverage(asked.opened.warehouse, computed, _period(asked), calendar, periods=0).total.gap
 
@@ -102,7 +107,7 @@ def _owners(asked: Asked) -> Told:
     from pipesync.rules.examination import examine, load_rules
 
     opened, name = asked.opened, asked.connection
-    seen = examine(opened.warehouse, name, opened.config, load_rules(opened.config), asked.as_of)
+    seen = examine(opened.warehouse, name, asked.config, load_rules(asked.config), asked.as_of)
     expected = expected_wins(opened.warehouse, seen.features)
     hygiene = scores.by_owner(opened.warehouse, seen.evaluation.findings, asked.as_of)
     earlier = asked.as_of - timedelta(days=_TREND_DAYS)
@@ -151,7 +156,7 @@ def _waterfall(asked: Asked) -> Told:
     from pipesync.analysis.waterfall import waterfall
     from pipesync.config import parse_moment
 
-    config = asked.opened.config
+    config = asked.config
     start = parse_moment(asked.since) if asked.since else _period(asked, None).starts_at
     found = waterfall(
         asked.opened.warehouse, asked.connection, start, asked.as_of, config.calendar,
@@ -168,7 +173,7 @@ def _coverage(asked: Asked) -> Told:
     from pipesync.analysis.coverage import coverage
     from pipesync.errors import InputError, Problem
 
-    config, period = asked.opened.config, _period(asked)
+    config, period = asked.config, _period(asked)
     if asked.parts:
         raise InputError(Problem("quotas are of people, so coverage has no --where", fix="use --by team"))
     by = _choice(asked, "owner_id", "team")
@@ -185,7 +190,7 @@ def _linearity(asked: Asked) -> Told:
     from pipesync.analysis.linearity import clusters, linearity
 
     computed = _computed(asked)
-    quarters = linearity(asked.opened.warehouse, computed, asked.opened.config.calendar)
+    quarters = linearity(asked.opened.warehouse, computed, asked.config.calendar)
     rows = [{"period": str(q.period), **asdict(q)} | {"period": str(q.period)} for q in quarters]
     return Told(rows, (), {"clusters": _dicts(clusters(asked.opened.warehouse, computed))})
 
@@ -222,9 +227,7 @@ TOPICS: dict[str, tuple[Callable[[Asked], Told], tuple[str, ...]]] = {
 def _computed(asked: Asked) -> Any:  # Any: features.Features, imported when it is needed
     from pipesync import features
 
-    computed = features.compute(
-        asked.opened.warehouse, asked.connection, asked.as_of, asked.opened.config.calendar
-    )
+    computed = features.compute(asked.opened.warehouse, asked.connection, asked.as_of, asked.config.calendar)
     _narrow(asked, computed)
     return computed
 
@@ -239,7 +242,7 @@ def _period(asked: Asked, default: str | None = "asked") -> Any:  # Any: a Perio
     """Return the period that was asked for, or the present one."""
     from pipesync.forecast.periods import parse_period, period_of
 
-    config = asked.opened.config
+    config = asked.config
     if asked.period and default:
         return parse_period(asked.period, config.calendar)
     return period_of(asked.as_of, config.forecast.period, config.calendar)
@@ -248,7 +251,7 @@ def _period(asked: Asked, default: str | None = "asked") -> Any:  # Any: a Perio
 def _forecast(asked: Asked) -> tuple[Any, Any]:  # Any: Features and Forecast, likewise
     from pipesync import sync
 
-    made = sync.foretell(asked.opened.warehouse, asked.connection, asked.opened.config, asked.as_of)
+    made = sync.foretell(asked.opened.warehouse, asked.connection, asked.config, asked.as_of)
     return _computed(asked), made
 
 

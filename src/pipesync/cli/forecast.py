@@ -274,7 +274,7 @@ def backtest(source: Source, origins: str | None, horizon: str, form: str) -> No
     with reading_from(source) as opened:
 
         def work(name: str) -> Result:
-            done = run(opened.warehouse, name, opened.config.calendar, origins=days, horizon=ahead)
+            done = run(opened.warehouse, name, opened.config_of(name).calendar, origins=days, horizon=ahead)
             entry = {
                 "horizon_days": ahead.days,
                 "origins": [asdict(one) for one in done.origins],

@@ -87,10 +87,10 @@ def bottlenecks(source: Source, parts: tuple[str, ...], period: str | None, form
     from pipesync.report import documents, process, views
 
     with reading_from(source) as opened:
-        calendar = opened.config.calendar
-        asked = parse_period(period, calendar) if period else None
 
         def work(name: str) -> Result:
+            calendar = opened.config_of(name).calendar
+            asked = parse_period(period, calendar) if period else None
             warehouse, as_of = opened.warehouse, opened.as_of(name)
             as_of = min(as_of, asked.ends_at) if asked else as_of
             computed = compute(warehouse, name, as_of, calendar)

@@ -48,6 +48,11 @@ class Opened:
     def currency(self, connection: str) -> str | None:
         return next((c.currency for c in self.warehouse.connections() if c.connection == connection), None)
 
+    def config_of(self, connection: str) -> Config:
+        """Return the configuration with the calendar of the connection's CRM, where ours does not say."""
+        facts = [c for c in self.warehouse.connections() if c.connection == connection]
+        return self.config.of(facts[0]) if facts else self.config
+
     def owners(self, connection: str) -> dict[str, str]:
         """Return the names of the CRM's users by id."""
         found = self.warehouse.rows(

@@ -82,6 +82,7 @@ class Warehouse:
             self._db.execute(ddl(name, record))
         self._db.execute(ddl("column_states", ColumnState))
         self._db.execute(ddl("connections", Connection))
+        self._db.execute("ALTER TABLE connections ADD COLUMN IF NOT EXISTS fiscal_year_starts BIGINT")
 
     def session(self) -> Warehouse:
         """Return another session on the open file, for a thread of its own; temporary tables are not shared."""
@@ -144,10 +145,9 @@ class Warehouse:
         return tuple(i for (i,) in found)
 
     def connections(self) -> list[Connection]:
-        found = self.rows(
-            "SELECT connection, adapter, currency, timezone FROM connections ORDER BY connection"
-        )
-        return [Connection(connection=c, adapter=a, currency=u, timezone=z) for c, a, u, z in found]
+        # By name: a published copy may be older than a column.
+        found = self.arrow("SELECT * FROM connections ORDER BY connection").to_pylist()
+        return [Connection.model_validate(row) for row in found]
 
     def columns(self, connection: str) -> list[ColumnState]:
         names = ", ".join(f'"{n}"' for n in ColumnState.model_fields)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from tests.adapters.salesforce.conftest import Connect, order, tasks
+from tests.adapters.salesforce.conftest import Connect, edit, order, tasks
 
 from pipesync.adapters.salesforce.refusals import action_of
 from pipesync.errors import CrmError, InputError, SignInRefused
@@ -323,3 +323,14 @@ def test_an_org_that_stays_down_ends_the_run_with_its_status(connect: Connect, s
 
     with Warehouse() as warehouse, pytest.raises(CrmError, match="503"):
         pull(connect(), warehouse)
+
+
+def test_the_orgs_fiscal_year_comes_with_it(connect: Connect, sandbox: Sandbox) -> None:
+    """Companies whose year begins in February have their quarters from their CRM."""
+    edit(sandbox, "00DPS0000000000AAA", FiscalYearStartMonth=2)
+
+    with Warehouse() as warehouse:
+        pull(connect(), warehouse)
+        [facts] = warehouse.connections()
+
+    assert facts.fiscal_year_starts == 2

@@ -73,6 +73,7 @@ class SalesforceAdapter:
             adapter="salesforce",
             currency=currency,
             timezone=facts.get("TimeZoneSidKey") or "UTC",
+            fiscal_year_starts=facts.get("FiscalYearStartMonth"),
         )
 
     def clock(self) -> datetime:

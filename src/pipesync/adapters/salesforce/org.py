@@ -54,8 +54,9 @@ class Org:
 
     @cached_property
     def facts(self) -> Json:
-        """Return currency and zone, as far as the user may see them."""
-        wanted = [f for f in ("DefaultCurrencyIsoCode", "TimeZoneSidKey") if self.sees("Organization", f)]
+        """Return currency, zone and fiscal year, as far as the user may see them."""
+        told = ("DefaultCurrencyIsoCode", "TimeZoneSidKey", "FiscalYearStartMonth")
+        wanted = [f for f in told if self.sees("Organization", f)]
         if not wanted:
             return {}
         found: list[Json] = self.api.query(f"SELECT {', '.join(wanted)} FROM Organization")["records"]

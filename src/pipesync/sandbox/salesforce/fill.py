@@ -126,7 +126,7 @@ class _Filling:
         told = self._adapter.connection()
         self._insert("Organization", [{
             "Id": "00DPS0000000000AAA", "Name": "Sandbox", "DefaultCurrencyIsoCode": told.currency or "EUR",
-            "TimeZoneSidKey": told.timezone, "FiscalYearStartMonth": 1,
+            "TimeZoneSidKey": told.timezone, "FiscalYearStartMonth": told.fiscal_year_starts or 1,
         }])  # fmt: skip
         pipelines = {r["id"] for r in self._rows.get("pipelines", ())}
         if self._knows("opportunities", "pipeline"):
