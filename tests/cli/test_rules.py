@@ -121,6 +121,23 @@ def test_lint_holds_names_against_the_crm(work: Path, pipesync: Run) -> None:
     assert ran.document["checked_against"] == ["company"]
 
 
+def test_a_suppression_that_silences_nothing_is_a_mistake(work: Path, pipesync: Run) -> None:
+    """The rule and the owner that it names are looked up."""
+    file = work / "pipesync.yaml"
+    told = "{rule: hygiene.stale_comit, owner: nobody, until: 2030-01-01, reason: Legal review}"
+    text = file.read_text() + f"suppressions:\n  - {told}\n"
+    file.write_text(text)
+
+    problems = pipesync("rules", "lint", "--format", "json").document["problems"]
+
+    line = len(text.splitlines())
+    assert [(p["line"], p["message"]) for p in problems] == [
+        (line, "no rule 'hygiene.stale_comit'"),
+        (line, "no owner 'nobody' in this CRM"),
+    ]
+    assert problems[0]["fix"] == "did you mean 'hygiene.stale_commit'?"
+
+
 def test_a_bad_rule_stops_no_good_one_unless_asked(work: Path, pipesync: Run) -> None:
     """check, plan and sync run the others and end with 4; with --strict they stop."""
     _own(work, 1)

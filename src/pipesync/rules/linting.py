@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipesync._paths import shipped
 from pipesync.config import Config
 from pipesync.errors import InputError, Problem
 from pipesync.model import Level
@@ -13,9 +14,9 @@ from pipesync.rules.cases import look_at
 from pipesync.rules.format import Catalogue, Rule
 from pipesync.rules.languages import untranslated
 from pipesync.rules.levels import LEVELS
-from pipesync.rules.ruleset import RuleSet, load
+from pipesync.rules.ruleset import RuleSet, load, rule_files
 from pipesync.rules.vocabulary import Vocabulary
-from pipesync.yamlsource import read
+from pipesync.yamlsource import nearest, read
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def lint(config: Config | None, words: Vocabulary | None = None) -> Linted:
         problems += look_at(rule.document, rule.columns)[1]
     for rule_id in sorted(ruleset.unreadable):
         problems += _cases_of(ruleset.files[rule_id], words.catalogue)
+    problems += _suppressions(config, ruleset, words)
     narrow = load(config, catalogue=words.narrow).problems
     said = {(p.place, p.message) for p in problems}
     wondered = [p for p in narrow if (p.place, p.message) not in said]
@@ -47,6 +49,22 @@ def lint(config: Config | None, words: Vocabulary | None = None) -> Linted:
     folders = [config.path(f) for f in config.rule_folders] if config else []
     notes = untranslated(ruleset.languages, ruleset, folders)
     return Linted(ruleset, _in_order(problems), _in_order(warnings), tuple(notes))
+
+
+def _suppressions(config: Config | None, ruleset: RuleSet, words: Vocabulary) -> Iterator[Problem]:
+    """Yield suppressions that name a rule or an owner that there is not: they silence nothing."""
+    document = config.document if config else None
+    if config is None or document is None:
+        return
+    known = {**rule_files(shipped("rules")), **ruleset.files, "*": None}
+    owners = words.listed.get("owner_id", ())
+    for i, one in enumerate(config.suppressions):
+        at = ("suppressions", i)
+        if one.rule not in known:
+            yield document.problem((*at, "rule"), f"no rule {one.rule!r}", fix=nearest(one.rule, known))
+        if one.owner and owners and one.owner not in owners:
+            fix = nearest(one.owner, owners)
+            yield document.problem((*at, "owner"), f"no owner {one.owner!r} in this CRM", fix=fix)
 
 
 def _cases_of(path: Path, catalogue: Catalogue) -> list[Problem]:
