@@ -145,7 +145,8 @@ def duplicate_key(text: str, rng: random.Random) -> Mistake | None:
     lines = text.splitlines()
     path = some(
         document, rng,
-        lambda p: len(p) == 1 and p != ("tests",) and not lines[document.keys[p][0] - 1].rstrip().endswith((":", ">")),
+        lambda p: len(p) == 1 and p != ("tests",)
+        and not lines[document.keys[p][0] - 1].rstrip().endswith((":", ">", ",")),
     )  # fmt: skip
     if path is None:
         return None

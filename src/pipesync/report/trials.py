@@ -137,8 +137,8 @@ def replay_table(found: Backtest) -> str:
             str(_points(one.slip)), _side(one.loss), str(_points(one.loss)), number(one.lead_days),
         ]  # fmt: skip
         if one.level != "opportunity":
-            cells[1] = cells[2] = "–"
-        if one.unknown and not one.judged:
+            cells[1:] = [f"{one.fired:,} of {one.judged:,} {one.level}-weeks", *["–"] * 6]
+        if one.unknown and not one.fired and not one.judged:
             cells[1:] = [f"unknown: past of {', '.join(one.blame)}", *[""] * 6]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

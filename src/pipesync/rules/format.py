@@ -263,13 +263,20 @@ def _conditions_of(document: Document, catalogue: Catalogue) -> list[Problem]:
     data = document.data if isinstance(document.data, dict) else {}
     level = data.get("level", "opportunity")
     params = data.get("params")
-    if data.get("measures") or level not in catalogue:
+    if data.get("measures") or level not in catalogue or is_misled(data):
         return []
     reader = Reader(document, catalogue[level], params if isinstance(params, dict) else {})
     for key in ("applies_to", "when"):
         if isinstance(data.get(key), dict):
             reader.read(data[key], (key,))
     return reader.problems
+
+
+def is_misled(data: Mapping[str, Any]) -> bool:  # Any: YAML
+    """Whether a misspelt key hides what the fields are: all of them would be complained of, and none is wrong."""
+    names = {f.alias or n for n, f in RuleText.model_fields.items()}
+    meant = {nearest(key, names) for key in data if key not in names}
+    return any(f"{key!r}" in said for said in meant for key in ("level", "measures", "params"))
 
 
 def _measures(text: RuleText, reader: Reader, catalogue: Catalogue) -> dict[str, Measure]:

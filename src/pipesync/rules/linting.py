@@ -11,7 +11,7 @@ from pipesync.config import Config
 from pipesync.errors import InputError, Problem
 from pipesync.model import Level
 from pipesync.rules.cases import look_at
-from pipesync.rules.format import Catalogue, Rule
+from pipesync.rules.format import Catalogue, Rule, is_misled
 from pipesync.rules.languages import untranslated
 from pipesync.rules.levels import LEVELS
 from pipesync.rules.ruleset import RuleSet, load, rule_files
@@ -75,7 +75,7 @@ def _cases_of(path: Path, catalogue: Catalogue) -> list[Problem]:
         return []  # said already
     data = document.data if isinstance(document.data, dict) else {}
     level: Level = data.get("level", "opportunity")
-    if "measures" in data or "tests" not in data:
+    if "measures" in data or "tests" not in data or is_misled(data):
         return []
     return look_at(document, catalogue.get(level, LEVELS["opportunity"]))[1]
 
