@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipesync.adapters.base import Check, Installed, Page, Reject, Seen
+from pipesync.adapters.base import Check, Installed, Page, Reject, Seen, SiteField
 from pipesync.errors import BudgetSpent, CrmError, PermissionMissing, RetryLater
 from pipesync.model import Change, ColumnState, Connection, Outcome, OwnForecast, OwnTask
 from pipesync.pull import pull
@@ -85,6 +85,9 @@ class Crm:
 
     def write(self, changes: Sequence[Change]) -> Iterator[Outcome]:
         return iter(())
+
+    def site_fields(self) -> Sequence[SiteField]:
+        return ()
 
     def checks(self) -> Iterator[Check]:
         return iter(())

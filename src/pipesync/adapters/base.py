@@ -73,6 +73,17 @@ class Installed:
 
 
 @dataclass(frozen=True)
+class SiteField:
+    """A field of opportunities that the CRM's admins made, for `init` to propose."""
+
+    name: str
+    label: str
+    kind: str
+    options: tuple[str, ...] = ()
+    """The words that it may hold, where the CRM lists them."""
+
+
+@dataclass(frozen=True)
 class Pulled:
     """What one stream's pull brought, for people."""
 
@@ -146,6 +157,10 @@ class Adapter(Protocol):
         A create whose key exists already is applied, not repeated. A refused record is an outcome, not an
         exception; CrmError means that nothing is known about the changes without an outcome.
         """
+        ...
+
+    def site_fields(self) -> Sequence[SiteField]:
+        """Return the site's own fields of opportunities that a rule could ask for, ours left out."""
         ...
 
     def checks(self) -> Iterator[Check]:

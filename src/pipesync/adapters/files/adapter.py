@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from pipesync._paths import shipped
-from pipesync.adapters.base import Check, Cursor, Installed, Page, Seen
+from pipesync.adapters.base import Check, Cursor, Installed, Page, Seen, SiteField
 from pipesync.adapters.files.dataset import Dataset, open_dataset
 from pipesync.adapters.files.outbox import Outbox
+from pipesync.adapters.files.sources import columns_of
 from pipesync.adapters.files.streams import build, sources_of, tracked_fields
 from pipesync.config import ConnectionConfig, Section, options_as
 from pipesync.errors import InputError, Place, Problem
@@ -180,6 +181,15 @@ class FilesAdapter:
 
     def write(self, changes: Sequence[Change]) -> Iterator[Outcome]:
         yield from self._outbox.write(changes, self.clock())
+
+    def site_fields(self) -> Sequence[SiteField]:
+        mapped = self._dataset.mapping.streams["opportunities"]
+        known = {f.field for f in mapped.fields.values()} | set(mapped.custom.values())
+        return [
+            SiteField(c, c, "text")
+            for c in columns_of(self._dataset.files["opportunities"])
+            if c not in known
+        ]
 
     def checks(self) -> Iterator[Check]:
         yield Check("mapping", "ok", str(self._mapping_file))

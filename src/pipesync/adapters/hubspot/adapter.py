@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from pipesync._paths import shipped
-from pipesync.adapters.base import Check, Cursor, Installed, Page, Seen
+from pipesync.adapters.base import Check, Cursor, Installed, Page, Seen, SiteField
 from pipesync.adapters.hubspot.api import Api
 from pipesync.adapters.hubspot.doctor import checks
 from pipesync.adapters.hubspot.install import install
@@ -206,6 +206,21 @@ class HubspotAdapter:
 
     def write(self, changes: Sequence[Change]) -> Iterator[Outcome]:
         yield from write(self._api, self._own, changes, native_forecast=self._options.native_forecast)
+
+    def site_fields(self) -> Sequence[SiteField]:
+        wanted = [
+            p
+            for p in self._portal.deal_properties.values()
+            if not p.get("hubspotDefined") and p.get("fieldType") not in ("textarea", "html", "file")
+        ]
+        return [
+            SiteField(
+                str(p["name"]), str(p.get("label") or p["name"]), str(p.get("type") or "string"),
+                tuple(str(o["value"]) for o in p.get("options") or () if not o.get("hidden")),
+            )
+            for p in wanted
+            if not str(p["name"]).startswith("pipesync_")
+        ]  # fmt: skip
 
     def checks(self) -> Iterator[Check]:
         yield from checks(self._name, self._api, self._portal, self._mapping, self._options, self._allowed)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipesync._paths import shipped
-from pipesync.adapters.base import Check, Cursor, Installed, Page, Seen
+from pipesync.adapters.base import Check, Cursor, Installed, Page, Seen, SiteField
 from pipesync.adapters.salesforce import money
 from pipesync.adapters.salesforce.api import Api
 from pipesync.adapters.salesforce.doctor import checks
@@ -27,6 +27,10 @@ _MADE = ("pipelines", "stages", "field_changes")
 """Streams that are made of what the mapping says of others."""
 _OPTIONAL = ("quotas", "currency_rates")
 """Streams that most orgs lack and that nobody is asked to grant."""
+
+
+_ASKABLE = ("string", "picklist", "boolean", "double", "currency", "percent", "int", "date", "datetime")
+"""Types of fields that a rule can compare; long texts and links are none."""
 
 
 def open_connection(name: str, config: ConnectionConfig, folder: Path) -> SalesforceAdapter:
@@ -167,6 +171,18 @@ class SalesforceAdapter:
 
     def write(self, changes: Sequence[Change]) -> Iterator[Outcome]:
         yield from write(self._org, changes)
+
+    def site_fields(self) -> Sequence[SiteField]:
+        fields = (self._org.fields("Opportunity") or {}).values()
+        wanted = [f for f in fields if f.get("custom") and f.get("type") in _ASKABLE]
+        return [
+            SiteField(
+                str(f["name"]), str(f.get("label") or f["name"]), str(f["type"]),
+                tuple(str(o["value"]) for o in f.get("picklistValues") or () if o.get("active", True)),
+            )
+            for f in wanted
+            if not str(f["name"]).startswith("Pipesync_")
+        ]  # fmt: skip
 
     def checks(self) -> Iterator[Check]:
         yield from checks(self._name, self._org, self._options, self._allowed)
