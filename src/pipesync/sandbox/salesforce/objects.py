@@ -7,6 +7,7 @@ from typing import NamedTuple
 KINDS = {
     "id": "id", "ref": "reference", "text": "string", "area": "textarea", "money": "currency", "number": "double",
     "percent": "percent", "date": "date", "time": "datetime", "flag": "boolean", "pick": "picklist",
+    "combo": "combobox", "whole": "int",
 }  # fmt: skip
 """Our short kind -> the type that describe says."""
 
@@ -45,7 +46,7 @@ def _object(name: str, prefix: str, fields: str, parents: str = "", *, locked: s
         parts = said.rstrip("!").split(":")
         length = int(parts[2]) if len(parts) > 2 else 0
         found[parts[0]] = FieldOf(parts[0], parts[1], parts[0] not in locked.split(), length, is_external)
-    led = {}
+    led = {"CreatedBy": ("CreatedById", "User")}
     for said in parents.split():
         relationship, _, rest = said.partition("=")
         own, _, other = rest.partition(">")
@@ -56,7 +57,7 @@ def _object(name: str, prefix: str, fields: str, parents: str = "", *, locked: s
 _ALL = (
     _object(
         "Organization", "00D",
-        "Name:text DefaultCurrencyIsoCode:pick TimeZoneSidKey:pick FiscalYearStartMonth:number",
+        "Name:text DefaultCurrencyIsoCode:pick TimeZoneSidKey:pick FiscalYearStartMonth:whole",
     ),
     _object("UserRole", "00E", "Name:text"),
     _object(
@@ -73,7 +74,7 @@ _ALL = (
     ),
     _object(
         "Account", "001",
-        "Name:text Industry:pick BillingCountry:text NumberOfEmployees:number OwnerId:ref",
+        "Name:text Industry:pick BillingCountry:text NumberOfEmployees:whole OwnerId:ref",
         "Owner=OwnerId>User",
     ),
     _object(
@@ -103,16 +104,16 @@ _ALL = (
     ),
     _object(
         "Task", "00T",
-        "Subject:text:255 Status:pick Priority:pick OwnerId:ref WhatId:ref WhoId:ref ActivityDate:date "
+        "Subject:combo:255 Status:pick Priority:pick OwnerId:ref WhatId:ref WhoId:ref ActivityDate:date "
         "Description:area:32000 IsClosed:flag Type:pick TaskSubtype:pick CompletedDateTime:time "
         "Direction__c:pick Pipesync_Key__c:text:80!",
-        "Owner=OwnerId>User What=WhatId>Opportunity", locked="IsClosed CompletedDateTime",
+        "Owner=OwnerId>User What=WhatId>Opportunity Who=WhoId>Contact", locked="IsClosed CompletedDateTime",
     ),
     _object(
         "Event", "00U",
-        "Subject:text:255 OwnerId:ref WhatId:ref WhoId:ref StartDateTime:time EndDateTime:time ActivityDate:date "
+        "Subject:combo:255 OwnerId:ref WhatId:ref WhoId:ref StartDateTime:time EndDateTime:time ActivityDate:date "
         "Type:pick Direction__c:pick",
-        "Owner=OwnerId>User What=WhatId>Opportunity",
+        "Owner=OwnerId>User What=WhatId>Opportunity Who=WhoId>Contact",
     ),
     _object("Product2", "01t", "Name:text Family:pick IsActive:flag"),
     _object(
@@ -125,6 +126,7 @@ _ALL = (
         "Lead", "00Q",
         "LeadSource:pick Campaign__c:text OwnerId:ref Status:pick ConvertedDate:date IsConverted:flag "
         "ConvertedOpportunityId:ref First_Touch__c:time",
+        "Owner=OwnerId>User ConvertedOpportunity=ConvertedOpportunityId>Opportunity",
     ),
     _object("CurrencyType", "01L", "IsoCode:pick ConversionRate:number IsCorporate:flag IsActive:flag"),
     _object("DatedConversionRate", "04w", "IsoCode:pick StartDate:date NextStartDate:date ConversionRate:number"),
@@ -157,7 +159,12 @@ REQUIRED = {
     "Pipesync_Forecast__c": ("Pipesync_Key__c",),
     "Pipesync_Finding__c": ("Pipesync_Key__c",),
 }
+OWNED = (
+    "OpportunityHistory", "OpportunityFieldHistory", "OpportunityContactRole", "OpportunityLineItem", "Task", "Event",
+)  # fmt: skip
+"""What is deleted with its opportunity."""
 CHILDREN = {
+    ("Task", "Who"): "ActivityTasks", ("Event", "Who"): "ActivityEvents",
     ("Task", "What"): "Tasks", ("Event", "What"): "Events", ("Opportunity", "Account"): "Opportunities",
     ("OpportunityFieldHistory", "Opportunity"): "Histories",
 }  # fmt: skip

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from pipesync.sandbox.salesforce.objects import CHILDREN, KINDS, OBJECTS, REQUIRED, FieldOf, ObjectOf
+from pipesync.sandbox.salesforce.objects import CHILDREN, KINDS, OBJECTS, OWNED, REQUIRED, FieldOf, ObjectOf
 from pipesync.sandbox.salesforce.soql import Malformed, Query, parse, stored_time
 
 if TYPE_CHECKING:
@@ -29,14 +29,16 @@ class Refused(Exception):
 
     def __init__(self, status: int, code: str, message: str, fields: Iterable[str] = ()) -> None:
         self.status = status
-        self.body = [{"message": message, "errorCode": code, "fields": list(fields)}]
+        self.body: list[Json] = [{"message": message, "errorCode": code}]
+        if named := list(fields):
+            self.body[0]["fields"] = named
         super().__init__(message)
 
     @property
     def row_error(self) -> Json:
         """The same as part of a collection's answer, where the code has another name."""
         said = self.body[0]
-        return {"statusCode": said["errorCode"], "message": said["message"], "fields": said["fields"]}
+        return {"statusCode": said["errorCode"], "message": said["message"], "fields": said.get("fields", [])}
 
 
 def full_id(prefix: str, number: int) -> str:
@@ -438,12 +440,11 @@ class Org:
     def _belongings(self, thing: ObjectOf) -> Iterable[tuple[str, str]]:
         """Yield what goes with an opportunity, and the field by which it belongs to it."""
         if thing.name == "Opportunity":
-            for other in OBJECTS.values():
-                for own, parent in other.parents.values():
-                    if parent == "Opportunity" and not other.name.endswith(
-                        "__c"
-                    ):  # those only lose their link
-                        yield other.name, own
+            for name in OWNED:
+                yield (
+                    name,
+                    next(own for own, parent in OBJECTS[name].parents.values() if parent == "Opportunity"),
+                )
 
     def merge(self, loser: str, winner: str) -> None:
         """Merge one record into another of its kind: what belonged to the loser is the winner's."""
@@ -507,7 +508,7 @@ class Org:
     def _described(self, thing: ObjectOf, f: FieldOf, readonly: set[str]) -> Json:
         can = f.is_writeable and f"{thing.name}.{f.name}" not in readonly
         led = {r: other for r, (own, other) in thing.parents.items() if own == f.name}
-        is_text = f.kind in ("text", "area", "pick")
+        is_text = f.kind in ("text", "area", "pick", "combo")
         return {
             "aggregatable": True, "autoNumber": False, "byteLength": 3 * f.length, "calculated": False,
             "caseSensitive": f.is_external_id, "createable": can, "custom": f.name.endswith("__c"),
