@@ -214,6 +214,7 @@ def prepare(
         ruleset,
         forecasts=(made.total, *made.by_owner, *made.rollups.get("team", ()), *made.by_product),
         opportunities=made.opportunities,
+        features=examined.features if config.tasks.playbooks else None,
         reasons=_reasons(warehouse, model, made)
         if config.connections[connection].write.opportunity_fields
         else None,

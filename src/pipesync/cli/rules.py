@@ -129,10 +129,13 @@ def test(source: Source, ids: tuple[str, ...], mutants: bool, form: str) -> None
     from pipesync.report.draw import Row, grid
     from pipesync.rules import load
     from pipesync.rules.cases import run
+    from pipesync.rules.playbooks import run_cases
 
     ruleset = load(optional_configuration(source), strict=True)
     chosen = ruleset.only(ids) if ids else ruleset
     results = run(chosen)
+    if not ids:
+        results += run_cases(ruleset.playbooks.values())
     failed = [r for r in results if not r.passed]
     tried = _mutants(chosen) if mutants and not failed else None
     code = 1 if failed or (tried and tried.killed < 0.95) else 0

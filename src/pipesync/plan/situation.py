@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from pipesync.config import Suppression
+from pipesync.features import Features
 from pipesync.model import (
     Finding,
     JournalEntry,
@@ -19,6 +20,7 @@ from pipesync.model import (
 from pipesync.plan.facts import Facts, read
 from pipesync.rules import Evaluation, RuleSet
 from pipesync.rules.lifecycle import in_force
+from pipesync.rules.playbooks import Advice, advise
 from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import Warehouse
 
@@ -41,6 +43,8 @@ class Situation:
     """Of the ledger, beside those of the configuration."""
     forecasts: Sequence[PeriodForecast] = ()
     opportunities: Sequence[OpportunityForecast] = ()
+    advice: Mapping[str, Mapping[str, Advice]] = field(default_factory=dict)
+    """By opportunity and playbook, where it stands."""
     reasons: Mapping[str, str] = field(default_factory=dict)
     """By opportunity, why its forecast is what it is; where they are to be written."""
     currency: str | None = None
@@ -57,6 +61,7 @@ def gather(
     forecasts: Sequence[PeriodForecast] = (),
     opportunities: Sequence[OpportunityForecast] = (),
     reasons: Mapping[str, str] | None = None,
+    features: Features | None = None,
 ) -> Situation:
     """Read both stores. `standing` are the findings after this evaluation, from `rules.lifecycle.advance`."""
     connection = evaluation.connection
@@ -86,6 +91,11 @@ def gather(
         forecasts=forecasts,
         opportunities=opportunities,
         reasons=reasons or {},
+        advice=advise(
+            warehouse, features, rules.playbooks, {f.opportunity_id for f in findings if f.opportunity_id}
+        )
+        if features
+        else {},
         currency=next((c.currency for c in warehouse.connections() if c.connection == connection), None),
     )
 

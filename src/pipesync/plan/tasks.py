@@ -18,6 +18,7 @@ from pipesync.plan.situation import Situation
 from pipesync.plan.snoozes import Snooze, snooze
 from pipesync.plan.threads import Episode, Thread, overlaid, same, threads
 from pipesync.rules import Rule, RuleSet
+from pipesync.rules.playbooks import Advice, usual
 
 
 @dataclass
@@ -114,7 +115,17 @@ class _Speakers:
         )
 
     def body(self, line: Thread, items: Sequence[Item]) -> str:
-        return texts.body(items, self.voice(line.owner_id))
+        speaker, advice = self.voice(line.owner_id), self._advice(line.opportunity_id, items)
+        told = texts.steps(advice, speaker, self._situation.currency) if advice else ()
+        return texts.body(items, speaker, told)
+
+    def _advice(self, opportunity_id: str | None, items: Sequence[Item]) -> Advice | None:
+        """Return where the opportunity stands in the playbook that its worst point names, or in its pipeline's."""
+        there = self._situation.advice.get(opportunity_id or "", {})
+        standing = self._situation.facts.opportunities.get(opportunity_id or "")
+        pipeline = standing.rests_on.get("pipeline") if standing else None
+        named = next((i.task.playbook for i in items if i.task.playbook), None)
+        return there.get(named or usual(self._rules.playbooks, pipeline) or "")
 
 
 # --- What is asked for ----------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pipesync.model import Finding, StandingFinding, User
 from pipesync.plan.policy import Item
 from pipesync.rules.languages import ENGLISH, Language
 from pipesync.rules.messages import render
+from pipesync.rules.playbooks import Advice, template
 
 if TYPE_CHECKING:
     from datetime import date
@@ -48,6 +49,11 @@ class Voice:
             return finding.message
         return render(template, finding.values, currency, self.locale)
 
+    def play(self, advice: Advice, text: str, currency: str | None) -> str:
+        """Return a playbook's text, filled for its opportunity; in English where it is not translated."""
+        told = self.language.playbooks.get(advice.playbook, {}).get(text) or template(text)
+        return render(told, advice.values, currency, self.locale)
+
     def day(self, day: date) -> str:
         if self.locale is None:
             return day.isoformat()
@@ -80,6 +86,35 @@ def _locale(told: str, language: str) -> Locale | None:
         except (UnknownLocaleError, ValueError):
             continue
     return None
+
+
+_STEPS = 3
+"""Milestones that a task names: the next one and what comes after it."""
+
+
+def steps(advice: Advice, speaker: Voice, currency: str | None) -> list[str]:
+    """Return what a playbook advises, as lines: the next step, what gets in the way, what to send, and a draft."""
+
+    def say(text: str) -> str:
+        return speaker.play(advice, text, currency)
+
+    phase, lines = advice.phase, []
+    if advice.steps:
+        lines.append(f"{speaker.say('next')}: {say(advice.steps[0])}")
+        if later := advice.steps[1:_STEPS]:
+            lines.append(f"{speaker.say('later')}: {'; '.join(map(say, later))}")
+    lines += [f"{speaker.say('obstacles')}: {say(one)}" for one in phase.obstacles]
+    for one in phase.content:
+        whom = f" ({speaker.say('content_for', whom=say(one.whom))})" if one.whom else ""
+        lines.append(f"{speaker.say('content')}: {say(one.title)}{whom}{f' {one.link}' if one.link else ''}")
+    if phase.follow_up:
+        draft = say(phase.follow_up.body).rstrip().splitlines()
+        lines += [
+            "",
+            f"{speaker.say('draft')}: {say(phase.follow_up.subject)}",
+            *(f"  {one}" for one in draft),
+        ]
+    return lines
 
 
 def subject(items: Sequence[Item]) -> str:

@@ -309,6 +309,19 @@ def _steps(rule: Rule, case: Case) -> Iterator[_Asked]:
         yield _Asked(rule, case.unknown, step.today, values)
 
 
+def verdicts(
+    warehouse: Warehouse, rules: Sequence[Rule], given: Mapping[str, Any], unknown: frozenset[str], today: str
+) -> list[str]:
+    """Return what each rule says of a row on a day, in the words of the cases; InputError for what cannot be given."""
+    problems: list[Problem] = []
+    document = rules[0].document
+    _check_values(document, given, ("given",), rules[0].columns, problems)
+    if problems:
+        raise InputError(*problems)
+    day = date.fromisoformat(today)
+    return [word for word, _ in _verdicts(warehouse, [_Asked(rule, unknown, day, given) for rule in rules])]
+
+
 def _verdicts(warehouse: Warehouse, asked: Sequence[_Asked]) -> list[tuple[str, str]]:
     """Return verdict and severity of each. Rows of one level and day share a table, those of one rule a statement."""
     said: dict[int, tuple[str, str]] = {}

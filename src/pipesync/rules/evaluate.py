@@ -20,7 +20,6 @@ from pipesync.model import SEVERITIES, Evidence, Finding, Level, Severity, Stand
 from pipesync.rules.compile import Compiler, column, measured
 from pipesync.rules.conditions import All, AnyOf, Condition, Field, Leaf, Not, Parameter, as_text
 from pipesync.rules.format import Rule
-from pipesync.rules.languages import spoken
 from pipesync.rules.levels import LEVELS
 from pipesync.rules.messages import is_blank, render, show, spoken_values, usual_filter
 from pipesync.rules.portfolio import has_no_key, scope, table_of, unknown_of
@@ -256,7 +255,7 @@ def _findings(
     found = []
     rules = {rule.id: rule for rule, _, _ in fired}
     tests = {i: _tests(rule.when, rule) for i, rule in rules.items()}
-    fields_of = {i: sorted(spoken(rule)) for i, rule in rules.items()}
+    fields_of = {i: sorted(rule.spoken) for i, rule in rules.items()}
     for rule, severity, row in fired:
         before = known.get((rule.id, rule.level, row["subject"]))
         is_standing = before is not None and not before.is_over

@@ -207,6 +207,11 @@ class Rule:
         return frozenset(names | {self.columns[n].counted_by for n in names})
 
     @property
+    def spoken(self) -> frozenset[str]:
+        """Every column that its message and subject name: all that a translation may name."""
+        return self.message.fields | (self.subject.fields if self.subject else frozenset())
+
+    @property
     def fields(self) -> frozenset[str]:
         """Every column that deciding it reads."""
         return frozenset(f for c in self.conditions for f in fields(c))

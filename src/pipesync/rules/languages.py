@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pipesync.errors import InputError, Place, Problem
 from pipesync.rules.format import Rule
+from pipesync.rules.levels import LEVELS
 from pipesync.rules.messages import Template, parse_template
+from pipesync.rules.playbooks import Playbook
 from pipesync.yamlsource import Document, nearest, read, validate
 
 FOLDER = "languages"
@@ -65,7 +67,8 @@ class Language:
     messages: Mapping[str, Template] = field(default_factory=dict)
     """By rule."""
     subjects: Mapping[str, Template] = field(default_factory=dict)
-    playbooks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    playbooks: Mapping[str, Mapping[str, Template]] = field(default_factory=dict)
+    """By playbook and English text."""
 
     def text(self, key: str, **slots: str) -> str:
         return self.texts.get(key, TEXTS[key]).format(**slots)
@@ -75,11 +78,12 @@ ENGLISH = Language("en")
 
 
 def read_languages(
-    folders: Iterable[Path], rules: Mapping[str, Rule], known: Iterable[str]
+    folders: Iterable[Path], rules: Mapping[str, Rule], known: Iterable[str], books: Mapping[str, Playbook]
 ) -> tuple[dict[str, Language], list[Problem]]:
     """Return the languages of these folders by tag (later ones win text by text), and what is wrong with them.
 
-    `rules` are those that are on; `known` are the ids of all that there are: what is off is not looked at.
+    `rules` are those that are on; `known` are the ids of all that there are: what is off is not looked at. A playbook
+    that a site replaced leaves translations of the shipped one without a text; they are passed over.
     """
     found: dict[str, Language] = {}
     problems: list[Problem] = []
@@ -95,7 +99,7 @@ def read_languages(
             if text.language != path.stem:
                 said = f"the language is called {text.language!r} and its file {path.stem!r}"
                 problems.append(document.problem(("language",), said, fix="make them equal"))
-            one = _typed(text, document, rules, names, problems)
+            one = _typed(text, document, rules, names, books, problems)
             found[one.tag] = _joined(found.get(one.tag, Language(one.tag)), one)
     return found, problems
 
@@ -118,6 +122,7 @@ def _typed(
     document: Document,
     rules: Mapping[str, Rule],
     known: set[str],
+    books: Mapping[str, Playbook],
     problems: list[Problem],
 ) -> Language:
     for key, said in text.texts.items():
@@ -144,7 +149,17 @@ def _typed(
         if pair.subject is not None:
             subjects[name] = _template(pair.subject, rule, document, (name, "subject"), problems)
     texts = {k: v for k, v in text.texts.items() if k in TEXTS}
-    return Language(text.language, texts, messages, subjects, text.playbooks)
+    playbooks = {}
+    for name, pairs in text.playbooks.items():
+        if name not in books:
+            at = ("playbooks", name)
+            problems.append(document.problem(at, f"no playbook {name!r}", fix=nearest(name, books), key=True))
+            continue
+        playbooks[name] = {e: parse_template(said, LEVELS["opportunity"])[0] for e, said in pairs.items()}
+        for english, other in pairs.items():
+            for wrong_slot, fix in parse_template(other, LEVELS["opportunity"])[1]:
+                problems.append(document.problem(("playbooks", name, english), wrong_slot, fix=fix))
+    return Language(text.language, texts, messages, subjects, playbooks)
 
 
 def _template(
@@ -152,7 +167,7 @@ def _template(
 ) -> Template:
     template, wrong = parse_template(text, rule.columns)
     problems += [document.problem(("rules", *at), said, fix=fix) for said, fix in wrong]
-    english = spoken(rule)
+    english = rule.spoken
     for name in sorted(template.fields - english):
         said = f"{{{name}}} is not in the rule's own texts"
         fix = f"they name {', '.join(sorted(english)) or 'no field'}"
@@ -164,20 +179,22 @@ def _slots(text: str) -> set[str]:
     return {part.partition("}")[0] for part in text.split("{")[1:]}
 
 
-def spoken(rule: Rule) -> frozenset[str]:
-    """Return the fields that a rule's message and subject name: all that a translation may name."""
-    return rule.message.fields | (rule.subject.fields if rule.subject else frozenset())
-
-
 def untranslated(
-    languages: Mapping[str, Language], rules: Iterable[Rule], folders: Sequence[Path] = ()
+    languages: Mapping[str, Language],
+    rules: Iterable[Rule],
+    books: Iterable[Playbook] = (),
+    folders: Sequence[Path] = (),
 ) -> list[Problem]:
-    """Name, per language, the rules whose tasks are said in English there, and our own texts that are."""
+    """Name, per language, what is said in English there: rules' tasks, our own texts, playbooks'."""
+    books = list(books)
     listed = sorted(rule.id for rule in rules if rule.task and rule.level == "opportunity")
     notes = []
     for tag, language in sorted(languages.items()):
         missing = [r for r in listed if r not in language.messages or r not in language.subjects]
         missing += [f"texts.{key}" for key in TEXTS if key not in language.texts]
+        for book in books:
+            told = language.playbooks.get(book.id, {})
+            missing += [f"playbooks.{book.id}.{t!r}" for t in book.texts if t not in told]
         if missing:
             said = f"{tag}: said in English, for want of a translation: {', '.join(missing)}"
             place = Place(str((folders[-1] if folders else Path("rules")) / FOLDER / f"{tag}.yaml"))

@@ -47,7 +47,7 @@ def lint(config: Config | None, words: Vocabulary | None = None) -> Linted:
     wondered = [p for p in narrow if (p.place, p.message) not in said]
     warnings = [*wondered, *(w for rule in ruleset for w in _surprises(rule))]
     folders = [config.path(f) for f in config.rule_folders] if config else []
-    notes = untranslated(ruleset.languages, ruleset, folders)
+    notes = untranslated(ruleset.languages, ruleset, ruleset.playbooks.values(), folders)
     return Linted(ruleset, _in_order(problems), _in_order(warnings), tuple(notes))
 
 

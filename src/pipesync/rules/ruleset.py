@@ -18,6 +18,7 @@ from pipesync.errors import InputError, Place, Problem
 from pipesync.rules.format import Catalogue, Rule, load_rule, with_setting
 from pipesync.rules.languages import Language, read_languages
 from pipesync.rules.levels import LEVELS
+from pipesync.rules.playbooks import Playbook, read_playbooks, unknown_names
 from pipesync.yamlsource import Document, nearest, read, validate
 
 PRESETS = ("recommended", "strict", "all")
@@ -50,6 +51,7 @@ class RuleSet:
     """Rule id -> its file, also of those that cannot be read."""
     languages: dict[str, Language] = field(default_factory=dict)
     """By tag; English is what the rules themselves say."""
+    playbooks: dict[str, Playbook] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Rule]:
         return iter(self.rules.values())
@@ -152,14 +154,15 @@ def load(config: Config | None = None, *, strict: bool = False, catalogue: Catal
                 fix = nearest(other, available)
                 problems.append(one.document.problem(("supersedes", i), said, fix=fix))
     folders = (home, *(config.path(f) for f in config.rule_folders)) if config else (home,)
-    languages, wrong = read_languages(folders, loaded, {*available, *chosen})
-    problems += wrong
+    books, wrong = read_playbooks(folders)
+    languages, wrong_words = read_languages(folders, loaded, {*available, *chosen}, books)
+    problems += [*wrong, *wrong_words, *unknown_names(books, list(loaded.values()))]
     if problems and strict:
         raise InputError(*problems)
     sources = {r: chosen[r][2] for r in loaded}
     unreadable = frozenset(wanted - set(loaded))
     files = {r: chosen[r][0] for r in wanted}
-    return RuleSet(loaded, tuple(problems), sources, unreadable, files, languages)
+    return RuleSet(loaded, tuple(problems), sources, unreadable, files, languages, books)
 
 
 def _preset_file(name: str, config: Config | None) -> Path:
