@@ -68,10 +68,7 @@ def test_time_in_a_stage_is_told_with_its_date(model: Model, past: History) -> N
     rows = landmarks.at(past, [NOW], banned=model.banned)
 
     told = [
-        w
-        for up, down in reasons.explain(model, past, rows, 28.0)
-        for w in (*up, *down)
-        if w.trait == "stage_days"
+        w for up, down in reasons.explain(model, rows, 28.0) for w in (*up, *down) if w.trait == "stage_days"
     ]
 
     assert told

@@ -7,7 +7,7 @@ for every forecaster; a property that does not move the model is never named.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,18 +49,24 @@ class Why:
 
 
 def explain(
-    model: Model, past: History, rows: Landmarks, days: float, *, after: float = 0.0, most: int = 3
+    model: Model, rows: Landmarks, days: float, *, after: float = 0.0, most: int = 3
 ) -> list[tuple[tuple[Why, ...], tuple[Why, ...]]]:
     """Return per row the strongest reasons up and down, at most `most` each."""
     points = effects(model, rows, days, after)
+    numbers = rows.frame[list(NUMBERS)].to_numpy(float)
     found = []
-    for i in range(len(rows)):
+    for i, row in enumerate(numbers):
+        here = dict(zip(NUMBERS, row.tolist(), strict=True))
         ranked = sorted(((float(p[i]), trait) for trait, p in points.items()), key=lambda pair: -abs(pair[0]))
-        up = [Why(t, round(p, 4), _words(t, model, past, rows, i)) for p, t in ranked if p >= _LEAST_POINTS]
-        down = [
-            Why(t, round(p, 4), _words(t, model, past, rows, i)) for p, t in ranked if p <= -_LEAST_POINTS
-        ]
-        found.append((tuple(up[:most]), tuple(down[:most])))
+        sides = (
+            [(p, t) for p, t in ranked if p >= _LEAST_POINTS],
+            [(p, t) for p, t in ranked if p <= -_LEAST_POINTS],
+        )
+        up, down = (
+            tuple(Why(t, round(p, 4), _words(t, model, rows, i, here)) for p, t in side[:most])
+            for side in sides
+        )
+        found.append((up, down))
     return found
 
 
@@ -86,9 +92,8 @@ def _probability(model: Model, rows: Landmarks, days: float, after: float) -> Fl
     return found
 
 
-def _words(trait: str, model: Model, past: History, rows: Landmarks, i: int) -> str:
+def _words(trait: str, model: Model, rows: Landmarks, i: int, here: Mapping[str, float]) -> str:
     """Say what is so, with dates, and what is so for winners; never a number of the model."""
-    here = {name: float(rows.frame[name].iloc[i]) for name in NUMBERS}
     stage = str(rows.frame["stage"].iloc[i])
     usual = {**model.typical.usual, **model.typical.winners.get(stage, {})}
     name = stage.rpartition("/")[2]
@@ -160,5 +165,5 @@ def of(
     rows = landmarks.at(past, [as_of], banned=model.banned)
     wanted = np.isin(past.ids[rows.opportunity], list(ids))
     kept = rows.take(wanted)
-    told = explain(model, past, kept, days, after=after)
+    told = explain(model, kept, days, after=after)
     return {str(past.ids[o]): why for o, why in zip(kept.opportunity, told, strict=True)}
