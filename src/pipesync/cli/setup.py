@@ -41,7 +41,7 @@ _CONNECTIONS = {
     "hubspot": """\
   hubspot:
     adapter: hubspot
-    token_env: {secret_env}         # of a private app with the scopes of adapters/hubspot/scopes.yaml
+    token_env: {secret_env}         # a service key with the scopes of adapters/hubspot/scopes.yaml
 """,
 }
 _MAPPED = "    mapping: {file}           # proposed from what the CRM says of itself; yours to correct\n"
