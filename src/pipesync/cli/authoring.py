@@ -26,7 +26,11 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 @configured
 @click.option("--title", help="What is wrong, in a few words.")
 @click.option("--why", help="Why it matters, for those who get the task.")
-@click.option("--severity", type=click.Choice(["info", "low", "medium", "high", "critical"]))
+@click.option(
+    "--severity",
+    type=click.Choice(["info", "low", "medium", "high", "critical"]),
+    help="How bad it is.",
+)
 @click.option("--field", metavar="FIELD", help="A column of docs/features.md.")
 @click.option("--operator", metavar="OP", help="eq, gte, missing, older_than, ...")
 @click.option("--value", metavar="VALUE", help="What the field is compared with.")

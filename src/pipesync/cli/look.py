@@ -21,7 +21,7 @@ from pipesync.cli.options import Source, example, formatted, reading, strictly, 
 def check(
     source: Source, only: tuple[str, ...], fail_on: str | None, limit: int, strict: bool, form: str
 ) -> None:
-    """Run the rules over the warehouse and list what they find.
+    """Run the rules and list what they find.
 
     A rule file that is wrong is told of and stops no other; the exit code is then 4.
     """
