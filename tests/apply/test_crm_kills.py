@@ -163,6 +163,32 @@ def taken_back(scene: Scene) -> None:
     adapter.close()
 
 
+def test_a_rep_puts_a_task_off_in_the_crm(base: Base, tmp_path: Path) -> None:
+    """A line in the task's own text, as the CRM keeps it: the task is completed with a note, and stays away."""
+    scene = base.scene.copied(tmp_path / "work")
+    run(scene.folder, scene.crm)
+    kind, done, text = ("Task", "IsClosed", "Description") if scene.crm == "salesforce" else (
+        "tasks", "hs_task_status", "hs_task_body",
+    )  # fmt: skip
+    row = next(r for r in scene.dump()[kind] if key_of(r) and r[done] in (0, "NOT_STARTED"))
+    line = "snooze 10d: customer on holiday"
+    body = f"{row[text]}\n{line}" if scene.crm == "salesforce" else f"{row[text]}<p>{line}</p>"
+    edit = {"crm": scene.crm, "kind": kind, "id": row.get("Id") or row["id"], "fields": {text: body}}
+    scene.sandbox.ask("POST", "edit", edit)
+
+    first, second = run(scene.folder, scene.crm), run(scene.folder, scene.crm)
+
+    now = next(r for r in scene.dump()[kind] if key_of(r) == key_of(row))
+    assert (first.applied, second.applied) == (1, 0)
+    assert now[done] in (1, "COMPLETED")
+    assert line in now[text]
+    assert "Put off until" in now[text]
+    with scene.ledger() as ledger:
+        assert [(f.key, f.note) for f in ledger.fates(scene.crm) if f.rests_until] == [
+            (key_of(row), "customer on holiday")
+        ]
+
+
 def test_every_kind_of_fault_has_its_turn() -> None:
     """The campaign's seeds cover each kind alone and every pair."""
     pairs = {frozenset(f["kind"] for f in faults_of(seed)) for seed in range(PIECES * TRIALS)}

@@ -280,5 +280,7 @@ def to_html(text: str | None) -> str:
 def from_html(text: str | None) -> str | None:
     if not text:
         return None
-    plain = re.sub(r"<br\s*/?>|</p>\s*<p[^>]*>", "\n", text)
-    return html.unescape(re.sub(r"<[^>]+>", "", plain)) or None
+    broken = re.sub(r"<br\s*/?>", "\n", text)
+    # What people add in HubSpot's editor is in blocks of its own, each a line.
+    broken = re.sub(r"(?:\s*</?(?:p|div|li|ul|ol)\b[^>]*>\s*)+", "\n", broken)
+    return html.unescape(re.sub(r"<[^>]+>", "", broken)).strip("\n") or None
