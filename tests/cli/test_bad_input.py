@@ -35,6 +35,8 @@ class Case(NamedTuple):
     command: str
     words: tuple[str, ...]
     code: int = 2
+    reports: bool = False
+    """The command goes on and reports: lint what it counted, check what the other rules found."""
 
 
 def _replace(file: str, old: str, new: str) -> Callable[[Path], None]:
@@ -103,17 +105,19 @@ CASES = [
                 "extends: pipesync:files\nstreams:\n  opportunities:\n    fields:\n      amonut: amount\n"),
          "pull", ("mapping.yaml:5:7", "amonut", "did you mean 'amount'?")),
     Case("rule with an unknown field", _rule("  amount: {gt: 5}", "  amuont: {gt: 5}"), "rules lint",
-         ("mine.yaml:8:3", "amuont", "amount")),
+         ("mine.yaml:8:3", "amuont", "amount"), reports=True),
     Case("rule with a wrong operator", _rule("{gt: 5}", "{above: 5}"), "rules lint",
-         ("mine.yaml:8:", "above")),
+         ("mine.yaml:8:", "above"), reports=True),
     Case("rule with an operator of another kind", _rule("{gt: 5}", "{within_next: 7d}"), "rules lint",
-         ("mine.yaml:8:", "within_next")),
+         ("mine.yaml:8:", "within_next"), reports=True),
     Case("rule with a key given twice", _rule("severity: low", "severity: low\nseverity: high"), "rules lint",
-         ("mine.yaml:6:1", "given twice")),
+         ("mine.yaml:6:1", "given twice"), reports=True),
     Case("rule that is not its path", _rule("hygiene.mine", "hygiene.yours"), "rules lint",
-         ("mine.yaml:1:", "hygiene.yours")),
-    Case("a rule is not skipped by other commands", _rule("{gt: 5}", "{above: 5}"),
-         "check --data exports --config pipesync.yaml", ("mine.yaml:8:", "above")),
+         ("mine.yaml:1:", "hygiene.yours"), reports=True),
+    Case("a broken rule stops no other", _rule("{gt: 5}", "{above: 5}"),
+         "check --data exports --config pipesync.yaml", ("mine.yaml:8:", "above", "other rules run"), 4, reports=True),
+    Case("a broken rule stops all where that is asked for", _rule("{gt: 5}", "{above: 5}"),
+         "check --strict --data exports --config pipesync.yaml", ("mine.yaml:8:", "above")),
     Case("setting of an unknown rule",
          _append("pipesync.yaml", "rules:\n  hygiene.no_activty: off\n"), "rules list",
          ("hygiene.no_activty", "hygiene.no_activity")),
@@ -148,7 +152,7 @@ def test_bad_input_is_refused_with_its_place_and_mend(
 
     assert ran.code == case.code, ran.err
     assert [word for word in case.words if word not in ran.err] == []
-    assert ran.err.startswith("Error: ")
+    assert ran.err.startswith("own/" if case.command == "rules lint" else "Error: ")
     assert "Traceback" not in ran.err
-    assert ran.out == ""
+    assert bool(ran.out) == case.reports
     assert [path for path, content in before if path.read_bytes() != content] == []

@@ -17,7 +17,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--force", is_flag=True, help="Overwrite the file.")
 @formatted("json")
 def backup(file: Path, source: Source, force: bool, form: str) -> None:
-    """Save both stores to one FILE, consistently, even while a sync runs.
+    """Save both stores to one FILE, also while a sync runs.
 
     Secrets are not in it; what the CRM says of customers is. The file is readable by you alone.
     """
@@ -40,7 +40,7 @@ def backup(file: Path, source: Source, force: bool, form: str) -> None:
 @click.option("--force", is_flag=True, help="Replace the stores that are there.")
 @formatted("json")
 def restore(file: Path, source: Source, force: bool, form: str) -> None:
-    """Put the stores of a backup FILE where the configuration keeps them.
+    """Put the stores of a backup FILE in place.
 
     A ledger goes from SQLite to PostgreSQL this way, too: back up, change `store.ledger`, restore.
     """
@@ -63,7 +63,7 @@ def restore(file: Path, source: Source, force: bool, form: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @formatted("json")
 def forget(source: Source, owner: str, yes: bool, form: str) -> None:
-    """Take a person out of both stores, for a data-protection request.
+    """Take a person out of both stores, as the law may ask.
 
     A pseudonym takes the place of their id, so that sums stay right; name and address go, in every text. Delete or
     anonymise them in the CRM first: what it still tells, the next pull brings again. Backups are yours to delete.

@@ -20,7 +20,7 @@ from pipesync.cli.options import Source, example, formatted, reading
 )
 @formatted("json")
 def digest(source: Source, person: str | None, folder: Path | None, sending: bool, form: str) -> None:
-    """Show the weekly digest of each rep, manager and leader, in their language.
+    """Show the weekly digest of each person, in their language.
 
     `sync` sends them once a week where `notify.digest` says how; nothing is sent without it.
     """

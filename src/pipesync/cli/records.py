@@ -22,9 +22,18 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write to this file, for its owner's eyes alone.",
 )
-@click.option("--format", "form", type=click.Choice(("csv", "json")), default="csv", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("csv", "json")),
+    default="csv",
+    show_default=True,
+    help="Of the output.",
+)
 def audit(source: Source, run: str | None, out: Path | None, form: str) -> None:
-    """Export every write that was ever intended: what, why, when, by which run, and what the CRM said.
+    """Export every write that was ever intended, for auditors.
+
+    What, why, when, by which run, and what the CRM said.
 
     A cell that a spreadsheet would run as a formula gets an apostrophe in front.
     """
@@ -51,7 +60,10 @@ def audit(source: Source, run: str | None, out: Path | None, form: str) -> None:
 
 @click.group(epilog=example("pipesync suppressions list"))
 def suppressions() -> None:
-    """Silence findings until a day, for a reason; see what is silenced."""
+    """Silence findings until a day; see what is silenced.
+
+    Each with its reason, and who gave it.
+    """
 
 
 @suppressions.command(

@@ -188,7 +188,10 @@ def _proposal(folder: Path, adapter: str, text: str) -> str:
 @configured
 @formatted("json")
 def doctor(source: Source, form: str) -> None:
-    """Check sign-in, fields, permissions and limits; rules, stores, schedule and notices. Each failure has its mend."""
+    """Check all that a sync needs; each failure has its mend.
+
+    Sign-in, fields, permissions and limits; rules, stores, schedule and notices.
+    """
     from pipesync import checkup
     from pipesync.adapters import open_adapter
     from pipesync.cli import outcomes
