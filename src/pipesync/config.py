@@ -265,6 +265,17 @@ class NotifyConfig(Section):
     failures: FailureAlert | None = None
 
 
+class Twins(Section):
+    """Opportunities that two connections both hold."""
+
+    keep: str
+    """The connection where they count."""
+    leave_out: str
+    """The connection where forecasts, analyses and rules do not see them."""
+    match: dict[str, str] = Field(min_length=1)
+    """Field of `keep` -> field of `leave_out` that says the same (`id: custom.salesforce_id`); of several, all must."""
+
+
 class Config(Section):
     version: Literal[1] = 1
     extends: tuple[str, ...] = ("pipesync:recommended",)
@@ -286,6 +297,8 @@ class Config(Section):
     forecast: ForecastConfig = ForecastConfig()
     report: Annotated[tuple[ReportConfig, ...], BeforeValidator(_reports)] = ()
     """One report, or a list of them."""
+    counted_once: tuple[Twins, ...] = ()
+    """Opportunities that are in two CRMs, so that they count once."""
     notify: NotifyConfig = NotifyConfig()
     people: Path | None = None
     """people.yaml: managers and teams, where the CRM has none."""
@@ -293,6 +306,16 @@ class Config(Section):
     folder: Path = Field(default=Path(), exclude=True)
     """Of the file: relative paths start here. Not a key of the file."""
     _document: Document | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _know_twins(self) -> Config:
+        for pair in self.counted_once:
+            for name in (pair.keep, pair.leave_out):
+                if name not in self.connections:
+                    raise ValueError(f"counted_once speaks of {name!r}, which is no connection")
+            if pair.keep == pair.leave_out:
+                raise ValueError("counted_once needs two connections")
+        return self
 
     @property
     def document(self) -> Document | None:

@@ -23,6 +23,7 @@ from pipesync.rules.examination import examine
 from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import Warehouse, published
 from pipesync.sync import last_issued, model_for, period_for
+from pipesync.twins import counted_once
 
 _ABOUT_A_WEEK = timedelta(days=6)
 """A weekly run may be some hours early."""
@@ -90,7 +91,7 @@ def write_configured(config: Config, names: Sequence[str], ruleset: RuleSet) -> 
             made, failed = [], []
             for name in who_knows(warehouse, names, wanted.audience):
                 try:
-                    with warehouse.session() as session:
+                    with warehouse.session() as session, counted_once(session, config):
                         as_of = session.pulled_to(name)
                         made.append(
                             survey(session, name, config, ruleset, as_of, ledger, audience=wanted.audience)

@@ -37,6 +37,7 @@ from pipesync.runlog import RunLog
 from pipesync.store.erasure import Forgotten, forget_owner, prune
 from pipesync.store.ledger import LeaseTaken, Ledger
 from pipesync.store.warehouse import Warehouse
+from pipesync.twins import counted_once
 
 _RENEWAL = timedelta(minutes=1)
 """How often a run renews its lease, where it passes a checkpoint."""
@@ -349,7 +350,7 @@ def _notify(
         for name, done in outcomes.items():
             if config.notify.digest is not None and isinstance(done, Cycle):
                 evaluation, made = done.prepared.examined.evaluation, done.prepared.forecast
-                with working_on(connection=name, run=done.run):
+                with working_on(connection=name, run=done.run), counted_once(warehouse, config):
                     facts = notices.gather(warehouse, ledger, evaluation, made, done.bottlenecks)
                     notices.deliver(facts, config, ledger, now())
     except PipesyncError as error:
@@ -398,11 +399,13 @@ def cycle(
                 lay_over(warehouse, name, config)
                 told.pulled(pulled, adapter.budget, before, told.set_up(warehouse, name))
                 as_of = warehouse.pulled_to(name)
-                learn(warehouse, name, config, as_of)
-                told.ends("learn")
-                go_on()
-                prepared = prepare(warehouse, name, config, ruleset, as_of, ledger)
-                found = bottlenecks.find(warehouse, name, as_of, config.calendar)
+                with counted_once(warehouse, config) as elsewhere:
+                    told.detail["counted_elsewhere"] = elsewhere.get(name, 0)
+                    learn(warehouse, name, config, as_of)
+                    told.ends("learn")
+                    go_on()
+                    prepared = prepare(warehouse, name, config, ruleset, as_of, ledger)
+                    found = bottlenecks.find(warehouse, name, as_of, config.calendar)
                 told.planned(prepared.examined.evaluation, prepared.plan)
                 go_on()
                 applied = None
@@ -474,7 +477,8 @@ def apply_now(
         _adapter(config, name) as adapter,
     ):
         recover(adapter, ledger, name)
-        prepared = prepare(warehouse, name, config, ruleset, warehouse.pulled_to(name), ledger)
+        with counted_once(warehouse, config):
+            prepared = prepare(warehouse, name, config, ruleset, warehouse.pulled_to(name), ledger)
         made, refused = plan.reconcile(given, prepared.plan) if given else (prepared.plan, ())
         _, waiting = plan.guarded(made, ledger.journal(name), config.guard)
         if not agree(made, waiting[0].error if waiting else ""):

@@ -136,6 +136,7 @@ def folder_configuration(source: Source) -> Config:
 def reading_from(source: Source) -> Iterator[Opened]:
     """Open what a reading command needs; nothing that it does is kept."""
     from pipesync.store.warehouse import Warehouse, published
+    from pipesync.twins import counted_once
 
     config, names = configuration(source)
     with ExitStack() as stack:
@@ -150,6 +151,7 @@ def reading_from(source: Source) -> Iterator[Opened]:
                 Problem(f"nothing is pulled yet ({copy} is missing)", fix="run `pipesync pull` first")
             )
         warehouse = stack.enter_context(Warehouse(copy, read_only=True))
+        stack.enter_context(counted_once(warehouse, config))
         yield Opened(config, warehouse, names, open_ledger(config), source.as_of)
 
 

@@ -122,6 +122,16 @@ class Warehouse:
         self._db.execute(f'CREATE OR REPLACE TEMP TABLE "{name}" AS SELECT * FROM _incoming')
         self._db.unregister("_incoming")
 
+    def shadow(self, table: str, where: str) -> None:
+        """Let this session see only some rows of a table, until `unshadow`; nobody else sees less."""
+        home = self.rows("SELECT current_database()")[0][0]
+        self._db.execute(
+            f'CREATE OR REPLACE TEMP VIEW "{table}" AS SELECT * FROM "{home}".main."{table}" WHERE {where}'
+        )
+
+    def unshadow(self, table: str) -> None:
+        self._db.execute(f'DROP VIEW IF EXISTS temp."{table}"')
+
     def records(self, stream: str, connection: str) -> Iterator[Record]:
         """Yield the stream's records of a connection, with aware times."""
         record = TABLES[stream].record
