@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
+from io import StringIO
 
 import numpy as np
 import pytest
 from benchmarks import simulate
+from rich.console import Console
 from tests.forecast.worlds import AS_OF, NAME
 
 from pipesync.config import Calendar
 from pipesync.errors import InputError
 from pipesync.forecast import backtest, ladder, replay
 from pipesync.forecast.backtest import METRICS, Backtest
+from pipesync.report import views
 from pipesync.store.warehouse import Warehouse
 
 HORIZON = timedelta(days=28)
@@ -77,6 +80,20 @@ def test_the_model_is_held_against_every_baseline_in_pairs(done: Backtest) -> No
             low, high = one.interval
             assert (one.says == "not enough evidence") == (low <= 0 <= high)
     assert done.against["crm_probability"]["brier"].says == "better"
+
+
+def test_people_see_intervals_and_what_is_beaten(done: Backtest) -> None:
+    """Every method with its interval, differences with theirs, and how much all of it is worth."""
+    console = Console(width=200, file=StringIO(), highlight=False)
+
+    console.print(*views.backtest(done))
+
+    told = console.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO from above
+    low, high = done.intervals["model"]["brier"] or (0.0, 0.0)
+    assert f"{low:.3f} … {high:.3f}" in told
+    assert "model less ..." in told
+    assert "totals: enough" in told
+    assert "crm_category is left out" in told
 
 
 def test_evidence_is_said_where_it_is_short(done: Backtest, warehouse: Warehouse) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
+from threadpoolctl import threadpool_limits
 
 from pipesync.forecast import fitting
-from pipesync.forecast.boosting import Boosting, read_trees
+from pipesync.forecast.boosting import read_trees
+from pipesync.forecast.forecasters import fit
 from pipesync.forecast.hazard import Bins
 from pipesync.forecast.ladder import Rung
 from pipesync.forecast.landmarks import Landmarks
@@ -30,7 +33,8 @@ def test_the_nodes_say_what_scikit_learn_says(labels: tuple[int, ...]) -> None:
     model = HistGradientBoostingClassifier(
         max_iter=20, max_leaf_nodes=8, early_stopping=False, random_state=0
     )
-    model.fit(np.column_stack([table, bin_of]), label)
+    with threadpool_limits(limits=1):
+        model.fit(np.column_stack([table, bin_of]), label)
 
     found = read_trees(model, Bins(7.0, bins, bins), (), ("a", "b", "c")).shares(
         table, np.arange(bins, dtype=float)
@@ -45,9 +49,7 @@ def test_the_nodes_say_what_scikit_learn_says(labels: tuple[int, ...]) -> None:
 
 def test_a_boosted_model_is_kept_as_json(training: Training, model: fitting.Model) -> None:
     """What it says through JSON and back is what it said."""
-    from dataclasses import replace
-
-    boosted = replace(model, rung=Rung("boosting", "for the test"), fitted=Boosting().fit(training))
+    boosted = replace(model, rung=Rung("boosting", "for the test"), fitted=fit("boosting", training))
     rows = training.rows.take(np.arange(50))
     blank = Landmarks(rows.frame.assign(amount=np.nan), rows.opportunity, rows.origin)
 
