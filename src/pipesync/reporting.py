@@ -52,7 +52,7 @@ def survey(
     before = last_issued(ledger, connection, wanted, as_of - _ABOUT_A_WEEK) if ledger else None
     return gather(
         warehouse, config, ruleset, examined, past, model, made, ledger,
-        audience=meant, users=users, before=before, standing=standing, link=_link(config, connection),
+        audience=meant, users=users, before=before, link=_link(config, connection),
     )  # fmt: skip
 
 

@@ -41,12 +41,12 @@ from pipesync.model import (
     OpportunityForecast,
     OwnTask,
     PeriodForecast,
-    RuleCount,
     Run,
     Scope,
-    StandingFinding,
     User,
 )
+from pipesync.plan import Effect, read_effects
+from pipesync.plan.calendars import local_date
 from pipesync.report.audience import Audience
 from pipesync.rules import Evaluation, RuleSet, scores
 from pipesync.rules.evaluate import RuleResult, evaluate
@@ -148,8 +148,10 @@ class Material:
     rules: Sequence[RuleResult]
     rule_texts: Mapping[str, RuleText]
     findings: Sequence[Finding]
-    standing: Sequence[StandingFinding]
-    counts: Sequence[RuleCount]
+    effects: Mapping[str, Effect]
+    """What each rule came to so far, of the whole company; empty where no run is on record, and for a part of it."""
+    base_rate: float | None
+    """Share lost of all that is decided."""
     bottlenecks: bottleneck_analysis.Bottlenecks
     process: processmap.ProcessMap
     flows: Sequence[flow_analysis.Flow]
@@ -196,7 +198,6 @@ def gather(
     audience: Audience,
     users: Mapping[str, User],
     before: Issued | None = None,
-    standing: Sequence[StandingFinding] = (),
     link: str | None = None,
 ) -> Material:
     """Ask every part of the library for what it knows of the connection that `examined` speaks about.
@@ -247,6 +248,11 @@ def gather(
         there = float(total.closed) + float(total.new)
         plans = target_analysis.plans(open_chances, there, quota.quota)
     told = _told(day.items, findings, plans)
+    effects, base_rate = (
+        read_effects(ledger, warehouse, (connection,), local_date(as_of, config.zone))
+        if ledger and audience.people is None
+        else ({}, None)
+    )
     found_sources = source_analysis.sources(warehouse, features)
     speed = velocity_analysis.velocity(warehouse, features)
     begin = made.period.starts_at
@@ -276,8 +282,8 @@ def gather(
         rules=evaluation.rules,
         rule_texts={r.id: RuleText(r.title, r.why) for r in ruleset},
         findings=findings,
-        standing=[s for s in standing if audience.people is None or s.subject_id in mine],
-        counts=ledger.counts(connection) if ledger and audience.people is None else [],
+        effects=effects,
+        base_rate=base_rate,
         bottlenecks=bottleneck_analysis.find(warehouse, connection, as_of, config.calendar),
         process=processmap.process_map(warehouse, features, variants=6),
         flows=flow_analysis.flows(warehouse, features),

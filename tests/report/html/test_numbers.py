@@ -149,6 +149,17 @@ def test_hygiene_says_what_check_says(company: Company, numbers: dict[str, float
     assert len(found) == len({f["opportunity_id"] for f in told["findings"] if f["opportunity_id"]})
 
 
+def test_hygiene_says_of_each_rule_what_rules_list_says(company: Company, numbers: dict[str, float]) -> None:
+    """How often it fired, what people did about it, and what it foretold."""
+    told = json.loads(run("rules", "list", "--config", company.config, "--format", "json"))["rules"]
+    fired = [r for r in told if r["episodes"]]
+    assert fired
+    _same(
+        numbers,
+        {f"rule.{r['id']}.{k}": r[k] for r in fired for k in ("episodes", "acted_on", "foretold")},
+    )
+
+
 def test_runs_say_what_status_says(company: Company, numbers: dict[str, float]) -> None:
     """Every run with what it wrote."""
     told = json.loads(run("status", "--config", company.config, "--format", "json"))["runs"]

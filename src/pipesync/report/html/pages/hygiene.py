@@ -6,15 +6,18 @@ from collections import Counter, defaultdict
 
 from pipesync.model import SEVERITIES
 from pipesync.report.html.blocks import (
+    BLANK,
     Bar,
     Block,
     Column,
     Figure,
     Figures,
+    Mark,
     Note,
     Page,
     Row,
     Scale,
+    Sentence,
     Sets,
     Table,
     count,
@@ -71,50 +74,60 @@ def score(made: Material) -> Figures:
 
 
 def by_rule(made: Material) -> Table:
+    """What each rule finds now; where runs are on record, what it came to so far."""
     fired: dict[str, list[float]] = defaultdict(list)
     for f in made.findings:
         fired[f.rule].append(float(f.amount or 0))
-    ends = Counter((s.rule, s.status) for s in made.standing)
     scale = Scale(sum(v) for v in fired.values())
     severity = {r.id: r.severity for r in made.rules}
+    names = sorted({*fired, *made.effects}, key=lambda r: (-sum(fired.get(r, ())), r))
     rows = []
-    for rule, amounts in sorted(fired.items(), key=lambda p: (-sum(p[1]), p[0])):
-        known = made.rule_texts.get(rule)
-        resolved, opened = ends[rule, "resolved"], ends[rule, "open"]
-        rows.append(
-            Row(
-                (
-                    text(known.title if known else rule, sub=rule, drill=drill(rule=rule), tone="strong"),
-                    text(SEVERITY_WORDS[severity[rule]]) if rule in severity else text(""),
-                    count(len(amounts), key=f"rule.{rule}.findings", drill=drill(rule=rule)),
-                    money(sum(amounts), made.currency, drill=drill(rule=rule)),
-                    Bar(scale.at(sum(amounts)), "share of the largest"),
-                    count(resolved, key=f"rule.{rule}.resolved"),
-                    share(resolved / (resolved + opened)) if resolved + opened else text(""),
-                )
-            )
-        )
-    columns = (
+    for rule in names:
+        known, amounts = made.rule_texts.get(rule), fired.get(rule, [])
+        listed = drill(rule=rule) if amounts else ""
+        cells: list[Mark] = [
+            text(known.title if known else rule, sub=rule, drill=listed, tone="strong"),
+            text(SEVERITY_WORDS[severity[rule]]) if rule in severity else text(""),
+            count(len(amounts), key=f"rule.{rule}.findings", drill=listed),
+            money(sum(amounts), made.currency, drill=listed),
+            Bar(scale.at(sum(amounts)), "share of the largest"),
+        ]
+        rows.append(Row((*cells, *_effect(made, rule)) if made.effects else tuple(cells)))
+    columns = [
         Column("Rule"),
         Column("Severity", wide_only=True),
-        Column("Findings", "right"),
+        Column("Now", "right", "Findings that hold."),
         Column("At stake", "right"),
         Column("", "mark", wide_only=True),
-        Column("Mended", "right", "Findings that were resolved so far."),
-        Column("of all", "right", "Mended, of all that were ever open.", wide_only=True),
-    )
-    quiet = sum(not r.fired for r in made.rules)
-    return Table(
-        "By rule",
-        columns,
-        tuple(rows),
-        (
-            "What each rule found, what is at stake, and how much of what it ever found was mended. ",
-            count(quiet),
-            " rules found nothing.",
-        ),
-        empty="No rule found anything.",
-        name="rules",
+    ]
+    said: Sentence = (count(len(made.rules) - len(fired)), " rules find nothing now.")
+    if made.effects:
+        columns += [
+            Column("Ever", "right", "Times that it opened.", wide_only=True),
+            Column("To mend", "right", "Median days from first seen to resolved.", wide_only=True),
+            Column(
+                "Acted on", "right", "Of the tasks that people had their chance with, those that were mended."
+            ),
+            Column("Then lost", "right", "Of what it fired on and what is decided by now.", wide_only=True),
+        ]
+        if made.base_rate is not None:
+            said += (
+                " Of all that is decided, ",
+                share(made.base_rate),
+                " were lost: what a rule has to beat.",
+            )
+    return Table("By rule", tuple(columns), tuple(rows), said, empty="No rule found anything.", name="rules")
+
+
+def _effect(made: Material, rule: str) -> tuple[Mark, ...]:
+    effect = made.effects.get(rule)
+    if effect is None:
+        return (BLANK,) * 4
+    return (
+        count(effect.episodes, key=f"rule.{rule}.episodes"),
+        number(effect.days_to_mend, "days"),
+        share(effect.acted_on, key=f"rule.{rule}.acted_on"),
+        share(effect.foretold, sub=f"of {effect.decided:,}", key=f"rule.{rule}.foretold"),
     )
 
 
