@@ -109,7 +109,8 @@ def against_quota(
     found += [("team", str(name), float(amount)) for name, amount in by_team.items()]
     found += [("product", str(name), float(amount)) for name, amount in by_product.items()]
     below = rollup.managed({str(o) for o in owners.dropna().unique()}, people)
-    return [_target(forecast, owners, below, *one) for one in found if one[2] > 0]
+    owner_of = {str(i): owner for i, owner in owners.items()}  # asked once per quota and opportunity
+    return [_target(forecast, owner_of, below, *one) for one in found if one[2] > 0]
 
 
 def owners_of(warehouse: Warehouse, connection: str) -> pd.Series[str]:
@@ -142,7 +143,7 @@ def _by_level(own: Mapping[str, float], people: pd.DataFrame) -> tuple[dict[str,
 
 def _target(
     forecast: Forecast,
-    owners: pd.Series[str],
+    owners: Mapping[str, str],
     below: Mapping[str, Sequence[str]],
     scope: Scope,
     name: str,

@@ -259,7 +259,7 @@ def gather(
     since_start, since_week = waterfall_analysis.waterfalls(
         warehouse, connection, (min(begin, as_of), as_of - _WEEK), as_of, config.calendar
     )
-    left = max((to_ms(made.period.ends_at) - to_ms(as_of)) / DAY, 0.0)
+    wait, left = (max((to_ms(moment) - to_ms(as_of)) / DAY, 0.0) for moment in (begin, made.period.ends_at))
     return Material(
         connection=connection,
         adapter=facts.adapter,
@@ -302,7 +302,7 @@ def gather(
         needs=source_analysis.leads_needed(found_sources, quota.gap) if quota and quota.gap else (),
         rows=rows,
         events=_events(warehouse, connection, as_of, told),
-        reasons=reason_analysis.of(model, past, told, to_ms(as_of), left) if told else {},
+        reasons=reason_analysis.of(model, past, told, to_ms(as_of), left, after=wait) if told else {},
         tasks=[
             t for t in _tasks(warehouse, connection) if audience.people is None or t.opportunity_id in mine
         ],

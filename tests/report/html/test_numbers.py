@@ -150,13 +150,13 @@ def test_hygiene_says_what_check_says(company: Company, numbers: dict[str, float
 
 
 def test_hygiene_says_of_each_rule_what_rules_list_says(company: Company, numbers: dict[str, float]) -> None:
-    """How often it fired, what people did about it, and what it foretold."""
+    """How often it fired and what it foretold; what is overdue depends on the day, which is another one there."""
     told = json.loads(run("rules", "list", "--config", company.config, "--format", "json"))["rules"]
     fired = [r for r in told if r["episodes"]]
     assert fired
     _same(
         numbers,
-        {f"rule.{r['id']}.{k}": r[k] for r in fired for k in ("episodes", "acted_on", "foretold")},
+        {f"rule.{r['id']}.{k}": r[k] for r in fired for k in ("episodes", "foretold")},
     )
 
 
