@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -145,3 +148,39 @@ def test_the_readme_names_each_permission_set() -> None:
 
     for file in SETS:
         assert file.name.split(".")[0] in text
+
+
+_CONVERT = """
+import { ComponentSet, MetadataConverter } from '@salesforce/source-deploy-retrieve';
+const set = ComponentSet.fromSource(process.argv[2]);
+const where = { type: 'directory', outputDirectory: process.argv[3], genUniqueDir: false };
+await new MetadataConverter().convert(set, 'metadata', where);
+"""
+
+
+def test_salesforces_own_library_converts_the_project(tmp_path: Path) -> None:
+    """Every file of the kit arrives in the package that a deployment sends, and nothing else does.
+
+    `SALESFORCE_SDR` names a folder in which `npm install @salesforce/source-deploy-retrieve` was done.
+    """
+    modules = Path(os.environ.get("SALESFORCE_SDR", "")) / "node_modules"
+    node = shutil.which("node")
+    if node is None or not (modules / "@salesforce" / "source-deploy-retrieve").is_dir():
+        pytest.skip(
+            "SALESFORCE_SDR names no folder with @salesforce/source-deploy-retrieve, or there is no node"
+        )
+    (tmp_path / "node_modules").symlink_to(modules)
+    (tmp_path / "convert.mjs").write_text(_CONVERT)
+
+    out = tmp_path / "out"
+    command = [node, str(tmp_path / "convert.mjs"), str(KIT / "force-app"), str(out)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+
+    listed = {m.text for m in root(out / "package.xml").iter(f"{NAMESPACE}members")}
+    fields = {f.name.split(".")[0] for f in SOURCE.rglob("*.field-meta.xml")}
+    converted = [root(f) for f in (out / "objects").iterdir()]
+    assert {n for e in converted for n in texts(e, "fields/fullName")} == fields
+    assert {f.name.split(".")[0] for f in SETS} | OURS <= listed
+    assert {n for e in converted for n in texts(e, "listViews/fullName")} == {
+        f.name.split(".")[0] for f in SOURCE.rglob("*.listView-meta.xml")
+    }

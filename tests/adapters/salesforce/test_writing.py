@@ -209,3 +209,18 @@ def test_what_was_refused_stands_in_status_until_it_goes_through(
     (told,) = refused["crm"]["refused"]
     assert (told["object"], told["error"]) == ("finding", "FIELD_CUSTOM_VALIDATION_EXCEPTION: Be bolder")
     assert mended["crm"]["refused"] == []
+
+
+def test_updates_completion_and_removal_reach_the_task_of_an_org(
+    connect: Connect, sandbox: Sandbox, pulled: Warehouse
+) -> None:
+    """Each with an outcome of its own; what is gone already counts as removed."""
+    adapter, changes = connect(), tasks(pulled, 3)
+    made = {o.key: o.target for o in adapter.write(changes)}
+    gone = [c.model_copy(update={"action": "delete", "target": made[c.key], "after": {}}) for c in changes]
+
+    first = [o.status for o in adapter.write(gone[:2])]
+    again = [o.status for o in adapter.write(gone)]
+
+    assert (first, again) == (["applied"] * 2, ["applied"] * 3)
+    assert [t for t in sandbox.ask("GET", "dump")["Task"] if t["Pipesync_Key__c"]] == []

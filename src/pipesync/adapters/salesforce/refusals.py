@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 Action = Literal["retry", "sign_in", "restart", "shrink", "record", "permission", "budget", "stop"]
+"""retry: the same request again, later. sign_in: once more under a new session. restart: from the last checkpoint.
+shrink: ask for less at a time. record: set this one aside with its text. permission: tell who is to grant what.
+budget: stop, the next run goes on. stop: the request can never pass."""
 
 ACTIONS: dict[str, Action] = {
     "INVALID_SESSION_ID": "sign_in",
@@ -26,11 +29,20 @@ ACTIONS: dict[str, Action] = {
     "INVALID_TYPE": "permission",
     "INVALID_FIELD": "permission",
     "MALFORMED_QUERY": "stop",
+    "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY": "record",
+    "DUPLICATES_DETECTED": "record",
+    "DUPLICATE_VALUE": "record",
+    "ENTITY_IS_DELETED": "record",
+    "FIELD_CUSTOM_VALIDATION_EXCEPTION": "record",
+    "FIELD_INTEGRITY_EXCEPTION": "record",
+    "INACTIVE_OWNER_OR_USER": "record",
+    "INSUFFICIENT_ACCESS_ON_CROSS_REFERENCE_ENTITY": "record",
+    "INVALID_CROSS_REFERENCE_KEY": "record",
+    "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST": "record",
+    "REQUIRED_FIELD_MISSING": "record",
+    "STRING_TOO_LONG": "record",
 }
-"""Top-level codes; REQUEST_LIMIT_EXCEEDED is read by its message."""
-
-ROW_RETRY = frozenset({"UNABLE_TO_LOCK_ROW", "UNKNOWN_EXCEPTION", "SERVER_UNAVAILABLE"})
-"""Codes of one record in a collection that may pass later; every other one is final for that record."""
+"""Code -> what it asks for; REQUEST_LIMIT_EXCEEDED is read by its message."""
 
 TRANSIENT = frozenset({406, 408, 420, 429, 500, 502, 503, 504})
 """HTTP statuses that pass, whatever the body is."""
@@ -46,6 +58,11 @@ FIXES = {
     "INSUFFICIENT_ACCESS": "assign the permission set Pipesync_Integration",
     "TXN_SECURITY_METERING_ERROR": "give the user Exempt from Transaction Security",
 }
+
+
+def may_pass_later(code: str) -> bool:
+    """Whether one record of a collection is worth another try; every other code is final for that record."""
+    return ACTIONS.get(code) == "retry"
 
 
 def action_of(status: int, code: str, message: str) -> Action:

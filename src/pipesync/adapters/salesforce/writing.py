@@ -11,7 +11,7 @@ from typing import Any
 
 from pipesync.adapters.salesforce.api import Api, Json
 from pipesync.adapters.salesforce.org import Org
-from pipesync.adapters.salesforce.refusals import ROW_RETRY
+from pipesync.adapters.salesforce.refusals import may_pass_later
 from pipesync.adapters.salesforce.values import parse_time
 from pipesync.config import Write
 from pipesync.errors import PermissionMissing
@@ -185,7 +185,7 @@ def _written(org: Org, changes: Sequence[Change], send: Any) -> Iterator[Outcome
             again = []
             for change, result in zip(left, results, strict=True):
                 code = _code(result)
-                if code in ROW_RETRY and attempt < _ROW_ATTEMPTS:
+                if may_pass_later(code) and attempt < _ROW_ATTEMPTS:
                     again.append(change)
                 else:
                     done.append((change, _outcome(change, result, code)))

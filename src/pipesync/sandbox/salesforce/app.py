@@ -1,7 +1,8 @@
 """The org's REST API at its addresses, as Starlette routes.
 
 Settings of the org that this module heeds: `api_disabled` (an edition without API access), `daily_limit` and `used`
-(requests of the last 24 hours before the sandbox began), `page_size`, `deleted_known_from`.
+(requests of the last 24 hours before the sandbox began), `daily_jobs`, `page_size`, `times_out_above` (rows of a
+query), `deleted_known_from`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pipesync.sandbox.salesforce.soql import stored_time
 
 Endpoint = Callable[[Org, Request, bytes], Response]
 DAILY_LIMIT = 1_000_000
+_LONGEST_ADDRESS = 16_384
 VERSIONS = ("58.0", "59.0", "60.0", "61.0", "62.0", "63.0", "64.0", "65.0", "66.0", "67.0", "68.0")
 _FREE = ("/services/oauth2/token", "/services/oauth2/introspect", "/services/data/")
 """What is answered to anyone and counts against no limit."""
@@ -82,6 +84,8 @@ def _cased(name: bytes) -> bytes:
 
 def _served(org: Org, endpoint: Endpoint) -> Callable[[Request], Any]:
     async def serve(request: Request) -> Response:
+        if len(request.url.query) > _LONGEST_ADDRESS:
+            return Response("<html><h1>414 Request-URI Too Large</h1></html>", 414, media_type="text/html")
         body = await request.body()
         is_free = request.url.path in _FREE
         org.requests += not is_free
@@ -145,6 +149,8 @@ def query_all(org: Org, request: Request, body: bytes) -> Response:
 
 def _first_page(org: Org, request: Request, *, is_all: bool) -> Response:
     total, rows = org.query(request.query_params.get("q", ""), is_all=is_all)
+    if len(rows) > org.setting("times_out_above", len(rows)):
+        raise Refused(400, "QUERY_TIMEOUT", "Your query request was running for too long.")
     locator = f"01gPS{org.requests:08d}"
     size = org.setting("page_size", org.page_size)
     if len(rows) > size:
