@@ -154,6 +154,8 @@ class Guard(Section):
     """A plan this many times larger than the usual one is not written at all."""
     at_least: int = Field(default=100, ge=0)
     """Smaller plans never count as unusual."""
+    max_percent_failing: float = Field(default=50, gt=0, le=100)
+    """A run of whose writes more than this share fails (and ten at least) leaves the rest alone."""
 
 
 def _country(value: str) -> str:

@@ -451,7 +451,8 @@ def _write(
     config: Config, name: str, adapter: Adapter, warehouse: Warehouse, ledger: Ledger, made: Plan, **how: Any
 ) -> Applied:
     """Apply a plan and mirror our own records again, so that readers see them."""
-    done = apply(made, adapter, ledger, write=config.connections[name].write, **how)
+    connection, limit = config.connections[name], config.guard.max_percent_failing
+    done = apply(made, adapter, ledger, write=connection.write, max_failing=limit, **how)
     if done.applied:
         pull(adapter, warehouse, streams=("own_tasks", "own_forecasts"))
     return done

@@ -137,6 +137,17 @@ def test_a_run_that_mostly_fails_stops(world: World, flaky: type[Flaky]) -> None
     assert done.skipped[0].error == "stopped, because most of what was sent before failed"
 
 
+def test_how_many_may_fail_is_the_sites_choice(world: World, flaky: type[Flaky]) -> None:
+    """A careful site stops earlier."""
+    for i in range(401):
+        world.fire(f"006{i:03}", severity="high" if i < 200 else "low")
+
+    refused = {f"006{i:03}" for i in range(30)}
+    done = world.apply(adapter=flaky(world.adapter, refuse=refused), max_failing=10)
+
+    assert (done.applied, len(done.failed), len(done.skipped)) == (170, 30, 201)
+
+
 # --- What people did meanwhile ----------------------------------------------------------------------------------
 
 

@@ -51,6 +51,20 @@ def test_a_kept_plan_is_applied_as_it_was_read(work: Path, pipesync: Run) -> Non
     assert (again["applied"], len(again["skipped"])) == (0, len(planned["changes"]))
 
 
+def test_a_kept_plan_is_refused_where_the_crm_moved_on(work: Path, pipesync: Run) -> None:
+    """Without another pull: the opportunity that somebody changed since is told, the others go through."""
+    planned = pipesync("plan", "--out", "plan.json", "--format", "json").entry["changes"]
+    changed = next(c for c in planned if c["object"] == "task")
+    Folder(work / "exports").edit(changed["opportunity_id"], {"next_step": "Meet the board"})
+
+    done = pipesync("apply", "plan.json", "--yes", "--format", "json").entry
+
+    assert [(s["key"], s["error"]) for s in done["skipped"]] == [
+        (changed["key"], "the opportunity changed since it was pulled (next_step)")
+    ]
+    assert done["applied"] == len(planned) - 1
+
+
 def test_a_limit_stops_with_the_worst_first(work: Path, pipesync: Run) -> None:
     """`--limit 3` writes three changes and says which were left; the next plan has the rest."""
     planned = pipesync("plan", "--format", "json").entry["changes"]

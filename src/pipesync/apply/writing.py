@@ -18,8 +18,8 @@ from pipesync.store.ledger import Ledger
 
 BATCH = 200
 """Changes between two entries in the journal: what Salesforce takes in one request, and HubSpot in two."""
-MAX_FAILING = 0.5
-"""Share of a run's writes that may fail before the rest is left alone, counted from `MIN_FAILING` failures on."""
+MAX_FAILING = 50.0
+"""Percent of a run's writes that may fail before the rest is left alone, counted from `MIN_FAILING` failures on."""
 MIN_FAILING = 10
 
 _ORDER: tuple[tuple[ChangeObject, ChangeAction], ...] = (
@@ -55,13 +55,15 @@ def apply(
     write: Write,
     limit: int | None = None,
     guard: Guard | None = None,
+    max_failing: float = MAX_FAILING,
     refused: Sequence[Outcome] = (),
     run: Run | None = None,
     clock: Callable[[], datetime] = now,
 ) -> Applied:
     """Write what `write` allows, at most `limit` changes, the plan's first; return what became of each change.
 
-    `guard` holds back what people are to look at first; None where they did. `refused` are changes that were skipped
+    `guard` holds back what people are to look at first; None where they did. `max_failing` is the percentage of failed
+    writes beyond which the rest is left alone. `refused` are changes that were skipped
     before (by `plan.reconcile`) and belong to the same account; `run` is the caller's, where it has one. A CrmError
     ends the run and is raised: what it leaves unconfirmed is looked up by the next run. LeaseTaken where another run
     is writing.
@@ -86,7 +88,7 @@ def apply(
         if limit is not None:
             told.skip(allowed[limit:], f"over the limit of {limit}")
         ledger.save_fates(plan.connection, plan.fates)  # before our writes move what was seen
-        send(allowed[:limit], entered, plan, adapter, ledger, told, clock)
+        send(allowed[:limit], entered, plan, adapter, ledger, told, clock, max_failing)
     return told
 
 
@@ -125,6 +127,7 @@ def send(
     ledger: Ledger,
     told: Applied,
     clock: Callable[[], datetime],
+    max_failing: float = MAX_FAILING,
 ) -> None:
     """Send changes kind by kind; stop where most of them fail."""
     waiting = [
@@ -146,7 +149,7 @@ def send(
             told.applied += sum(o.status == "applied" for o in outcomes)
             told.failed += [o for o in outcomes if o.status == "failed"]
             told.skipped += [o for o in outcomes if o.status == "skipped"]
-        if len(told.failed) >= MIN_FAILING and len(told.failed) > MAX_FAILING * (
+        if len(told.failed) >= MIN_FAILING and len(told.failed) > max_failing / 100 * (
             told.applied + len(told.failed)
         ):
             told.skip([c for b in waiting for c in b], "stopped, because most of what was sent before failed")
