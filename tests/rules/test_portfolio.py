@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,13 @@ import pytest
 from pipesync import rules
 from pipesync.analysis import stages
 from pipesync.config import Calendar, Config, ConnectionConfig
+from pipesync.errors import InputError
 from pipesync.features import compute
 from pipesync.model import Level
+from pipesync.rules.format import read_rule
 from pipesync.rules.portfolio import table_of
 from pipesync.store.warehouse import Warehouse
+from pipesync.yamlsource import parse
 
 Build = Callable[..., Warehouse]
 Row = dict[str, Any]  # Any: columns' values
@@ -200,3 +204,58 @@ def test_every_portfolio_rule_says_something_of_the_demo(pulled_company: Warehou
     assert len(portfolio) == 17
     weak = [f for f in found.findings if f.rule == "hygiene.hygiene_score"]
     assert all(f.owner_id == f.subject_id and f.opportunity_id is None for f in weak)
+
+
+MEASURED = """\
+rule: site.measured
+title: Measured
+why: Because.
+severity: low
+level: team
+measures:
+  large: {calculate: count, where: {amount: {gte: 100}, age_days: {gte: 2}}}
+when: {large: {gte: 2}}
+message: "{large} large ones."
+tests:
+  - name: two
+    today: 2026-11-23
+    opportunities:
+      [{amount: 100, created_at: 2026-11-21}, {amount: 900, created_at: 2026-01-01}, {amount: 99, age_days: 9}]
+    expect: fires
+  - name: one
+    today: 2026-11-23
+    opportunities: [{amount: 100, created_at: 2026-11-22}, {amount: 900, created_at: 2026-01-01}]
+    expect: clear
+  - name: given
+    today: 2026-11-23
+    given: {large: 2}
+    expect: fires
+"""
+
+
+def test_a_case_computes_measures_from_the_opportunities_it_gives() -> None:
+    """With what follows from their dates on the case's day."""
+    rule = read_rule(parse(MEASURED, "r.yaml"), Path("r.yaml"))
+
+    assert [(r.case, r.got) for r in rules.test([rule])] == [
+        ("two", "fires"),
+        ("one", "clear"),
+        ("given", "fires"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("{amount: 100, created_at: 2026-11-21}", "{amuont: 100}", "did you mean 'amount'"),
+        ("{amount: 100, created_at: 2026-11-21}", "7", "opportunities are a list of maps"),
+        ("level: team", "level: opportunity", "an opportunity has no measures"),
+    ],
+)
+def test_opportunities_of_a_case_that_cannot_be_read_are_told(old: str, new: str, said: str) -> None:
+    """With the line."""
+    with pytest.raises(InputError) as error:
+        rules.test([read_rule(parse(MEASURED.replace(old, new), "r.yaml"), Path("r.yaml"))])
+
+    assert said in str(error.value)
+    assert "r.yaml:" in str(error.value)

@@ -19,7 +19,7 @@ from pipesync.errors import InputError, Place, Problem
 from pipesync.features import Features, set_moment
 from pipesync.features.columns import Column
 from pipesync.model import SEVERITIES, Level, StandingFinding
-from pipesync.rules.compile import measured
+from pipesync.rules.compile import measure, measured
 from pipesync.rules.conditions import NUMERIC
 from pipesync.rules.evaluate import evaluate, judge
 from pipesync.rules.format import Rule, read_rule
@@ -30,7 +30,7 @@ from pipesync.yamlsource import Document, nearest
 
 RESULTS = ("fires", "clear", "unknown", "out_of_scope")
 LIVES = (*RESULTS, "pending", "resolved", "expired")
-_KEYS = ("name", "today", "given", "unknown", "expect", "timeline")
+_KEYS = ("name", "today", "given", "opportunities", "unknown", "expect", "timeline")
 _DERIVED = {
     "is_closed": "NOT is_open",
     "age_days": "days_since(created_at)",
@@ -76,6 +76,8 @@ class Case:
     steps: tuple[Step, ...]
     is_timeline: bool
     place: Place
+    opportunities: tuple[Mapping[str, Any], ...] = ()  # Any: as YAML has them
+    """Of a portfolio rule's subject; its measures are computed from them."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ def _case(
             )
     given = _map(document, text, (*at, "given"), problems)
     _check_values(document, given, (*at, "given"), columns, problems)
+    opportunities = _opportunities(document, text, at, problems)
     unknown = text.get("unknown") or []
     if not isinstance(unknown, list):
         problems.append(document.problem((*at, "unknown"), "unknown takes a list", fix="write [field]"))
@@ -169,7 +172,25 @@ def _case(
         steps = ()
     name = str(text.get("name", f"case {i + 1}"))
     known = frozenset(map(str, unknown))
-    return Case(name, given, known, steps, timeline is not None, document.place(at))
+    return Case(name, given, known, steps, timeline is not None, document.place(at), opportunities)
+
+
+def _opportunities(
+    document: Document, text: Mapping[str, Any], at: tuple[str | int, ...], problems: list[Problem]
+) -> tuple[Mapping[str, Any], ...]:  # Any: YAML
+    """Return the opportunities of a portfolio rule's case, typed as features."""
+    found = text.get("opportunities") or []
+    if not isinstance(found, list) or not all(isinstance(o, Mapping) for o in found):
+        fix = "write a list of {field: value}"
+        problems.append(document.problem((*at, "opportunities"), "opportunities are a list of maps", fix=fix))
+        return ()
+    if found and document.data.get("level", "opportunity") == "opportunity":
+        said = "only a portfolio rule's case is made of opportunities"
+        problems.append(document.problem((*at, "opportunities"), said, fix="write `given`", key=True))
+        return ()
+    for k, one in enumerate(found):
+        _check_values(document, one, (*at, "opportunities", k), LEVELS["opportunity"], problems)
+    return tuple(found)
 
 
 def _map(
@@ -300,13 +321,15 @@ class _Asked(NamedTuple):
     unknown: frozenset[str]
     today: date
     values: Mapping[str, Any]  # Any: as YAML has them
+    opportunities: tuple[Mapping[str, Any], ...] = ()
+    """What the rule's measures are computed from, instead of being given."""
 
 
 def _steps(rule: Rule, case: Case) -> Iterator[_Asked]:
     values: dict[str, Any] = dict(case.given)
     for step in case.steps:
         values = {**values, **step.values}
-        yield _Asked(rule, case.unknown, step.today, values)
+        yield _Asked(rule, case.unknown, step.today, values, case.opportunities)
 
 
 def verdicts(
@@ -347,13 +370,18 @@ def _verdicts(warehouse: Warehouse, asked: Sequence[_Asked]) -> list[tuple[str, 
 def _prepare(warehouse: Warehouse, level: Level, day: date, rows: Mapping[str, _Asked]) -> str:
     """Make the level's table of these rows by subject, with what follows from what is given; return its name."""
     set_moment(warehouse, _CONNECTION, _midnight(day), Calendar(), is_current=True)
+    books = {s: a for s, a in rows.items() if a.opportunities}
+    if books:
+        below = {f"{s}/{k}": _Asked(a.rule, frozenset(), day, o) for s, a in books.items()
+                 for k, o in enumerate(a.opportunities)}  # fmt: skip
+        _prepare(warehouse, "opportunity", day, below)
     columns = {n: c for n, c in LEVELS[level].items() if n != "custom"}
     named = {n: [a.values.get(n) for a in rows.values()] for n in columns}
     for rule in {id(a.rule): a.rule for a in rows.values()}.values():
         for name in rule.measures:
             columns[measured(rule, name)] = rule.columns[name]
             named[measured(rule, name)] = [
-                a.values.get(name) if a.rule is rule else None for a in rows.values()
+                a.values.get(name) if a.rule.id == rule.id else None for a in rows.values()
             ]
     arrays = [
         pa.array([None if v is None else _typed(c, v) for v in named[n]], _ARROW[c.kind])
@@ -374,12 +402,29 @@ def _prepare(warehouse: Warehouse, level: Level, day: date, rows: Mapping[str, _
             f"CREATE OR REPLACE TEMP TABLE portfolio AS SELECT * REPLACE ({n} AS n), NULL::DECIMAL(18, 2) AS amount"
             f"{shown} FROM given"
         )
+        for rule in {id(a.rule): a.rule for a in books.values()}.values():
+            _measure(warehouse, rule, [s for s, a in books.items() if a.rule is rule])
         return "portfolio"
     derived = ", ".join(f'{_derived(n, sql)} AS "{n}"' for n, sql in _DERIVED.items())
     warehouse.execute(
         f"CREATE OR REPLACE TEMP TABLE features AS SELECT * REPLACE ({derived}, subject_id AS id) FROM given"
     )
     return "features"
+
+
+def _measure(warehouse: Warehouse, rule: Rule, subjects: Sequence[str]) -> None:
+    """Compute a rule's measures of these subjects from the opportunities that their cases give."""
+    names = [measured(rule, n) for n in rule.measures]
+    figures = ", ".join(
+        f'{measure(rule, m).sql(dialect="duckdb")} AS "{n}"'
+        for n, m in zip(names, rule.measures.values(), strict=True)
+    )
+    said = ", ".join(f'"{n}" = found."{n}"' for n in names)
+    warehouse.execute(
+        f"UPDATE portfolio SET {said} FROM (SELECT split_part(id, '/', 1) AS subject, {figures} FROM features "
+        "GROUP BY 1) AS found WHERE subject_id = found.subject AND list_contains(?, subject_id)",
+        [subjects],
+    )
 
 
 def _custom(asked: _Asked) -> list[tuple[str, str | None]]:

@@ -211,6 +211,7 @@ def _case(level: str) -> Json:
             "name": {"type": ["string", "number"]},
             "today": {"type": "string"},
             "given": given,
+            "opportunities": {"type": "array", "items": {"$ref": "#/$defs/given_opportunity"}},
             "unknown": {"type": "array", "items": {"type": "string"}},
             "expect": expect,
             "timeline": {"type": "array", "items": step, "minItems": 1},
