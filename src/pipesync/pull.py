@@ -7,10 +7,11 @@ every stream has reached it. A pull that stops anywhere leaves committed pages b
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 from pipesync.adapters.base import Adapter, Page, Pulled
-from pipesync.errors import BudgetSpent, PermissionMissing
+from pipesync.errors import BudgetSpent, CrmError, PermissionMissing
 from pipesync.model import ColumnState
 from pipesync.store.warehouse import Warehouse
 
@@ -32,10 +33,11 @@ def pull(
     When the request budget is spent the pull ends without an error: later streams keep their old watermark, and the
     next run goes on.
     """
-    connection = adapter.connection()
+    with _understood("the account"):
+        connection = adapter.connection()
+        states = list(adapter.columns())
+        until = adapter.clock()
     name = connection.connection
-    states = list(adapter.columns())
-    until = adapter.clock()
     wanted = [s for s in adapter.streams if streams is None or s in streams]
     # A stream that is gone (no longer mapped, or licensed) must not hold the watermark back for ever.
     gone = [s for s in warehouse.pulled_streams(name) if s not in adapter.streams]
@@ -85,7 +87,12 @@ def _pull_stream(
 ) -> Iterator[tuple[str, Pulled]]:
     """Merge page by page; yield what each brought, and to which stream: one pass may bring pages of others along."""
     cursor = warehouse.checkpoint(connection, stream).cursor
-    for page in adapter.pull(stream, cursor, until):
+    pages = iter(adapter.pull(stream, cursor, until))
+    while True:
+        with _understood(stream):
+            page = next(pages, None)
+        if page is None:
+            return
         gone = (*page.deleted, *_absent(warehouse, connection, page))
         changed = warehouse.merge(
             connection,
@@ -99,6 +106,22 @@ def _pull_stream(
             last=page.last,
         )
         yield page.stream, Pulled(len(page.rows), changed, len(gone), page.requests, len(page.rejects))
+
+
+_ODD = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, NotImplementedError)
+"""What reading an answer raises that is not of the form that the CRM's documentation tells of."""
+
+
+@contextmanager
+def _understood(what: str) -> Iterator[None]:
+    """Turn what an answer of an unheard-of form leads to into an error of the CRM's; its text stays with the cause."""
+    try:
+        yield
+    except _ODD as error:
+        raise CrmError(
+            f"the CRM's answer about {what} has a form that is not known ({type(error).__name__})",
+            fix="run again; if it stays, run with -v and report what it prints, without customers' data",
+        ) from error
 
 
 def _sum(one: Pulled, other: Pulled) -> Pulled:
