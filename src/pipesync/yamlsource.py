@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from pipesync.errors import InputError, Place, Problem
 
@@ -208,6 +209,9 @@ def _problems(
             problem = document.problem(
                 at, f"unknown key {e['loc'][-1]!r}", fix=nearest(e["loc"][-1], names), key=True
             )
+        elif e["type"] == "string_pattern_mismatch" and (like := _example_at(model, e["loc"])):
+            said = f"{e['loc'][-1]}: {e['input']!r} is not understood"
+            problem = document.problem(at, said, fix=f"write it like {like!r}")
         elif e["type"] == "missing":
             problem = document.problem(at, f"key {e['loc'][-1]!r} is missing", fix="add it")
         else:
@@ -234,13 +238,29 @@ def _known_part(loc: tuple[str | int, ...], document: Document, base: Path_) -> 
 
 def _names_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> set[str]:
     """Return the keys that the model allows at `loc`, as far as they can be followed."""
+    return {f.alias or name for m in _models_at(model, loc) for name, f in m.model_fields.items()}
+
+
+def _example_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> str:
+    """Return the first of a field's `examples`; empty where it has none."""
+    for m in _models_at(model, loc[:-1]):
+        info = _field(m, loc[-1])
+        if info and info.examples:
+            return str(info.examples[0])
+    return ""
+
+
+def _field(model: type[BaseModel], name: str | int) -> FieldInfo | None:
+    found = model.model_fields.get(str(name))
+    return found or next((f for f in model.model_fields.values() if f.alias == name), None)
+
+
+def _models_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[type[BaseModel]]:
     current: list[type[BaseModel]] = [model]
     for step in loc:
         following: list[type[BaseModel]] = []
         for m in current:
-            info = m.model_fields.get(str(step)) or next(
-                (f for f in m.model_fields.values() if f.alias == step), None
-            )
+            info = _field(m, step)
             pending: list[Any] = [info.annotation] if info else []
             while pending:
                 kind = pending.pop()
@@ -248,4 +268,4 @@ def _names_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> set[str]:
                     following.append(kind)
                 pending += typing.get_args(kind)
         current = following or current
-    return {f.alias or name for m in current for name, f in m.model_fields.items()}
+    return current

@@ -70,11 +70,13 @@ MISTAKES = [
     ("{name} since", "{nam} since", 13, "did you mean 'name'"),
     (":date}", ":dat}", 13, "did you mean 'date'"),
     ("{name} since", "{name since", 13, "not closed"),
-    ("2 business days", "2 days", 14, "due"),
+    ("2 business days", "2 days", 14, "write it like '3 business days'"),
+    ("severity: low", "severity: low\nfor: 2 rnus", 5, "write it like '2 runs'"),
+    ("severity: low", "severity: low\nresolve: {after: soon}", 5, "write it like '2 clean runs'"),
     ("is_open: true}\nparams", "is_open: yes}\nparams", 5, "expected true or false, not 'yes'"),
     ("why: Because.", "why: Because.\nwhy: Again.", 4, "given twice"),
     ("why: Because.", "\twhy: Because.", 3, "tabs"),
-    ("rule: hygiene.example", "rule: Hygiene Example", 1, "rule"),
+    ("rule: hygiene.example", "rule: Hygiene Example", 1, "write it like 'site.large_and_quiet'"),
 ]
 
 

@@ -28,8 +28,9 @@ from pipesync.rules.conditions import (
     as_moment,
     read_by,
 )
-from pipesync.rules.format import Rule, Value
+from pipesync.rules.format import Rule
 from pipesync.rules.measures import Measure
+from pipesync.rules.parameters import Value
 
 _COMPARE = {"eq": exp.EQ, "ne": exp.NEQ, "gt": exp.GT, "gte": exp.GTE, "lt": exp.LT, "lte": exp.LTE}
 _AS_OF = "as_of"

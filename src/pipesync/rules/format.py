@@ -8,54 +8,24 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipesync.config import RuleSetting
 from pipesync.errors import InputError, Problem
 from pipesync.features.columns import Column
 from pipesync.model import Level, Priority, Severity
-from pipesync.rules.conditions import NUMERIC, Condition, Parameter, Span, fields, leaves, span
+from pipesync.rules.conditions import Condition, Parameter, fields, leaves, span
 from pipesync.rules.conditions import Field as FieldOf
 from pipesync.rules.levels import LEVELS
 from pipesync.rules.measures import Measure, MeasureText, read_measures
 from pipesync.rules.messages import Template, parse_template
-from pipesync.rules.reader import UNITS, Reader, param_kind
+from pipesync.rules.parameters import Given, ParamText, Value, checked, learnt_from
+from pipesync.rules.reader import Reader
 from pipesync.yamlsource import Document, nearest, read, validate
-
-Number = int | float
-Value = Number | Span | str | tuple[Number | str, ...]
-"""What a parameter may be set to."""
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-Given = int | float | str | tuple[int | float | str, ...]
-"""A parameter's value as YAML has it."""
-
-
-def _unit(value: str) -> str:
-    if value not in ("", *UNITS):
-        raise ValueError(f"no unit {value!r}; {nearest(value, UNITS)}")
-    return value
-
-
-class LearntText(_Part):
-    """A column that the company's own past fills, such as `cycle_p90`, and how many times of it."""
-
-    field: str
-    times: Annotated[float, Field(gt=0)] = 1
-
-
-class ParamText(_Part):
-    default: Given
-    min: int | float | None = None
-    max: int | float | None = None
-    unit: Annotated[str, AfterValidator(_unit)] = ""
-    help: str = ""
-    learnt: LearntText | None = None
-    """Takes the default's place where it is known, until the site sets the parameter itself."""
 
 
 class OverrideText(_Part):
@@ -73,7 +43,9 @@ class Task(_Part):
     """What a rep (or manager) is to do about it."""
 
     subject: str
-    due: Annotated[str, Field(pattern=r"^\d{1,3} business days?$")] = "3 business days"
+    due: Annotated[str, Field(pattern=r"^\d{1,3} business days?$", examples=["3 business days"])] = (
+        "3 business days"
+    )
     priority: Priority = "normal"
     assignee: Literal["owner", "manager", "ops"] = "owner"
     playbook: str | None = None
@@ -89,18 +61,20 @@ class DedupeText(_Part):
 
 class ResolveText(_Part):
     when: dict[str, Any] | None = None  # Any: a condition, stricter than that the rule's own is clear
-    after: Annotated[str, Field(pattern=r"^\d{1,2} clean runs?$")] = "1 clean run"
+    after: Annotated[str, Field(pattern=r"^\d{1,2} clean runs?$", examples=["2 clean runs"])] = "1 clean run"
 
 
 class EscalateText(_Part):
-    after: Annotated[str, Field(pattern=r"^\d{1,3} business days?$")]
+    after: Annotated[str, Field(pattern=r"^\d{1,3} business days?$", examples=["3 business days"])]
     to: Literal["owner.manager"] = "owner.manager"
 
 
 class RuleText(_Part):
     """The file's keys; what conditions and messages hold is read apart."""
 
-    rule: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+$")]
+    rule: Annotated[
+        str, Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+$", examples=["site.large_and_quiet"])
+    ]
     title: str
     why: str
     status: Literal["experimental", "stable", "deprecated"] = "stable"
@@ -119,7 +93,7 @@ class RuleText(_Part):
     min_n: Annotated[int, Field(ge=0)] = 0
     measures: dict[str, MeasureText] = Field(default_factory=dict)
     when: dict[str, Any]  # Any: a condition
-    for_: Annotated[str, Field(alias="for", pattern=r"^\d{1,2} runs?$")] = "1 run"
+    for_: Annotated[str, Field(alias="for", pattern=r"^\d{1,2} runs?$", examples=["2 runs"])] = "1 run"
     supersedes: tuple[str, ...] = ()
     message: str
     propose: str | None = None
@@ -304,12 +278,15 @@ def _measures(text: RuleText, reader: Reader, catalogue: Catalogue) -> dict[str,
 def _typed(
     text: RuleText, document: Document, path: Path, reader: Reader, measures: Mapping[str, Measure]
 ) -> Rule:
-    params = {name: _parameter(reader, name, p) for name, p in text.params.items()}
+    params = {
+        name: checked(reader, ("params", name, "default"), name, p.default, p)
+        for name, p in text.params.items()
+    }
     overrides = []
     for i, override in enumerate(text.overrides):
         at = ("overrides", i)
         values = {
-            name: _checked(reader, (*at, "params", name), name, value, text.params.get(name))
+            name: checked(reader, (*at, "params", name), name, value, text.params.get(name))
             for name, value in override.params.items()
         }
         overrides.append(
@@ -352,98 +329,13 @@ def _typed(
         texts=text.params,
         file=path,
         document=document,
-        learnt={n: found for n, p in text.params.items() if (found := _learnt(reader, n, p))},
+        learnt={n: found for n, p in text.params.items() if (found := learnt_from(reader, n, p))},
         columns=reader.columns,
         status_note=f"use {text.replaced_by} instead" if text.replaced_by else "",
         owner=text.owner,
         docs=text.docs,
         tags=text.tags,
     )
-
-
-def _parameter(reader: Reader, name: str, text: ParamText) -> Value | None:
-    return _checked(reader, ("params", name, "default"), name, text.default, text)
-
-
-def _learnt(reader: Reader, name: str, text: ParamText) -> FieldOf | None:
-    """Return the column that a parameter is learnt from; complain where it is no number in the parameter's unit."""
-    if text.learnt is None:
-        return None
-    at = ("params", name, "learnt", "field")
-    found = reader.columns.get(text.learnt.field)
-    if found is None:
-        fix = nearest(text.learnt.field, reader.columns)
-        reader.complain(at, f"unknown field {text.learnt.field!r}", fix)
-        return None
-    if found.kind not in NUMERIC or param_kind(text.default) != "number":
-        reader.complain(at, f"{name} cannot be learnt from {found.name} ({found.kind})", "numbers only")
-        return None
-    if not found.counted_by:
-        known = [n for n, c in reader.columns.items() if c.counted_by]
-        reader.complain(at, f"{found.name} is not learnt from the past", nearest(found.name, known))
-        return None
-    if found.unit.replace(" ", "_") != text.unit:
-        reader.complain(at, f"{name} is in {text.unit or 'no unit'}, {found.name} in {found.unit or 'none'}")
-        return None
-    return FieldOf(found.name, text.learnt.times)
-
-
-def _checked(
-    reader: Reader, at: tuple[str | int, ...], name: str, value: object, text: ParamText | None
-) -> Value | None:
-    """Return a parameter's value within its limits; complain otherwise."""
-    if text is None:
-        reader.complain(at, f"no parameter {name!r}", nearest(name, reader.parameters), key=True)
-        return None
-    wanted = param_kind(text.default)
-    if wanted == "duration":
-        found = span(value)
-        if found is None:
-            reader.complain(
-                at, f"{name}: {value!r} is not a duration", "write 7d, 12h, 2w or 3 business days"
-            )
-        return found
-    if wanted == "text":
-        if not isinstance(value, str):
-            reader.complain(at, f"{name}: expected text, not {value!r}", "quote it")
-            return None
-        return value
-    if wanted == "list":
-        return _checked_list(reader, at, name, value, text)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        reader.complain(at, f"{name}: expected a number, not {value!r}")
-        return None
-    return value if _is_within(reader, at, name, value, text) else None
-
-
-def _checked_list(
-    reader: Reader, at: tuple[str | int, ...], name: str, value: object, text: ParamText
-) -> tuple[Number | str, ...] | None:
-    if not isinstance(value, list | tuple) or not value:
-        reader.complain(at, f"{name}: expected a list, not {value!r}", "write [first, second]")
-        return None
-    found: list[Number | str] = [
-        v for v in value if isinstance(v, str | int | float) and not isinstance(v, bool)
-    ]
-    if len(found) < len(value) or len({isinstance(v, str) for v in found}) > 1:
-        reader.complain(
-            at, f"{name}: a list of numbers or of texts is expected", "write [1, 10], or [new, old]"
-        )
-        return None
-    numbers = [v for v in found if not isinstance(v, str)]
-    return tuple(found) if all(_is_within(reader, at, name, v, text) for v in numbers) else None
-
-
-def _is_within(reader: Reader, at: tuple[str | int, ...], name: str, value: Number, text: ParamText) -> bool:
-    outside = (text.min is not None and value < text.min) or (text.max is not None and value > text.max)
-    if outside:
-        reader.complain(at, f"{name}: {value} is outside of {_limits(text)}", "stay within `min` and `max`")
-    return not outside
-
-
-def _limits(text: ParamText) -> str:
-    low = "anything" if text.min is None else text.min
-    return f"{low} to {'anything' if text.max is None else text.max}"
 
 
 def _template(reader: Reader, text: str, at: tuple[str | int, ...]) -> Template:
@@ -473,15 +365,15 @@ def with_setting(
     """Apply a site's change, which stands at `at` of a document; return the rule and what is wrong with it."""
     reader = Reader(where, {**rule.columns, **catalogue[rule.level]}, rule.texts)
 
-    def checked(params: Mapping[str, Any], base: tuple[str | int, ...]) -> dict[str, Value]:  # Any: YAML
-        found = {n: _checked(reader, (*base, n), n, v, rule.texts.get(n)) for n, v in params.items()}
+    def within(params: Mapping[str, Any], base: tuple[str | int, ...]) -> dict[str, Value]:  # Any: YAML
+        found = {n: checked(reader, (*base, n), n, v, rule.texts.get(n)) for n, v in params.items()}
         return {n: v for n, v in found.items() if v is not None}
 
-    values = checked(setting.params, (*at, "params"))
+    values = within(setting.params, (*at, "params"))
     overrides = tuple(
         Override(
             reader.read(o.match, (*at, "overrides", i, "match")),
-            checked(o.params, (*at, "overrides", i, "params")),
+            within(o.params, (*at, "overrides", i, "params")),
             o.severity,
         )
         for i, o in enumerate(setting.overrides)
