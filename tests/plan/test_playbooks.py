@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -67,3 +68,18 @@ def test_without_advice_there_is_none(bench: Bench) -> None:
     [change] = bench.plan(bench.finding()).changes
 
     assert "Next step" not in change.after["body"]
+
+
+def test_a_step_that_cannot_be_judged_changes_no_text(bench: Bench) -> None:
+    """When contacts cannot be read any more, tasks stay as they are; a point that changes is written all the same."""
+    bench.carry_out(bench.plan(bench.finding(), advice=advice(bench, "Bring in a second person")))
+    [known] = bench.situation.advice["006A"].values()
+    partial = {"006A": {"new_business": replace(known, steps=(), is_partial=True)}}
+
+    unsure = bench.plan(bench.finding(), advice=partial)
+    phaseless = bench.plan(bench.finding(), advice={}, is_advice_known=False)
+    changed = bench.plan(bench.finding(message="006A: moved"), advice=partial, is_advice_known=True)
+
+    assert (unsure.changes, phaseless.changes) == ((), ())
+    assert [sorted(c.after) for c in changed.changes] == [["body"]]
+    assert bench.plan(bench.finding(), advice={}, is_advice_known=True).changes != ()

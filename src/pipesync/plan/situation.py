@@ -45,6 +45,8 @@ class Situation:
     opportunities: Sequence[OpportunityForecast] = ()
     advice: Mapping[str, Mapping[str, Advice]] = field(default_factory=dict)
     """By opportunity and playbook, where it stands."""
+    is_advice_known: bool = True
+    """False where no phase can be read: nothing is known of any next step."""
     reasons: Mapping[str, str] = field(default_factory=dict)
     """By opportunity, why its forecast is what it is; where they are to be written."""
     currency: str | None = None
@@ -73,16 +75,15 @@ def gather(
     if reasons is not None:
         about |= {o.id for o in opportunities}
     firing = {(f.rule, f.level, f.subject_id) for f in findings}
+    standing_now = [s for s in standing if s.status in ("open", "suppressed")]
+    asked = {f.subject_id for f in findings if f.level == "opportunity"}
+    asked |= {s.subject_id for s in standing_now if s.level == "opportunity"}
     return Situation(
         connection=connection,
         as_of=evaluation.as_of,
         findings=findings,
         facts=read(warehouse, connection, fields, about),
-        held=[
-            s
-            for s in standing
-            if s.status in ("open", "suppressed") and (s.rule, s.level, s.subject_id) not in firing
-        ],
+        held=[s for s in standing_now if (s.rule, s.level, s.subject_id) not in firing],
         counts=counts(evaluation),
         last_counts=ledger.last_counts(connection) if ledger else {},
         journal=journal,
@@ -91,11 +92,8 @@ def gather(
         forecasts=forecasts,
         opportunities=opportunities,
         reasons=reasons or {},
-        advice=advise(
-            warehouse, features, rules.playbooks, {f.opportunity_id for f in findings if f.opportunity_id}
-        )
-        if features
-        else {},
+        advice=advise(warehouse, features, rules.playbooks, asked) if features else {},
+        is_advice_known=features is None or "phase" not in features.unknown,
         currency=next((c.currency for c in warehouse.connections() if c.connection == connection), None),
     )
 

@@ -119,6 +119,12 @@ class _Speakers:
         told = texts.steps(advice, speaker, self._situation.currency) if advice else ()
         return texts.body(items, speaker, told)
 
+    def kept(self, line: Thread, items: Sequence[Item], held: str | None) -> str:
+        """Return a task's text as it is to stand: where the next step cannot be judged, what was said of it stays."""
+        body, advice = self.body(line, items), self._advice(line.opportunity_id, items)
+        is_unsure = not self._situation.is_advice_known or (advice is not None and advice.is_partial)
+        return held if is_unsure and held and texts.points(held) == texts.points(body) else body
+
     def _advice(self, opportunity_id: str | None, items: Sequence[Item]) -> Advice | None:
         """Return where the opportunity stands in the playbook that its worst point names, or in its pipeline's."""
         there = self._situation.advice.get(opportunity_id or "", {})
@@ -261,7 +267,7 @@ def _keep(
     due = [d for d in (row.due, _due(fresh, line.owner_id, situation, config)) if d]
     values: dict[str, Any] = {  # Any: JSON
         "subject": texts.subject(items),
-        "body": speakers.body(line, items),
+        "body": speakers.kept(line, items, row.body),
         "due": min(due).isoformat() if due else None,
         "priority": max((i.task.priority for i in items), key=PRIORITIES.index),
     }

@@ -130,6 +130,11 @@ def body(items: Sequence[Item], speaker: Voice, advice: Sequence[str] = ()) -> s
     return _cut("\n".join(parts), MAX_BODY)
 
 
+def points(body: str) -> list[str]:
+    """Return the checklist of a task's text, apart from the white space that CRMs add and drop."""
+    return [" ".join(one.split()) for one in body.splitlines() if one.lstrip().startswith("☐")]
+
+
 def done_note(body: str | None, why: str) -> str:
     """Return a touched task's text with the reason why it is completed."""
     return _cut(f"{body}\n\n{why}" if body else why, MAX_BODY)

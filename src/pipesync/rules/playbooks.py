@@ -127,6 +127,8 @@ class Advice:
     """Milestones that are not reached, the next one first."""
     phase: _PhaseText
     values: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
+    is_partial: bool = False
+    """A milestone of the phase cannot be judged: what a task says of the next step is then left as it is."""
 
 
 @cache
@@ -304,9 +306,8 @@ def advise(
                 if b.id == book.id and p == values["phase"]
             ]
             steps = tuple(m.title for m, v in zip(phase.milestones, said, strict=True) if v is False)
-            found.setdefault(row[0], {})[book.id] = Advice(
-                book.id, steps, phase, spoken_values(values, names)
-            )
+            told = Advice(book.id, steps, phase, spoken_values(values, names), any(v is None for v in said))
+            found.setdefault(row[0], {})[book.id] = told
     return found
 
 
