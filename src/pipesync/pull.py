@@ -10,13 +10,14 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from pipesync.adapters.base import Adapter, Page, Pulled
+from pipesync.adapters.base import Adapter, Estimate, Foreseeing, Page, Pulled
 from pipesync.errors import BudgetSpent, CrmError, PermissionMissing
 from pipesync.model import ColumnState
-from pipesync.store.warehouse import Warehouse
+from pipesync.store.warehouse import Checkpoint, Warehouse
 
 Progress = Callable[[str, int], None]
 """Called after each page with the stream and the rows of it so far."""
+Announce = Callable[[str, Estimate], None]
 
 
 def pull(
@@ -26,12 +27,13 @@ def pull(
     full: bool = False,
     streams: Collection[str] | None = None,
     progress: Progress | None = None,
+    announce: Announce | None = None,
 ) -> dict[str, Pulled]:
     """Pull `streams` (default: all the adapter gives) and return what each brought.
 
     `full` reads everything anew. A stream that this user may not read makes its columns unknown and stops nothing.
     When the request budget is spent the pull ends without an error: later streams keep their old watermark, and the
-    next run goes on.
+    next run goes on. `announce` is told what a stream's first pull will take, where the CRM can be asked that.
     """
     with _understood("the account"):
         connection = adapter.connection()
@@ -52,6 +54,7 @@ def pull(
     found = {stream: Pulled(warnings=tuple(said)) for stream, said in lost.items() if stream in wanted}
     for stream in wanted:
         try:
+            _foresee(adapter, warehouse.checkpoint(name, stream), stream, announce)
             for brought, part in _pull_stream(adapter, warehouse, name, stream, until):
                 found[brought] = _sum(found.get(brought, Pulled()), part)
                 if progress:
@@ -76,6 +79,12 @@ def _lost(before: Collection[ColumnState], now: Collection[ColumnState]) -> dict
         if c.state == "unreadable" and (c.stream, c.column) in known:
             found.setdefault(c.stream, []).append(f"{c.stream}.{c.column} is not known any more: {c.detail}")
     return found
+
+
+def _foresee(adapter: Adapter, checkpoint: Checkpoint, stream: str, announce: Announce | None) -> None:
+    is_first = checkpoint.cursor is None and checkpoint.watermark is None
+    if announce and is_first and isinstance(adapter, Foreseeing) and (expected := adapter.estimate(stream)):
+        announce(stream, expected)
 
 
 def _unreadable(state: ColumnState, why: str) -> ColumnState:

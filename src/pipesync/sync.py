@@ -31,7 +31,7 @@ from pipesync.forecast.waterfall import Issued
 from pipesync.logs import log, working_on
 from pipesync.model import Call, Plan, StandingFinding
 from pipesync.people import lay_over
-from pipesync.pull import pull
+from pipesync.pull import Announce, pull
 from pipesync.rules.examination import Examined, examine, load_rules
 from pipesync.runlog import RunLog
 from pipesync.store.erasure import Forgotten, forget_owner, prune
@@ -289,7 +289,12 @@ def _opened(config: Config, name: str, ledger: Ledger) -> Iterator[Adapter]:
 
 
 def pull_all(
-    config: Config, names: Sequence[str], *, full: bool = False, progress: Step = _silent
+    config: Config,
+    names: Sequence[str],
+    *,
+    full: bool = False,
+    progress: Step = _silent,
+    announce: Announce | None = None,
 ) -> dict[str, dict[str, Pulled] | PipesyncError]:
     """Pull connections into the configured warehouse and publish it; return `Pulled` per stream, or the error."""
     with Warehouse(config.warehouse) as warehouse:
@@ -298,7 +303,13 @@ def pull_all(
             with warehouse.session() as session, _adapter(config, name) as adapter:
                 if full:
                     session.forget_kept(name)
-                found = pull(adapter, session, full=full, progress=lambda s, n: progress(f"{name}: {s}", n))
+                found = pull(
+                    adapter,
+                    session,
+                    full=full,
+                    progress=lambda s, n: progress(f"{name}: {s}", n),
+                    announce=(lambda s, e: announce(f"{name}: {s}", e)) if announce else None,
+                )
                 lay_over(session, name, config)
                 return found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pipesync.model import Change, ColumnState, Connection, Outcome, OwnForecast, OwnTask
 
@@ -96,6 +96,15 @@ class Pulled:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What a first pull of a stream is expected to take; seconds by how fast the CRM has answered so far."""
+
+    records: int
+    requests: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Seen:
     """An opportunity as the CRM holds it now."""
 
@@ -175,3 +184,12 @@ class Adapter(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """An adapter that can say beforehand what a first pull takes."""
+
+    def estimate(self, stream: str) -> Estimate | None:
+        """Return what a first pull of a stream takes; None for what is made of other streams, or small."""
+        ...

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipesync.cli.options import Source, configured, example, formatted, reading, strictly
+from pipesync.cli.options import Source, configured, example, formatted, reading, strictly, verbosity
 from pipesync.cli.progress import progress
 from pipesync.cli.stopping import stopping
 from pipesync.cli.telling import telling
@@ -16,7 +16,7 @@ from pipesync.cli.telling import telling
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipesync.adapters.base import Pulled
+    from pipesync.adapters.base import Estimate, Pulled
     from pipesync.config import Config
     from pipesync.rules import RuleSet
 
@@ -38,8 +38,16 @@ def pull(source: Source, full: bool, form: str) -> None:
     def render(name: str, done: dict[str, Pulled]) -> Result:
         return Result(outcomes.pulled_entry(done), (views.heading(name), outcomes.pulled_view(done)))
 
+    is_quiet = verbosity(click.get_current_context()) < 0  # asked here: connections are pulled in threads
+
+    def announce(what: str, expected: Estimate) -> None:
+        seconds = max(1, round(expected.seconds))
+        said = f"{what}: about {expected.records:,} records, {expected.requests:,} requests, {seconds:,} s"
+        if not is_quiet:
+            click.echo(said, err=True)
+
     with telling(), progress() as step:
-        found = sync.pull_all(config, names, full=full, progress=step)
+        found = sync.pull_all(config, names, full=full, progress=step, announce=announce)
     finish(names, gather(found, render), form)
 
 

@@ -109,7 +109,7 @@ def test_the_first_pull_is_estimated(connect: Connect) -> None:
 
     assert check.status == "ok"
     assert "records, about" in check.detail
-    assert "OpportunityHistory" in check.detail
+    assert "field_changes" in check.detail
 
 
 def test_a_version_that_the_org_does_not_speak_is_named(connect: Connect) -> None:

@@ -210,3 +210,17 @@ def test_equal_stamps_lose_nothing_at_a_page_border(
     assert pulled.rows("SELECT amount FROM opportunities WHERE amount = 4711 LIMIT 1") == [
         (Decimal("4711.00"),)
     ]
+
+
+def test_a_first_pull_is_announced_and_a_second_is_not(connect: Connect) -> None:
+    """Records and requests of each object, before it is pulled."""
+    said: dict[str, tuple[int, int]] = {}
+    with Warehouse() as warehouse:
+        found = pull(connect(), warehouse, announce=lambda s, e: said.update({s: (e.records, e.requests)}))
+        first = dict(said)
+        said.clear()
+        pull(connect(), warehouse, announce=lambda s, e: said.update({s: (e.records, e.requests)}))
+
+    assert (first["opportunities"], said) == ((150, 3), {})
+    assert {"accounts", "activities", "field_changes", "leads"} <= set(first)
+    assert found["accounts"].pulled == first["accounts"][0]

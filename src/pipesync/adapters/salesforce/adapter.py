@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipesync._paths import shipped
-from pipesync.adapters.base import Check, Cursor, Installed, Page, Seen, SiteField
+from pipesync.adapters.base import Check, Cursor, Estimate, Installed, Page, Seen, SiteField
 from pipesync.adapters.salesforce import money
 from pipesync.adapters.salesforce.api import Api
 from pipesync.adapters.salesforce.doctor import checks
@@ -124,6 +124,9 @@ class SalesforceAdapter:
         if column in TRACKED and mapped and mapped.history == "full":
             return "full" if self._org.fields("OpportunityFieldHistory") is not None else "since_install"
         return mapped.history or "none" if mapped and mapped.history != "full" else "none"
+
+    def estimate(self, stream: str) -> Estimate | None:
+        return self._streams.estimate(stream)
 
     def pull(self, stream: str, cursor: Cursor | None, until: datetime) -> Iterator[Page]:
         streams = self._streams

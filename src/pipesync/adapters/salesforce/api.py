@@ -91,6 +91,7 @@ class Api:
         """Answered or sent so far, repeats included."""
         self.used: tuple[int, int] | None = None
         """The org's requests of the last 24 hours, and its limit."""
+        self._waited = 0.0
         self._spent = 0
         """Of them, those that count against the day's limit."""
         self.server_time: datetime | None = None
@@ -111,6 +112,7 @@ class Api:
 
     def _heard(self, answer: requests.Response, *_: object, **__: object) -> None:
         self.requests += 1
+        self._waited += answer.elapsed.total_seconds()
         waiting = answer.headers.get("Retry-After", "")
         self._asked_to_wait = float(waiting) if re.fullmatch(r"\d+(\.\d+)?", waiting) else None
         if date := answer.headers.get("Date"):
@@ -198,6 +200,11 @@ class Api:
     def get(self, path: str, **query: str) -> Any:
         """Read `path` below the version's address; the answer's JSON."""
         return self._retried(lambda c: c.restful(path, params=query or None, method="GET"))
+
+    @property
+    def latency(self) -> float:
+        """Return the seconds that an answer has taken, on the average."""
+        return self._waited / max(1, self.requests)
 
     def identity(self) -> Json:
         """Return who is signed in."""

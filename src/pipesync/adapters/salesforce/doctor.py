@@ -11,8 +11,7 @@ from cryptography import x509
 from pipesync.adapters.base import Check
 from pipesync.adapters.salesforce.options import Options
 from pipesync.adapters.salesforce.org import Org
-from pipesync.adapters.salesforce.reading import estimate
-from pipesync.adapters.salesforce.streams import HISTORY, TRACKED
+from pipesync.adapters.salesforce.streams import HISTORY, TRACKED, Streams
 from pipesync.adapters.salesforce.writing import DELETED, ENTITY, FIELDS, KEY, allowed_kinds
 from pipesync.config import Write
 from pipesync.errors import CrmError, InputError
@@ -24,8 +23,6 @@ _SOON = timedelta(days=45)
 _SKEW = timedelta(minutes=2)
 """An assertion is valid for three minutes: a clock that is further off signs in to nothing."""
 _LOW = 0.1
-_ROWS_PER_SECOND = 20_000
-"""What a pull reads and stores, with room to spare."""
 
 
 def checks(name: str, org: Org, options: Options, allowed: Write) -> Iterator[Check]:
@@ -180,25 +177,17 @@ def _visibility(org: Org) -> Iterator[Check]:
 
 
 def _first_pull(org: Org, options: Options) -> Iterator[Check]:
-    """What a first pull of each object will take; the longest ones are named."""
-    began, before = datetime.now(UTC), org.api.requests
-    sources = {t.source for s, t in org.mapping.streams.items() if s not in _OPTIONAL} | {
-        "OpportunityHistory",
-        "Task",
-    }
-    found = {s: estimate(org.api, s, options) for s in sorted(sources) if org.fields(s) is not None}
+    """What a first pull will take; the objects with most records are named."""
+    streams = Streams(org, options)
+    found = {s: e for s in (*org.mapping.streams, "field_changes") if (e := streams.estimate(s))}
     if not found:
         return
-    each = (datetime.now(UTC) - began).total_seconds() / max(1, org.api.requests - before)
-    rows, requests = (sum(numbers) for numbers in zip(*found.values(), strict=True))
-    seconds = rows / _ROWS_PER_SECOND + requests * each
-    most = sorted(found.items(), key=lambda item: -item[1][0])[:4]
-    named = ", ".join(f"{source} {n:,}" for source, (n, _) in most)
-    yield Check(
-        "first pull",
-        "ok",
-        f"{rows:,} records, about {requests:,} requests and {max(1, round(seconds)):,} s ({named})",
-    )
+    records, requests = sum(e.records for e in found.values()), sum(e.requests for e in found.values())
+    seconds = max(1, round(sum(e.seconds for e in found.values())))
+    most = sorted(found.items(), key=lambda item: -item[1].records)[:4]
+    named = ", ".join(f"{stream} {e.records:,}" for stream, e in most)
+    said = f"{records:,} records, about {requests:,} requests and {seconds:,} s ({named})"
+    yield Check("first pull", "ok", said)
 
 
 # --- Writing ------------------------------------------------------------------------------------------------------

@@ -12,10 +12,19 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipesync.adapters.base import Cursor, Page, Reject
+from pipesync.adapters.base import Cursor, Estimate, Page, Reject
 from pipesync.adapters.salesforce.options import Options
 from pipesync.adapters.salesforce.org import Org
-from pipesync.adapters.salesforce.reading import Batch, Known, Place, Query, every_id, scan, vanished
+from pipesync.adapters.salesforce.reading import (
+    Batch,
+    Known,
+    Place,
+    Query,
+    estimate,
+    every_id,
+    scan,
+    vanished,
+)
 from pipesync.adapters.salesforce.values import (
     TEXT,
     column,
@@ -45,6 +54,8 @@ HISTORY = {
 TRACKED = {"owner_id": "Owner", "next_step": "NextStep"}
 """Column -> name in OpportunityFieldHistory, where the admin tracks the field."""
 _BY_IDS = 200
+_RECORDS_PER_SECOND = 20_000
+"""What a pull reads and stores, with room to spare."""
 _MOST_ASKED = 2000
 """Ids that are worth asking after one by one; of more the whole object is read."""
 
@@ -70,6 +81,23 @@ class Streams:
         """Return the mapped columns that the user can read."""
         told = self._org.mapping.streams[stream]
         return [c for c, f in told.fields.items() if self._org.sees(told.source, f.field)]
+
+    def estimate(self, stream: str) -> Estimate | None:
+        """Return what a first pull of a stream will take; None for small ones, and where nothing can be seen."""
+        if stream == "field_changes":
+            sources = ["OpportunityHistory", "OpportunityFieldHistory"]
+        elif stream == "activities":
+            sources = ["Event", "Task"]
+        elif stream in self._org.mapping.streams and stream not in ("quotas", "currency_rates"):
+            sources = [self._org.mapping.streams[stream].source]
+        else:
+            return None
+        seen = [s for s in sources if self._org.fields(s) is not None]
+        if not seen:
+            return None
+        each = [estimate(self._api, s, self._options) for s in seen]
+        records, requests = (sum(numbers) for numbers in zip(*each, strict=True))
+        return Estimate(records, requests, records / _RECORDS_PER_SECOND + requests * self._api.latency)
 
     def _all(
         self, stream: str, cursor: Cursor | None, until: datetime, extra: Sequence[str] = ()
