@@ -17,6 +17,7 @@ from lifelines.utils import qth_survival_time
 
 from pipesync.adapters import open_adapter
 from pipesync.analysis import bottlenecks, stages
+from pipesync.analysis.comparison import with_period_before
 from pipesync.config import Calendar, ConnectionConfig
 from pipesync.features import compute
 from pipesync.pull import pull
@@ -172,6 +173,8 @@ def test_the_start_of_history_is_no_drop_in_conversion(build: Build) -> None:
     found = bottlenecks.find(warehouse, "crm", NOW, Calendar())
 
     assert not [b for b in found.ranked if b.kind == "conversion"]
+    differences = with_period_before(warehouse, compute(warehouse, "crm", NOW, Calendar()))
+    assert not [d for d in differences if d.measure == "advance"]
 
 
 @pytest.mark.campaign

@@ -5,8 +5,9 @@ Every amount is won revenue expected in the home currency, so that kinds can be 
 time        exits per day x (median dwell - benchmark) x mean amount x win rate: by Little's law, the expected wins
             that wait in the stage beyond what the pipeline's other stages take (benchmark: their median).
 rework      returns per day x median days that a return costs (the stage it goes back to) x mean amount x win rate.
-conversion  (rate before - rate now) x mean amount x entries of the last 13 weeks x what an advance is worth: the win
-            rate from here over the advance rate. Before: the 39 weeks until then, without the start of history.
+conversion  (rate before - rate now) x mean amount x entries of 13 weeks x what an advance is worth: the win rate from
+            here over the advance rate. The rate is of what ended within the time that nine tenths of stays take, of
+            entries that are old enough for it: the latest 13 weeks of them, and the 39 weeks before.
 queue       (arrivals - exits) of the last 8 weeks x mean amount x win rate, where the queue grew for 4 weeks in a row.
 
 Only what is unlikely to be chance is named: at least 20 visits; time by log-rank against the other stages, conversion
@@ -43,18 +44,19 @@ SELECT coalesce(pipeline, '') AS pipeline, stage, next_stage, count(*) AS n,
        least(364, max(date_diff('day', entered_at, getvariable('as_of')))) AS days
 FROM stage_visits WHERE exit = 'backward' GROUP BY ALL
 """
-# Soon after history begins only quick stays can have ended, and those advance more often than slow ones; so the first
-# P90 of a stage's stays is left out.
+# Of what ended lately the quick stays are too many where history or the stage is young, and quick ones advance more
+# often than slow ones. So all entries are watched for the same time.
 _RECENT = """
-WITH begun AS (SELECT pipeline, min(entered_at) AS first FROM stage_visits GROUP BY pipeline)
-SELECT coalesce(v.pipeline, '') AS pipeline, v.stage,
-       left_at > getvariable('as_of') - INTERVAL 91 DAY AS is_recent,
+WITH watched AS (
+    SELECT u.pipeline, u.stage, v.entered_at, v.left_at, v.exit,
+           to_seconds((u.p90_days * 86400)::BIGINT) AS span
+    FROM stage_visits AS v JOIN usual_stays AS u ON u.pipeline = coalesce(v.pipeline, '') AND u.stage = v.stage
+)
+SELECT pipeline, stage, entered_at > getvariable('as_of') - span - INTERVAL 91 DAY AS is_recent,
        count(*) AS ended, count(*) FILTER (exit IN ('advance', 'won')) AS advanced
-FROM stage_visits AS v
-JOIN begun AS b ON b.pipeline IS NOT DISTINCT FROM v.pipeline
-JOIN usual_stays AS u ON u.pipeline = coalesce(v.pipeline, '') AND u.stage = v.stage
-WHERE left_at > getvariable('as_of') - INTERVAL 364 DAY
-  AND left_at > b.first + to_seconds((u.p90_days * 86400)::BIGINT)
+FROM watched
+WHERE left_at <= entered_at + span
+  AND entered_at <= getvariable('as_of') - span AND entered_at > getvariable('as_of') - span - INTERVAL 364 DAY
 GROUP BY ALL
 """
 
@@ -170,7 +172,8 @@ def _conversion(table: pd.DataFrame, recent: pd.DataFrame) -> list[_Found]:
                 "conversion",
                 stage.pipeline,
                 stage.stage,
-                f"{now:.0%} went on in the last 13 weeks, {before:.0%} in the 39 weeks before",
+                f"of what ended within {math.ceil(stage.p90_days)} days {now:.0%} went on lately, {before:.0%} in the "
+                "39 weeks before",
                 (before - now) * n_now * _worth(stage) / max(stage.advance, 0.01),
                 two_shares(won_now, n_now, won_before, n_before),
                 before - now >= MIN_DROP,
