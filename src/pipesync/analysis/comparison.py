@@ -1,9 +1,9 @@
 """Stages now against before, or between segments: which differ by more than chance, and by enough to matter.
 
 Reads the session's `stage_visits`. Time is compared by log-rank; advancing by the share that went on of what ended
-within the time that nine tenths of the slower side's stays take, among entries that were watched for so long: of all stays
-that ended the quick ones are too many where a side is young. All stages and both measures together are held to a
-false discovery rate of 10%, on at least 20 stays on either side.
+within the time that nine tenths of the slower side's stays take, among entries that were watched for so long. Of all
+stays that ended the quick ones are too many where a side is young. All stages and both measures together are held to
+a false discovery rate of 10%, on at least 20 stays on either side.
 """
 
 from __future__ import annotations
