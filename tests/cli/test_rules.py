@@ -121,6 +121,21 @@ def test_lint_holds_names_against_the_crm(work: Path, pipesync: Run) -> None:
     assert ran.document["checked_against"] == ["company"]
 
 
+def test_a_stage_that_the_crm_does_not_have_is_no_silence(work: Path, pipesync: Run) -> None:
+    """A rule that names it would be clear of everything; check says so instead, and ends with 4."""
+    _own(work, 1)
+    mine = work / "own" / "hygiene" / "mine.yaml"
+    mine.write_text(mine.read_text().replace("when: {", "when: {stage: Negotation, "))
+
+    ran = pipesync("check", "--format", "json")
+
+    assert ran.code == 4
+    assert [(p["line"], p["message"]) for p in ran.document["problems"]] == [
+        (6, "stage is never 'Negotation'")
+    ]
+    assert "hygiene.mine" not in {r["id"] for r in ran.entry["rules"]}
+
+
 def test_a_suppression_that_silences_nothing_is_a_mistake(work: Path, pipesync: Run) -> None:
     """The rule and the owner that it names are looked up."""
     file = work / "pipesync.yaml"

@@ -69,7 +69,7 @@ def plan(source: Source, out: Path | None, strict: bool, form: str) -> None:
 
     made: list[Plan] = []
     with reading_from(source) as opened:
-        ruleset = usable_rules(opened.config, strict=strict)
+        ruleset = usable_rules(opened.config, strict=strict, told=opened.words())
 
         def work(name: str) -> Result:
             as_of = opened.as_of(name)
@@ -171,13 +171,14 @@ def sync(source: Source, jitter: str | None, strict: bool, form: str) -> None:
 
     from pipesync import sync as cycle
     from pipesync.cli import outcomes
-    from pipesync.cli.opening import configuration, usable_rules
+    from pipesync.cli.opening import configuration, usable_rules, words
     from pipesync.cli.output import Result, finish, gather
     from pipesync.config import parse_duration
     from pipesync.report import views
 
     config, names = configuration(source)
-    ruleset = usable_rules(config, strict=strict)
+    told, _ = words(config, source)
+    ruleset = usable_rules(config, strict=strict, told=told)
 
     def render(name: str, done: cycle.Cycle) -> Result:
         code = max(outcomes.applied_code(done.applied) if done.applied else 0, 4 if ruleset.problems else 0)

@@ -34,7 +34,7 @@ def check(
     least = [s for s in SEVERITIES if s == fail_on]
     severe = SEVERITIES[SEVERITIES.index(least[0]) :] if least else ()
     with reading_from(source) as opened:
-        ruleset = usable_rules(opened.config, only, strict=strict)
+        ruleset = usable_rules(opened.config, only, strict=strict, told=opened.words())
 
         def work(name: str) -> Result:
             as_of = opened.as_of(name)

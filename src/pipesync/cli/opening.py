@@ -53,6 +53,12 @@ class Opened:
         facts = [c for c in self.warehouse.connections() if c.connection == connection]
         return self.config.of(facts[0]) if facts else self.config
 
+    def words(self) -> Vocabulary:
+        """Return the CRMs' own words, which rules are held against."""
+        from pipesync.rules.vocabulary import vocabulary
+
+        return vocabulary(self.warehouse, self.connections)
+
     def owners(self, connection: str) -> dict[str, str]:
         """Return the names of the CRM's users by id."""
         found = self.warehouse.rows(
@@ -155,13 +161,19 @@ def reading_from(source: Source) -> Iterator[Opened]:
         yield Opened(config, warehouse, names, open_ledger(config), source.as_of)
 
 
-def usable_rules(config: Config, only: Sequence[str] = (), *, strict: bool = False) -> RuleSet:
-    """Return the rules that can be read, and tell of those that cannot."""
+def usable_rules(
+    config: Config, only: Sequence[str] = (), *, strict: bool = False, told: Vocabulary | None = None
+) -> RuleSet:
+    """Return the rules that can be read, and tell of those that cannot.
+
+    With the CRM's words, a site's rule that names what the CRM does not have (a stage that was renamed, say) is one of
+    those: it would be clear of everything, and close its tasks.
+    """
     import click
 
     from pipesync.rules.examination import load_rules
 
-    ruleset = load_rules(config, only, strict=strict)
+    ruleset = load_rules(config, only, strict=strict, words=told)
     for problem in ruleset.problems:
         click.echo(f"Error: {problem}", err=True)
     if ruleset.problems:

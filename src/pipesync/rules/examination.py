@@ -13,17 +13,21 @@ from pipesync.analysis import stages
 from pipesync.config import Config
 from pipesync.model import StandingFinding
 from pipesync.rules.evaluate import Evaluation, evaluate
+from pipesync.rules.levels import LEVELS
 from pipesync.rules.ruleset import RuleSet, load
+from pipesync.rules.vocabulary import Vocabulary
 from pipesync.store.warehouse import Warehouse
 
 
-def load_rules(config: Config, only: Sequence[str] = (), *, strict: bool = False) -> RuleSet:
+def load_rules(
+    config: Config, only: Sequence[str] = (), *, strict: bool = False, words: Vocabulary | None = None
+) -> RuleSet:
     """Load the configured rules, or some of them.
 
     A rule that cannot be read is named in the set's `problems`, and what it found earlier stays as it is; `strict`
     makes an InputError of it.
     """
-    ruleset = load(config, strict=strict)
+    ruleset = load(config, strict=strict, catalogue=words.catalogue if words else LEVELS)
     return ruleset.only(only) if only else ruleset
 
 
