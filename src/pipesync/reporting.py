@@ -23,7 +23,6 @@ from pipesync.rules.examination import examine
 from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import Warehouse, published
 from pipesync.sync import last_issued, model_for, period_for
-from pipesync.twins import counted_once
 
 _ABOUT_A_WEEK = timedelta(days=6)
 """A weekly run may be some hours early."""
@@ -77,28 +76,37 @@ def _link(config: Config, connection: str) -> str | None:
     return f"{url}/lightning/r/Opportunity/{{id}}/view"
 
 
-def write_configured(config: Config, names: Sequence[str], ruleset: RuleSet) -> list[Path]:
-    """Write the reports that the configuration asks for, of what was published last; return the HTML files.
+def write_configured(
+    config: Config, names: Sequence[str], ruleset: RuleSet
+) -> tuple[list[Path], list[PipesyncError]]:
+    """Write the reports that the configuration asks for, of what was published last.
 
-    A connection that cannot be told of is left out; where none can, its error is raised.
+    Returns the HTML files, and why others could not be written. Of several connections, one that cannot be told of is
+    left out of a report.
     """
-    written = []
+    written, failed = [], []
     with (
         Warehouse(published(config.warehouse), read_only=True) as warehouse,
         Ledger(config.ledger_url) as ledger,
     ):
         for wanted in config.report:
-            made, failed = [], []
-            for name in who_knows(warehouse, names, wanted.audience):
+            made, missing = [], []
+            try:
+                known = who_knows(warehouse, names, wanted.audience)
+            except PipesyncError as error:
+                failed.append(error)
+                continue
+            for name in known:
                 try:
-                    with warehouse.session() as session, counted_once(session, config):
+                    with warehouse.session() as session:
                         as_of = session.pulled_to(name)
                         made.append(
                             survey(session, name, config, ruleset, as_of, ledger, audience=wanted.audience)
                         )
                 except PipesyncError as error:
-                    failed.append(error)
-            if not made and failed:
-                raise failed[0]
-            written += html.write(made, config.path(wanted.out))[:1] if made else []
-    return written
+                    missing.append(error)
+            if made:
+                written.append(html.write(made, config.path(wanted.out))[0])
+            else:
+                failed += missing
+    return written, failed

@@ -200,13 +200,17 @@ def _report(config: Config, names: Sequence[str], ruleset: RuleSet) -> int:
     from pipesync.errors import PipesyncError
     from pipesync.reporting import write_configured
 
+    failed: list[PipesyncError | OSError] = []
     try:
-        for file in write_configured(config, names, ruleset):
+        written, refused = write_configured(config, names, ruleset)
+        failed += refused
+        for file in written:
             note(f"report written to {file}")
     except (PipesyncError, OSError) as error:
-        click.echo(f"Error: the report could not be written: {error}", err=True)
-        return 4
-    return 0
+        failed.append(error)
+    for reason in failed:
+        click.echo(f"Error: a report could not be written: {reason}", err=True)
+    return 4 if failed else 0
 
 
 @click.command(epilog=example("pipesync status", "pipesync status --max-age 26h --format json"))

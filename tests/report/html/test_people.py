@@ -193,6 +193,17 @@ class TestFilters:
         expect(reader.page).to_have_url(re.compile("q="))
         expect(reader.current("[data-list] tbody tr")).to_have_count(1)
 
+    def test_closed_opportunities_can_be_shown_too(self, open_report: Open, company: Company) -> None:
+        """All of them are the open, the won and the lost ones together."""
+        reader = open_report(company.report(), "opportunities")
+        counts = {}
+        for which in ("Open", "Won", "Lost", "All"):
+            reader.current(".chips button", has_text=which).click()
+            expect(reader.current(".chips button[aria-pressed=true]")).to_have_text(which)
+            counts[which] = _value(reader.current("[data-explorer] [data-list] .said data[data-kind=count]"))
+        assert counts["All"] == counts["Open"] + counts["Won"] + counts["Lost"]
+        assert min(counts.values()) > 0
+
     def test_numbers_are_in_the_readers_locale(self, company: Company, open_report: Open) -> None:
         """A British reader gets €1.2m; the exact number stays in the page."""
         reader = open_report(company.report(), "overview")

@@ -109,7 +109,7 @@ def fan(made: Material) -> list[Fan]:
                 money(total.p90, cur),
                 " in four of five cases, most likely at ",
                 money(total.p50, cur),
-                ".",
+                ". From today to the end the band is drawn straight.",
             ),
             line=placed(won),
             low=placed(ends["low"]),

@@ -466,7 +466,7 @@
   function explore(page, data, filter) {
     const box = $("[data-explorer]", page);
     if (!box) return;
-    const input = $("[data-find]", box), shows = state.params.get("show") ?? "open";
+    const input = $("[data-find]", box), asked = state.params.get("show") || "open", shows = asked === "all" ? "" : asked;
     if (document.activeElement !== input) input.value = state.params.get("q") || "";
     for (const chip of $$("[data-state]", box)) chip.setAttribute("aria-pressed", chip.dataset.state === shows);
     const conditions = [];
