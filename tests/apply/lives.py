@@ -10,8 +10,10 @@ import multiprocessing
 import pickle
 import random
 import shutil
+import sqlite3
 import time
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
@@ -80,14 +82,25 @@ class Scene:
         process.start()
         return process
 
-    def killed(self, after: float) -> bool:
-        """Run, and kill the run after so many seconds; return whether it was still at it."""
+    def killed(self, after: float, *, from_first_write: bool = False) -> tuple[bool, bool]:
+        """Run, and kill the run after so many seconds, counted from its start or from its first intent.
+
+        Return whether it was still at it, and whether it had begun to write.
+        """
+        before = self.entries()
         process = self.started()
+        while from_first_write and process.is_alive() and self.entries() == before:
+            process.join(0.005)
         process.join(after)
         was_alive = process.is_alive()
         process.kill()
         process.join()
-        return was_alive
+        return was_alive, self.entries() > before
+
+    def entries(self) -> int:
+        """Return how many writes the journal knows of, intended ones among them."""
+        with closing(sqlite3.connect(self.folder / "ledger.db")) as db:
+            return int(db.execute("SELECT count(*) FROM journal").fetchone()[0])
 
     def ledger(self) -> Ledger:
         return Ledger(self.config.ledger_url)
@@ -241,6 +254,8 @@ class Told:
 
     runs: int = 0
     killed: int = 0
+    writing: int = 0
+    """Of the killed, those that had begun to write."""
 
 
 def survive(scene: Scene, seed: int, usual: float, kills: int) -> Told:
@@ -249,7 +264,12 @@ def survive(scene: Scene, seed: int, usual: float, kills: int) -> Told:
     scene.disturb(faults_of(seed), seed)
     told = Told()
     for _ in range(kills):
-        told.killed += scene.killed(chance.uniform(0, usual))
+        if chance.random() < 0.5:
+            dead, wrote = scene.killed(chance.uniform(0, usual))
+        else:
+            dead, wrote = scene.killed(chance.uniform(0, usual / 3), from_first_write=True)
+        told.killed += dead
+        told.writing += dead and wrote
         told.runs += 1
     scene.disturb([])
     process = scene.started()

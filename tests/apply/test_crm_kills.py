@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.apply.lives import FAULTS, Scene, faults_of, key_of, run, set_up, still, survive, usual_duration
+from tests.apply.lives import (
+    FAULTS,
+    Scene,
+    Told,
+    faults_of,
+    key_of,
+    run,
+    set_up,
+    still,
+    survive,
+    usual_duration,
+)
 
 from pipesync.apply import undo
 from pipesync.sandbox.company import generate
@@ -45,8 +56,8 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield Base(scene, again.ours(), usual)
 
 
-def ends_as_undisturbed(base: Base, seed: int, work: Path, kills: int = KILLS) -> tuple[int, int]:
-    """Return how many runs there were, and how many of them were killed."""
+def ends_as_undisturbed(base: Base, seed: int, work: Path, kills: int = KILLS) -> Told:
+    """Return how many runs there were, how many of them were killed, and how many of those while they wrote."""
     scene = base.scene.copied(work)
     told = survive(scene, seed, base.usual, kills)
     assert scene.ours() == base.expected
@@ -56,16 +67,16 @@ def ends_as_undisturbed(base: Base, seed: int, work: Path, kills: int = KILLS) -
         assert ledger.unconfirmed(scene.crm) == []
     assert run(scene.folder, scene.crm).applied == 0, "there was something left to do"
     shutil.rmtree(work)
-    return told.runs, told.killed
+    return told
 
 
 @pytest.mark.parametrize("seed", [40])
 def test_killed_runs_are_made_good(base: Base, seed: int, tmp_path: Path) -> None:
     """The same tasks and forecasts, none twice, none lost, and nothing left to do."""
     assert {"task", "forecast"} == {e.object for e in _journal(base.scene)}
-    _, killed = ends_as_undisturbed(base, seed, tmp_path / "work", kills=2)
+    told = ends_as_undisturbed(base, seed, tmp_path / "work", kills=2)
 
-    assert killed > 0
+    assert told.killed > 0
 
 
 @pytest.mark.campaign
@@ -74,15 +85,19 @@ def test_a_thousand_killed_runs_are_made_good(
     base: Base, piece: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Every fault alone and in pairs, in pieces that can be run one by one; each prints its counts."""
-    runs = killed = 0
+    all_told = Told()
     for seed in range(piece * TRIALS, (piece + 1) * TRIALS):
-        one, dead = ends_as_undisturbed(base, seed, tmp_path / "work")
-        runs, killed = runs + one, killed + dead
+        told = ends_as_undisturbed(base, seed, tmp_path / "work")
+        all_told.runs += told.runs
+        all_told.killed += told.killed
+        all_told.writing += told.writing
     with capfd.disabled():
-        sys.stdout.write(f"\n{base.scene.crm} {piece}: {TRIALS} trials, {runs} runs, {killed} killed\n")
+        said = f"{TRIALS} trials, {all_told.runs} runs, {all_told.killed} killed, {all_told.writing} while writing"
+        sys.stdout.write(f"\n{base.scene.crm} {piece}: {said}\n")
 
-    assert runs == (KILLS + 1) * TRIALS
-    assert killed > KILLS * TRIALS / 2
+    assert all_told.runs == (KILLS + 1) * TRIALS
+    assert all_told.killed > KILLS * TRIALS / 2
+    assert all_told.writing > TRIALS
 
 
 def _journal(scene: Scene) -> list[Any]:
