@@ -124,7 +124,6 @@ class Material:
     """One connection as of a moment, for one audience. Money is in the home currency."""
 
     connection: str
-    adapter: str
     as_of: datetime
     currency: str | None
     audience: Audience
@@ -160,7 +159,6 @@ class Material:
     week: waterfall_analysis.Waterfall
     """The same over the last seven days."""
     quarters: Sequence[linearity_analysis.Quarter]
-    clusters: Sequence[linearity_analysis.Cluster]
     velocity: velocity_analysis.Velocity | None
     weeks: Sequence[velocity_analysis.Week]
     losses: loss_analysis.Losses
@@ -262,7 +260,6 @@ def gather(
     wait, left = (max((to_ms(moment) - to_ms(as_of)) / DAY, 0.0) for moment in (begin, made.period.ends_at))
     return Material(
         connection=connection,
-        adapter=facts.adapter,
         as_of=as_of,
         currency=facts.currency,
         audience=audience,
@@ -290,7 +287,6 @@ def gather(
         waterfall=since_start,
         week=since_week,
         quarters=linearity_analysis.linearity(warehouse, features, config.calendar),
-        clusters=linearity_analysis.clusters(warehouse, features),
         velocity=speed[0] if speed else None,
         weeks=velocity_analysis.creation_against_closing(warehouse, features),
         losses=loss_analysis.losses(warehouse, features, most=10),

@@ -17,13 +17,9 @@ class Numbers(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.found: dict[str, float] = {}
-        self.items: dict[str, int] = {}
-        self.page = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
-        if tag == "article":
-            self.page = str(given["data-page"])
         if tag == "data" and given.get("data-key"):
             key, value = str(given["data-key"]), float(str(given["value"]))
             assert self.found.setdefault(key, value) == value, key

@@ -139,7 +139,6 @@ class Bar:
     mark: ClassVar[str] = "bar"
     width: float
     label: str = ""
-    tone: Tone = ""
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,6 @@ class Figure:
     label: str
     cell: Cell
     note: Sentence = ()
-    mark: Bar | Range | None = None
 
 
 @dataclass(frozen=True)
@@ -229,8 +227,8 @@ class Forecast:
     middle: Cell
     low: Cell
     high: Cell
-    parts: tuple[tuple[str, Cell, float], ...]
-    """Name, amount, width in per cent: closed, open, new."""
+    parts: tuple[tuple[str, Cell], ...]
+    """Name and amount: closed, open, new."""
     mark: Range
     quota: Cell | None = None
 
@@ -291,7 +289,6 @@ class FunnelStage:
     is_bottleneck: bool
     ages: tuple[tuple[str, int, float], ...] = ()
     """Of those that wait: name, number, width in per cent."""
-    drain: Cell = BLANK
 
 
 @dataclass(frozen=True)
@@ -360,8 +357,6 @@ class Card:
     """Text, tone, drill."""
     facets: Mapping[str, str] = field(default_factory=dict)
     drill: str = ""
-    quiet: str = ""
-    """Said where there are no points."""
 
 
 @dataclass(frozen=True)

@@ -94,14 +94,12 @@ def hero(made: Material) -> Forecast | Note:
                 money(
                     total.closed, cur, key="forecast.total.closed", drill=drill(state="won", closed="period")
                 ),
-                scale.at(total.closed),
             ),
             (
                 "From open",
                 money(total.open, cur, key="forecast.total.open", drill=drill(state="open")),
-                scale.at(total.open),
             ),
-            ("Still to be created", money(total.new, cur, key="forecast.total.new"), scale.at(total.new)),
+            ("Still to be created", money(total.new, cur, key="forecast.total.new")),
         ),
         mark=Range(
             low=scale.at(total.p10),

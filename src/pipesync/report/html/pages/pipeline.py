@@ -100,7 +100,6 @@ def funnel(made: Material) -> Funnel:
                 )
                 if flow
                 else (),
-                drain=number(flow.drain_weeks, "weeks") if flow else BLANK,
             )
         )
     return Funnel(
