@@ -186,11 +186,6 @@ def stopped_again_and_again(base: Base, cycles: int, work: Path) -> None:
     assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans)), "no two worked at once"
 
 
-def test_stops_miss_nothing_and_never_overlap(base: Base, tmp_path: Path) -> None:
-    """A kill and a SIGTERM; fifty cycles are a campaign."""
-    stopped_again_and_again(base, 2, tmp_path / "work")
-
-
 @pytest.mark.campaign
 def test_fifty_stops_miss_nothing_and_never_overlap(base: Base, tmp_path: Path) -> None:
     """Every kind of fault in turn, SIGTERM and kill -9 in turn, on each CRM."""
