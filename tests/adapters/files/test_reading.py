@@ -167,6 +167,20 @@ def test_times_without_a_zone_are_the_datasets(
     assert found["9"]["created_at"].isoformat() == meant
 
 
+def test_a_folder_without_a_mapping_keeps_every_column(dataset: Path, opened: Opened, page: Pull) -> None:
+    """What no field is read from is a field of the site's own; with a mapping of its own only what that names."""
+    rows = (dataset / "opportunities.csv").read_text().splitlines()
+    (dataset / "opportunities.csv").write_text(
+        "".join(f"{row},{i or 'loss kind'}\n" for i, row in enumerate(rows))
+    )
+
+    assert dict(by_id(page(opened(), "opportunities"))["2"]["custom"]) == {"loss kind": "2"}
+    assert [f.name for f in opened().site_fields()] == ["loss kind"]
+
+    (dataset / "mapping.yaml").write_text("version: 1\nextends: pipesync:files\n")
+    assert dict(by_id(page(opened(), "opportunities"))["2"]["custom"]) == {}
+
+
 def test_custom_fields_segments_and_renamed_columns(dataset: Path, opened: Opened, page: Pull) -> None:
     """A site's own columns, words and classes come through the mapping."""
     (dataset / "deals.csv").write_text(

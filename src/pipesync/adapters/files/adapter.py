@@ -9,7 +9,7 @@ from typing import Any
 
 from pipesync._paths import shipped
 from pipesync.adapters.base import Check, Cursor, Installed, Page, Seen, SiteField
-from pipesync.adapters.files.dataset import Dataset, open_dataset
+from pipesync.adapters.files.dataset import Dataset, open_dataset, with_every_column
 from pipesync.adapters.files.outbox import Outbox
 from pipesync.adapters.files.sources import columns_of
 from pipesync.adapters.files.streams import build, sources_of, tracked_fields
@@ -29,7 +29,7 @@ from pipesync.model import (
 )
 from pipesync.schema import schema, table
 
-_READING = "1"
+_READING = "2"
 """Of this code: a change in how files are read makes every stored cursor old."""
 _OWN = ("own_tasks", "own_forecasts")
 
@@ -57,6 +57,8 @@ def open_connection(name: str, config: ConnectionConfig, folder: Path) -> FilesA
     chosen = folder / config.mapping if config.mapping else own if own.is_file() else None
     path = chosen or shipped("adapters") / "files" / "mapping.yaml"
     dataset = open_dataset(data, load(path, base="pipesync:files" if chosen else None))
+    if chosen is None:
+        dataset = with_every_column(dataset)
     return FilesAdapter(name, dataset, Outbox(folder / options.outbox), path)
 
 
@@ -184,7 +186,9 @@ class FilesAdapter:
 
     def site_fields(self) -> Sequence[SiteField]:
         mapped = self._dataset.mapping.streams["opportunities"]
-        known = {f.field for f in mapped.fields.values()} | set(mapped.custom.values())
+        known = {f.field for f in mapped.fields.values()}
+        if not self._mapping_file.is_relative_to(shipped("adapters")):  # else nobody has named them yet
+            known |= set(mapped.custom.values())
         return [
             SiteField(c, c, "text")
             for c in columns_of(self._dataset.files["opportunities"])

@@ -307,3 +307,16 @@ def _missing(dataset: Dataset) -> Iterator[Problem]:
 
 _NUMBERED = ("activities", "line_items", "leads")
 """Streams whose rows get their number as id where the file has no ids."""
+
+
+def with_every_column(dataset: Dataset) -> Dataset:
+    """Return it with each column of opportunities that no field is read from as one of the site's own (`custom.NAME`).
+
+    For a folder that nobody wrote a mapping for: rules can ask for such a column, and the forecast's leakage check
+    sees those that tell the outcome.
+    """
+    stream = dataset.mapping.streams["opportunities"]
+    named = {f.field for f in stream.fields.values()}
+    own = {c: c for c in sources.columns_of(dataset.files["opportunities"]) if c not in named}
+    streams = {**dataset.mapping.streams, "opportunities": stream.model_copy(update={"custom": own})}
+    return open_dataset(dataset.folder, dataset.mapping.model_copy(update={"streams": streams}))
