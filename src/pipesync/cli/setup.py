@@ -77,7 +77,7 @@ _FIRST = {
 
 
 @click.command(
-    epilog=example("pipesync init work --adapter files", "pipesync init work --adapter files --map --force")
+    epilog=example("pipesync init work --adapter files", "pipesync init . --adapter files --map --force")
 )
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--adapter", type=click.Choice(list(_CONNECTIONS)), help="What the pipeline is kept in.")
