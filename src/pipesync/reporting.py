@@ -20,9 +20,9 @@ from pipesync.report.audience import audience_of, parse
 from pipesync.report.material import Material, gather
 from pipesync.rules import RuleSet
 from pipesync.rules.examination import examine
+from pipesync.steps import last_issued, model_for, period_for
 from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import Warehouse, published
-from pipesync.sync import last_issued, model_for, period_for
 
 _ABOUT_A_WEEK = timedelta(days=6)
 """A weekly run may be some hours early."""

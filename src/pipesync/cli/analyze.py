@@ -249,9 +249,9 @@ def _period(asked: Asked, default: str | None = "asked") -> Any:  # Any: a Perio
 
 
 def _forecast(asked: Asked) -> tuple[Any, Any]:  # Any: Features and Forecast, likewise
-    from pipesync import sync
+    from pipesync import steps
 
-    made = sync.foretell(asked.opened.warehouse, asked.connection, asked.config, asked.as_of)
+    made = steps.foretell(asked.opened.warehouse, asked.connection, asked.config, asked.as_of)
     return _computed(asked), made
 
 

@@ -60,7 +60,7 @@ def pull(source: Source, full: bool, form: str) -> None:
 @formatted("json")
 def plan(source: Source, out: Path | None, strict: bool, form: str) -> None:
     """Show what apply would write, and why. Writes nothing."""
-    from pipesync import sync
+    from pipesync import steps
     from pipesync.cli.opening import reading_from, usable_rules
     from pipesync.cli.output import Result, each, finish, note
     from pipesync.model import Plan
@@ -73,7 +73,7 @@ def plan(source: Source, out: Path | None, strict: bool, form: str) -> None:
 
         def work(name: str) -> Result:
             as_of = opened.as_of(name)
-            one = sync.prepare(opened.warehouse, name, opened.config, ruleset, as_of, opened.ledger).plan
+            one = steps.prepare(opened.warehouse, name, opened.config, ruleset, as_of, opened.ledger).plan
             made.append(one)
             view = (
                 views.heading(name, f"plan {one.id}, as of {one.as_of:%Y-%m-%d %H:%M} UTC"),

@@ -45,7 +45,7 @@ def forecast(
         if source != Source(None):
             raise click.UsageError(f"give the options after `{ctx.invoked_subcommand}`")
         return
-    from pipesync import sync
+    from pipesync import steps
     from pipesync.cli.opening import reading_from
     from pipesync.cli.output import Result, each, finish
     from pipesync.forecast import rollup, targets
@@ -55,7 +55,7 @@ def forecast(
 
         def work(name: str) -> Result:
             as_of = opened.as_of(name)
-            made = sync.foretell(opened.warehouse, name, opened.config, as_of, period)
+            made = steps.foretell(opened.warehouse, name, opened.config, as_of, period)
             quotas = targets.against_quota(
                 opened.warehouse, name, made, targets.owners_of(opened.warehouse, name)
             )
@@ -86,7 +86,7 @@ def forecast(
 @formatted("json", "csv")
 def why(source: Source, period: str | None, only: tuple[str, ...], limit: int, form: str) -> None:
     """Say what speaks for an opportunity and what against, in the model's own points of probability."""
-    from pipesync import sync
+    from pipesync import steps
     from pipesync.cli.opening import reading_from
     from pipesync.cli.output import Result, each, finish
     from pipesync.errors import InputError, Problem
@@ -98,7 +98,7 @@ def why(source: Source, period: str | None, only: tuple[str, ...], limit: int, f
 
         def work(name: str) -> Result:
             as_of = opened.as_of(name)
-            made, model = sync.foretell_why(opened.warehouse, name, opened.config, as_of, period)
+            made, model = steps.foretell_why(opened.warehouse, name, opened.config, as_of, period)
             said = {one.id: one for one in made.opportunities}
             for asked in only:
                 if asked not in said:
@@ -146,7 +146,7 @@ def changes(source: Source, period: str | None, since: str | None, limit: int, f
     """
     from datetime import timedelta
 
-    from pipesync import sync
+    from pipesync import steps
     from pipesync.cli.opening import reading_from
     from pipesync.cli.output import Result, each, finish
     from pipesync.config import parse_moment
@@ -157,9 +157,9 @@ def changes(source: Source, period: str | None, since: str | None, limit: int, f
 
         def work(name: str) -> Result:
             as_of = opened.as_of(name)
-            made = sync.foretell(opened.warehouse, name, opened.config, as_of, period)
+            made = steps.foretell(opened.warehouse, name, opened.config, as_of, period)
             until = min(parse_moment(since) + timedelta(microseconds=1), as_of) if since else as_of
-            before = sync.last_issued(opened.ledger, name, made.period, until) if opened.ledger else None
+            before = steps.last_issued(opened.ledger, name, made.period, until) if opened.ledger else None
             heading = views.heading(name, _detail(made))
             entry = {"as_of": as_of, "period": {"start": made.period.start, "end": made.period.end}}
             if before is None:

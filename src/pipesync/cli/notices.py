@@ -28,7 +28,7 @@ def digest(source: Source, person: str | None, folder: Path | None, sending: boo
 
     from rich.text import Text
 
-    from pipesync import notices, sync
+    from pipesync import notices, steps, sync
     from pipesync.cli.opening import reading_from
     from pipesync.cli.output import Result, each, finish
     from pipesync.errors import InputError, Problem
@@ -45,8 +45,8 @@ def digest(source: Source, person: str | None, folder: Path | None, sending: boo
             )
 
         def work(name: str) -> Result:
-            made = sync.prepare(opened.warehouse, name, config, ruleset, opened.as_of(name), opened.ledger)
-            found = sync.find_bottlenecks(opened.warehouse, name, config, opened.as_of(name))
+            made = steps.prepare(opened.warehouse, name, config, ruleset, opened.as_of(name), opened.ledger)
+            found = steps.find_bottlenecks(opened.warehouse, name, config, opened.as_of(name))
             evaluation = made.examined.evaluation
             facts = notices.gather(opened.warehouse, opened.ledger, evaluation, made.forecast, found)
             digests = notices.previews(facts, config, person)

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pipesync import sync
+from pipesync import steps, sync
 from pipesync.cli.opening import reading_from
 from pipesync.cli.options import Source
 from pipesync.config import Config, load
@@ -281,7 +281,7 @@ def _plan(config: Config, name: str, as_of: datetime | None = None) -> tuple[Pla
     """Return the plan from the published warehouse, and how many open tasks of ours the CRM had when it was pulled."""
     with reading_from(Source(config.folder / "pipesync.yaml", (name,))) as opened:
         ruleset = load_rules(config)
-        made = sync.prepare(
+        made = steps.prepare(
             opened.warehouse, name, config, ruleset, as_of or opened.as_of(name), opened.ledger
         ).plan
         tasks = opened.warehouse.rows(
