@@ -10,10 +10,14 @@ STAMP := .venv/.installed
 demo: $(STAMP)
 	$(BIN)/pipesync demo
 
-test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=90 $(ARGS)
+PYTEST := $(BIN)/python -m pytest -n 2 --dist worksteal
+COVERED := --cov --cov-report=term --cov-fail-under=90
 
-check: lint types layers docs test
+test: $(STAMP)  ## what to run while working: all but kills, browsers and whole pages of commands
+	$(PYTEST) $(COVERED) -m "not campaign and not thorough" $(ARGS)
+
+check: lint types layers docs  ## what CI runs: every test that is no campaign
+	$(PYTEST) $(COVERED) -m "not campaign" $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -30,7 +34,7 @@ docs: $(STAMP)  ## generated pages must equal what the code says, and the site m
 	$(BIN)/python docs/build.py
 
 campaign: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -m campaign $(ARGS)
+	$(PYTEST) -m campaign $(ARGS)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "pipesync needs Python 3.11 or newer; set PYTHON=python3.12, say")'

@@ -30,6 +30,8 @@ from pipesync.apply import undo
 from pipesync.sandbox.company import generate
 from pipesync.sandbox.process import running
 
+pytestmark = pytest.mark.thorough
+
 PIECES, TRIALS, KILLS = 11, 10, 9
 """The campaign: pieces of so many trials, each of nine runs that are to be killed and one to the end; on each CRM."""
 

@@ -18,6 +18,8 @@ from pipesync.config import load
 if TYPE_CHECKING:
     from tests.cli.conftest import Ran
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(p for folder in ("tutorials", "how-to") for p in (ROOT / "docs" / folder).glob("*.md"))
 USERS = {"admin", "sales-ops", "rep", "manager", "leader"}

@@ -19,6 +19,8 @@ from pipesync.rules.linting import lint
 from pipesync.sandbox.company import generate
 from pipesync.yamlsource import parse, read
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "rules.md").read_text(encoding="utf-8")
 GITOPS = ROOT / "docs" / "gitops"

@@ -27,6 +27,8 @@ from pipesync.sandbox.process import Sandbox, running
 from pipesync.store.warehouse import Warehouse
 from pipesync.yamlsource import parse
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).parents[2]
 RULES = [
     p.read_text(encoding="utf-8")

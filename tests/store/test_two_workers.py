@@ -12,6 +12,8 @@ import pytest
 from pipesync.model import Change, Outcome, Reason, StandingFinding
 from pipesync.store.ledger import LeaseTaken, Ledger
 
+pytestmark = pytest.mark.thorough
+
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)
 CONNECTIONS = ("a", "b")
 _context = multiprocessing.get_context("forkserver")

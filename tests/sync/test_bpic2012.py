@@ -68,6 +68,7 @@ def test_bottlenecks_are_where_the_bank_waits() -> None:
     assert first == {"time": "4-Offer sent", "rework": "5-Offer returned -> 4-Offer sent"}
 
 
+@pytest.mark.thorough
 def test_both_crms_say_what_the_folder_says(tmp_path: Path) -> None:
     """Filled with the same data and spoken to over their protocols, each gives the folder's very answer."""
     folder = Folder.copied(tmp_path, DATA, None)

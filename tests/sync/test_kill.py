@@ -16,6 +16,8 @@ from pipesync.config import Config, load
 from pipesync.sandbox.company import generate
 from pipesync.sync import sync_all
 
+pytestmark = pytest.mark.thorough
+
 SEEDS = range(10)
 KILLS = 10
 NAME = "company"

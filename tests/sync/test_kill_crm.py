@@ -28,6 +28,8 @@ from pipesync.sandbox.process import Sandbox, running
 from pipesync.store.ledger import Ledger
 from pipesync.sync import sync_all
 
+pytestmark = pytest.mark.thorough
+
 KILLS = 3
 LONG = range(50)
 HOW: dict[str, dict[str, Any]] = {

@@ -14,6 +14,8 @@ from pipesync.errors import InputError
 from pipesync.model import User
 from pipesync.report.audience import Audience, audience_of
 
+pytestmark = pytest.mark.thorough
+
 
 def _table(company: Company, name: str) -> list[dict[str, str]]:
     with (company.folder / "exports" / f"{name}.csv").open(newline="", encoding="utf-8") as file:

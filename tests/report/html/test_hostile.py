@@ -10,6 +10,8 @@ import pytest
 from playwright.sync_api import expect
 from tests.report.html.conftest import Company, Open, run
 
+pytestmark = pytest.mark.thorough
+
 NAMES = (
     "<script>alert(1)</script>",
     '"><img src=x onerror=alert(2)>',

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from tests.report.html.conftest import Company, run
 
+pytestmark = pytest.mark.thorough
+
 
 class Numbers(HTMLParser):
     """Collects the numbers of a report by their key; a key that has two values is an error."""

@@ -9,6 +9,8 @@ import pytest
 from playwright.sync_api import expect
 from tests.report.html.conftest import Company, Open
 
+pytestmark = pytest.mark.thorough
+
 PAGES = (
     "overview", "forecast", "pipeline", "team", "today", "products", "sources", "hygiene", "opportunities", "runs",
 )  # fmt: skip

@@ -10,6 +10,8 @@ import pytest
 from playwright.sync_api import Locator, expect
 from tests.report.html.conftest import Company, Open, Reader
 
+pytestmark = pytest.mark.thorough
+
 WIDTHS = pytest.mark.parametrize("width", [1280, 390])
 NORTH = "North"
 
