@@ -79,9 +79,8 @@ def _cell(given: Any) -> Any:  # Any: whatever a row holds, to what a CSV says
     # Nearly all are one of these, and there may be millions of them.
     value = given if type(given) in _SAID_AS_THEY_ARE else plain(given)
     if isinstance(value, str):
-        text = value.replace("\r\n", "\n").replace(
-            "\r", "\n"
-        )  # a lone one would end the row for some readers
+        # A lone carriage return would end the row for some readers.
+        text = value.replace("\r\n", "\n").replace("\r", "\n") if "\r" in value else value
         return "'" + text if text.startswith(_FORMULA) else text
     if isinstance(value, list | dict):
         return orjson.dumps(value).decode()
