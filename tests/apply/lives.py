@@ -263,11 +263,14 @@ def survive(scene: Scene, seed: int, usual: float, kills: int) -> Told:
     chance = random.Random(seed)  # noqa: S311  # repeatable on purpose
     scene.disturb(faults_of(seed), seed)
     told = Told()
+    span = usual
     for _ in range(kills):
         if chance.random() < 0.5:
-            dead, wrote = scene.killed(chance.uniform(0, usual))
+            dead, wrote = scene.killed(chance.uniform(0, span))
         else:
-            dead, wrote = scene.killed(chance.uniform(0, usual / 3), from_first_write=True)
+            dead, wrote = scene.killed(chance.uniform(0, span / 8), from_first_write=True)
+        if not dead:  # it was done before: the next has less to do, and is to be hit earlier
+            span /= 2
         told.killed += dead
         told.writing += dead and wrote
         told.runs += 1
