@@ -61,18 +61,16 @@ class Recording(Warehouse):
         super().register(name, rows)
 
 
-def every_rule() -> rules.RuleSet:
-    return rules.load(
-        Config(extends=("pipesync:all",), connections={NAME: ConnectionConfig(adapter="files")})
-    )
+def rules_of(preset: str) -> rules.RuleSet:
+    return rules.load(Config(extends=(preset,), connections={NAME: ConnectionConfig(adapter="files")}))
 
 
-def rules_alone(path: Path) -> tuple[float, float, int]:
+def rules_alone(path: Path, preset: str) -> tuple[float, float, int]:
     """Seconds of judging every rule on opportunities, of the same statement bare, and how many rules there are.
 
     Both count what fires, by rule, over the same features; turn by turn, the best of three.
     """
-    some = [rule for rule in every_rule() if rule.level == "opportunity"]
+    some = [rule for rule in rules_of(preset) if rule.level == "opportunity"]
     library, plain = [], []
     with Recording(path) as warehouse:
         features = compute(warehouse, NAME, AS_OF, Calendar())
@@ -91,7 +89,7 @@ def rules_alone(path: Path) -> tuple[float, float, int]:
     return min(library), min(plain), len(some)
 
 
-def beside_rule_engine(path: Path, sample: int = 5000) -> float | None:
+def beside_rule_engine(path: Path, preset: str, sample: int = 5000) -> float | None:
     """How many times longer rule-engine takes for one of our conditions, row by row; None where it is not installed.
 
     Ours is the time of a rule among all rules of the statement. Rows are plain values, read before the clock starts.
@@ -111,14 +109,14 @@ def beside_rule_engine(path: Path, sample: int = 5000) -> float | None:
     fired = sum(asked.matches(fact) for fact in facts)
     seconds = time.perf_counter() - started
     assert 0 < fired < sample
-    judged, _, number = rules_alone(path)
+    judged, _, number = rules_alone(path, preset)
     return float(seconds / sample / (judged / number / count))
 
 
-def through_the_library(path: Path) -> tuple[float, float, float, list[Statement]]:
+def through_the_library(path: Path, preset: str) -> tuple[float, float, float, list[Statement]]:
     """Seconds of features, of rules (stage table and findings included), of both; and the statements."""
     with Recording(path) as warehouse:
-        ruleset = every_rule()
+        ruleset = rules_of(preset)
         warehouse.statements.clear()
         started = time.perf_counter()
         features = compute(warehouse, NAME, AS_OF, Calendar())
@@ -154,6 +152,9 @@ def main() -> None:
     parser.add_argument("--opportunities", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument(
+        "--preset", default="pipesync:all", help="pipesync:recommended for what most sites run"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "warehouse.duckdb"
@@ -161,11 +162,11 @@ def main() -> None:
             fill(warehouse, options.opportunities, options.seed)
         library, plain = [], []
         for _ in range(options.runs):
-            *seconds, statements = through_the_library(path)
+            *seconds, statements = through_the_library(path, options.preset)
             library.append(seconds)
             plain.append(bare(path, statements))
-        alone, bare_alone, number = rules_alone(path)
-        times = beside_rule_engine(path)
+        alone, bare_alone, number = rules_alone(path, options.preset)
+        times = beside_rule_engine(path, options.preset)
     features, judged, both = min(library, key=lambda s: s[2])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{options.opportunities:,} opportunities: features {features:.2f} s, rules {judged:.2f} s")
