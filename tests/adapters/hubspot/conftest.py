@@ -40,7 +40,7 @@ DEALS = (
 )
 
 Fault = Callable[[str, str], Any]
-"""(method, path) -> None, (status, headers, JSON text), or "lost" to do the work and break the connection."""
+"""(method, path) -> None, (status, headers, JSON), "partial", or "lost" to do the work and break the connection."""
 
 
 @dataclass
@@ -121,6 +121,8 @@ class _Served:
                 message["headers"].append((b"date", date))
             await send(message)
 
+        if found == "partial":
+            scope["faults"] = {"partial"}
         await running.app(scope, receive, dated)
         if found == "lost":  # a body that is promised and never comes makes the server break the connection
             await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})

@@ -136,6 +136,16 @@ def test_partial_failures_work_where_trace_ids_do_not(
     assert "PROPERTY_DOESNT_EXIST" in outcomes["bad"].error
 
 
+def test_what_passes_at_the_second_try_has_one_outcome(connect: Connect, hubspot: Running) -> None:
+    """A record that HubSpot could not do just now is sent once more; its first refusal is not told as well."""
+    changes = [fields(d, f"field {d}", win_probability=0.5) for d in _deals(hubspot, 3)]
+    hubspot.fail("partial", where="deals/batch/update")
+
+    outcomes = list(connect().write(changes))
+
+    assert sorted((o.key, o.status) for o in outcomes) == sorted((c.key, "applied") for c in changes)
+
+
 def test_a_portals_validation_rule_fails_one_record(connect: Connect, hubspot: Running) -> None:
     """A conditional required property refuses one deal; nothing is retried and the batch goes on."""
     assert hubspot.portal

@@ -203,8 +203,10 @@ class _Writer:
             # This endpoint answers for the batch as a whole: find out which record it was.
             return [o for one in inputs for o in self._sent(kind, rest, [one], repeatable=repeatable)]
         found = list(_outcomes(answer, inputs))
-        if repeatable and tries > 1 and (rest_of := _unsettled(answer, inputs)):
-            return found + self._sent(kind, rest, rest_of, tries=tries - 1)
+        if repeatable and tries > 1 and (again := _unsettled(answer, inputs)):
+            # What is tried again has one outcome, the last: two would be entered as the first, a failure.
+            later = {i["objectWriteTraceId"] for i in again}
+            return [o for o in found if o.key not in later] + self._sent(kind, rest, again, tries=tries - 1)
         if repeatable:
             silent = {i["objectWriteTraceId"] for i in inputs} - {o.key for o in found}
             found += [_failed(k, "HubSpot did not say what became of it", "") for k in sorted(silent)]
