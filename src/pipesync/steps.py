@@ -74,22 +74,12 @@ def last_issued(ledger: Ledger, connection: str, period: periods.Period, before:
     return None if mean is None else Issued(as_of, period, mean, said)
 
 
-def _predict(
-    warehouse: Warehouse, computed: features.Features, period: periods.Period, config: Config
-) -> Forecast:
-    return forecast.predict(warehouse, computed, period, model=model_for(warehouse, computed, period, config))
-
-
 def model_for(
     warehouse: Warehouse, computed: features.Features, period: periods.Period, config: Config
 ) -> forecast.Model:
+    """Return the period's kept model; without one, fit what somebody waits for, so without the challenger."""
     kept = _kept_model(warehouse, computed.connection, computed.as_of, period, config)
-    return kept or _fit(warehouse, computed, period)
-
-
-def _fit(warehouse: Warehouse, computed: features.Features, period: periods.Period) -> forecast.Model:
-    """Fit what somebody waits for, so without the challenger."""
-    return forecast.fit_model(warehouse, computed, period, challenger=False)
+    return kept or forecast.fit_model(warehouse, computed, period, challenger=False)
 
 
 def learn(warehouse: Warehouse, connection: str, config: Config, as_of: datetime) -> None:
