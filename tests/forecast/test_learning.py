@@ -139,6 +139,19 @@ def test_a_shared_shock_widens_totals_and_keeps_their_mean() -> None:
     assert shared.std() > 5 * alone.std()
 
 
+def test_weeks_are_drawn_by_their_share_and_change_no_total() -> None:
+    """Half of the wins by the first of two weeks' ends, the rest by the second, where the draw is what it was."""
+    half = np.tile([0.5, 1.0], (2000, 1))
+    asked = replace(portfolio(2000), by_week=half, new_by_week=np.array([0.5, 1.0]))
+
+    plain, found = simulate(portfolio(2000), draws=500), simulate(asked, draws=500)
+
+    assert found.weeks is not None
+    assert np.array_equal(found.total(), plain.total())
+    assert found.weeks[:, 1] == pytest.approx(found.total())
+    assert found.weeks[:, 0].mean() == pytest.approx(3000, rel=0.02)
+
+
 @pytest.mark.parametrize(
     ("closed", "won", "forecaster"),
     [(0, 0, "stage_age"), (29, 9, "stage_age"), (30, 9, "hazard"), (5000, 900, "hazard")],

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -52,6 +53,44 @@ def test_intervals_are_in_order(forecast: Forecast) -> None:
     """P10 to P90, never under what is closed already."""
     for figure in [f for figures in forecast.rollups.values() for f in figures]:
         assert figure.closed <= figure.p10 <= figure.p50 <= figure.p90
+
+
+def test_the_path_by_week_leads_to_the_total(forecast: Forecast) -> None:
+    """Week by week nothing falls, every step is in order, and the last one is the period's figure."""
+    ends = [week.end for week in forecast.path]
+
+    assert ends == [(AS_OF + timedelta(days=7 * n)).date() for n in range(1, 6)]
+    for before, after in pairwise(forecast.path):
+        assert (before.p10, before.p50, before.p90) <= (after.p10, after.p50, after.p90)
+        assert before.p10 <= before.p50 <= before.p90
+    last, total = forecast.path[-1], forecast.total
+    assert (last.p10, last.p50, last.p90) == (total.p10, total.p50, total.p90)
+
+
+def test_weeks_that_are_past_hold_what_was_won(
+    warehouse: Warehouse, company: simulate.Company, model: Model
+) -> None:
+    """Two weeks into a period two of its weeks are known to the cent, and those to come begin there."""
+    start = AS_OF - timedelta(days=14)
+    begun = Period(start.date(), PERIOD.end)
+
+    found = predict(warehouse, features(), begun, model=model).path
+
+    assert [week.is_past for week in found] == [True, True, False, False, False, False, False]
+    won = float(company.actual(begun.starts_at, begun.starts_at + timedelta(days=14)).sum())
+    assert float(found[1].p10) == float(found[1].p90) == pytest.approx(won)
+    assert found[2].p10 >= found[1].p50
+
+
+def test_a_period_to_come_has_its_path_too(warehouse: Warehouse, model: Model) -> None:
+    """Nothing of what is won before it begins is in its first week."""
+    later = Period(PERIOD.end, PERIOD.end + timedelta(days=28))
+
+    found = predict(warehouse, features(), later, model=model)
+
+    assert [week.is_past for week in found.path] == [False] * 4
+    assert found.path[-1].p50 == found.total.p50
+    assert 0.1 < float(found.path[0].p50) / float(found.total.p50) < 0.5
 
 
 def test_opportunities_are_told_consistently(forecast: Forecast) -> None:

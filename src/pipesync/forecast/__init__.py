@@ -18,6 +18,7 @@ from pipesync.forecast import (
     landmarks,
     leakage,
     learning,
+    path,
     rollup,
     timing,
     totals,
@@ -26,6 +27,7 @@ from pipesync.forecast.fitting import Model
 from pipesync.forecast.forecasters import within
 from pipesync.forecast.history import DAY, NEVER, Floats, History, to_moment, to_ms
 from pipesync.forecast.landmarks import Landmarks
+from pipesync.forecast.path import WeekEnd
 from pipesync.forecast.periods import Period
 from pipesync.model import OpportunityForecast, PeriodForecast, Scope
 from pipesync.store.warehouse import Warehouse
@@ -53,6 +55,8 @@ class Forecast:
     """Every scope, the three above among them."""
     zombies: tuple[str, ...] = ()
     """Open opportunities that are older than any that was ever closed."""
+    path: tuple[WeekEnd, ...] = ()
+    """The total as it stood and will stand at the end of each week of the period; the last is the period's end."""
     draws: dict[Scope, dict[str, Floats]] = field(default_factory=dict, repr=False)
     """Amount closed in the period, by scope and group: one value per draw."""
     baselines: dict[str, float] = field(default_factory=dict)
@@ -84,14 +88,19 @@ def predict(
             Problem("the forecast model knows what came after the moment asked for", fix="fit it anew")
         )
     rows = landmarks.at(past, [as_of], banned=model.banned)
-    curve = model.learned.calibrate(model.fitted.win_by(rows, np.r_[left, timing.DAYS]))
+    ends = path.ahead(period, as_of)
+    curve = model.learned.calibrate(model.fitted.win_by(rows, np.r_[ends, left, timing.DAYS]))
+    by_week, curve = curve[:, : len(ends)], curve[:, len(ends) :]
     if wait > 0:
         early = model.learned.calibrate(model.fitted.win_by(rows, np.array([wait])))
         curve[:, :1] = np.maximum(curve[:, :1] - early, 0.0)
+        by_week = by_week - early
     value = model.amount.expect(rows)
     people = rollup.people_of(warehouse, features.connection)
+    before = arrivals.expect(past, as_of, wait).rate
+    new_by_week = np.array([arrivals.expect(past, as_of, days).rate - before for days in ends])
     new = arrivals.expect(past, as_of, left)
-    new = replace(new, rate=max(new.rate - arrivals.expect(past, as_of, wait).rate, 0.0))
+    new = replace(new, rate=max(new.rate - before, 0.0))
     portfolio = totals.Portfolio(
         win=curve[:, 0],
         amount=value,
@@ -100,6 +109,8 @@ def predict(
         new_amount=amounts.known(past.amount[new.pool], model.amount.usual),
         new_groups=rollup.groups_of(past, people, new.pool),
         residuals=model.amount.residuals,
+        by_week=path.shares(by_week) if len(ends) else None,
+        new_by_week=path.shares(new_by_week[None, :])[0] if len(ends) else None,
     )
     draws = totals.simulate(portfolio, shock=model.learned.shock, draws=DRAWS, seed=seed)
     pace = baselines.run_rate(past, as_of, left - wait, model.since)
@@ -128,6 +139,7 @@ def predict(
         model={**model.card(), **({"left_out": {"no creation time": undated}} if undated else {})},
         rollups=made,
         zombies=tuple(str(past.ids[i]) for i in rows.opportunity[beyond_any_closed(past, rows)]),
+        path=path.walk(made["total"][0], period, as_of, closed, draws.weeks, factor),
         draws={
             scope: {name: part.closed + part.open + part.new for name, part in groups.items()}
             for scope, groups in parts.items()

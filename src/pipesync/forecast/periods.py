@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -33,6 +33,12 @@ class Period:
     @property
     def ends_at(self) -> datetime:
         return _midnight(self.end, self.timezone)
+
+    def weeks(self) -> list[Period]:
+        """Return the period in steps of seven days from its first; the last ends with it and may be shorter."""
+        days = range(0, (self.end - self.start).days, 7)
+        starts = [self.start + timedelta(days=day) for day in days]
+        return [Period(a, b, self.timezone) for a, b in zip(starts, [*starts[1:], self.end], strict=True)]
 
     def __str__(self) -> str:
         return f"{self.start}..{self.end}"

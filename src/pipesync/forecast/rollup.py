@@ -59,10 +59,10 @@ def above(people: pd.DataFrame) -> dict[str, tuple[str, ...]]:
 
 
 def closed_by_group(past: History, people: pd.DataFrame, start: Ms, until: Ms) -> pd.DataFrame:
-    """Return what was won in the period so far: `amount` and the groups."""
+    """Return what was won in the period so far: `amount`, `at` and the groups."""
     won = np.flatnonzero(past.won & (past.closed >= start) & (past.closed <= until))
     frame = groups_of(past, people, won)
-    return frame.assign(amount=np.nan_to_num(past.amount[won]), total=NOBODY)
+    return frame.assign(amount=np.nan_to_num(past.amount[won]), at=past.closed[won], total=NOBODY)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,10 @@ class Portfolio:
     """Of the pool's wins."""
     residuals: tuple[float, ...] = ()
     """How far, in logarithms, final amounts lay from the expected ones."""
+    by_week: Floats | None = None
+    """Opportunities x weeks: which share of its wins within the period is won by each week's end; 1 in the last."""
+    new_by_week: Floats | None = None
+    """The same of new business: one value per week."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class Draws:
     open: dict[str, Floats]
     new: dict[str, Floats]
     names: dict[str, list[str]]
+    weeks: Floats | None = None
+    """Draws x weeks: what is won by each week's end, open and new together; the last is the total."""
 
     def total(self) -> Floats:
         found: Floats = self.open["total"][:, 0] + self.new["total"][:, 0]
@@ -62,10 +68,15 @@ def simulate(portfolio: Portfolio, *, shock: float = PRIOR_SHOCK, draws: int = D
     factors = np.exp(np.array(portfolio.residuals, dtype=np.float32))
     opened: Mapping[str, list[Floats]] = {d: [] for d in dimensions}
     news: Mapping[str, list[Floats]] = {d: [] for d in dimensions}
+    weeks: list[Floats] = []
+    # Numbers of its own: whether weeks are asked for changes no total.
+    when = np.random.default_rng([seed, 1])
     for start in range(0, draws, _BLOCK):
         size = min(_BLOCK, draws - start)
         z = random.normal(0.0, shock, size)
-        won = random.random((size, len(logit)), dtype=np.float32) < _expit(logit[None, :] + z[:, None])
+        chance = _expit(logit[None, :] + z[:, None])
+        luck = random.random((size, len(logit)), dtype=np.float32)
+        won = luck < chance
         value = won * portfolio.amount[None, :]
         if portfolio.residuals:
             value = value * random.choice(factors, value.shape)
@@ -76,11 +87,39 @@ def simulate(portfolio: Portfolio, *, shock: float = PRIOR_SHOCK, draws: int = D
             flat = owner_of_pick * len(names[d]) + new_codes[d][pick]
             sums = np.bincount(flat, weights=portfolio.new_amount[pick], minlength=size * len(names[d]))
             news[d].append(sums.astype(float).reshape(size, len(names[d])))
+        if portfolio.by_week is not None and portfolio.new_by_week is not None:
+            draw, row = np.nonzero(won)
+            of_open = _week_of(portfolio.by_week, row, luck[draw, row] / chance[draw, row])
+            of_new = np.searchsorted(portfolio.new_by_week, when.random(len(pick)), side="right")
+            weeks.append(
+                _running(size, portfolio.by_week.shape[1], draw, of_open, value[draw, row])
+                + _running(
+                    size, len(portfolio.new_by_week), owner_of_pick, of_new, portfolio.new_amount[pick]
+                )
+            )
     return Draws(
         {d: np.concatenate(opened[d]) for d in dimensions},
         {d: np.concatenate(news[d]) for d in dimensions},
         names,
+        np.concatenate(weeks) if weeks else None,
     )
+
+
+def _week_of(by_week: Floats, row: npt.NDArray[np.int64], luck: Floats) -> npt.NDArray[np.int64]:
+    """Return the week in which each win falls: `luck` is even between 0 and 1, given that it is won."""
+    rows, weeks = by_week.shape
+    steps = (by_week + np.arange(rows)[:, None]).ravel()
+    found: npt.NDArray[np.int64] = np.searchsorted(steps, row + luck, side="right") - row * weeks
+    return found.clip(max=weeks - 1)
+
+
+def _running(
+    draws: int, weeks: int, draw: npt.NDArray[np.int64], week: npt.NDArray[np.int64], amount: Floats
+) -> Floats:
+    """Sum amounts by draw up to each week's end."""
+    sums = np.bincount(draw * weeks + week, weights=amount, minlength=draws * weeks)
+    found: Floats = np.cumsum(sums.astype(float).reshape(draws, weeks), axis=1)
+    return found
 
 
 def _codes(

@@ -153,6 +153,7 @@ def forecast(made: Forecast, as_of: datetime) -> Entry:
             f"by_{scope}": [part(one, **{key: one.scope_id}) for one in made.rollups[scope]]
             for scope, key in ROLLUPS.items()
         },
+        "path": [asdict(week) for week in made.path],
         "baselines": {name: round(amount, 2) for name, amount in made.baselines.items()},
         "opportunities": [
             {
