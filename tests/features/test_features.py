@@ -504,6 +504,40 @@ def test_standing_at_another_moment_leaves_the_sessions_features_alone(build: Bu
     ) == [(NOW.replace(tzinfo=None), timedelta(hours=9), [date(2026, 11, 20)])]
 
 
+@pytest.mark.parametrize("days", [35.0, 25.0, 12.0, 3.0])
+def test_standing_tells_what_computing_tells(build: Build, days: float) -> None:
+    """Fields without any change, changed before, only later, both, to blank, and twice in one moment."""
+    fields = ("amount", "close_date", "owner_id")
+    told = [
+        [],
+        [change("amount", "40.00", 30), change("owner_id", "u1", 30), change("close_date", "2026-12-01", 30)],
+        [change("amount", "40.00", 10), change("owner_id", "u1", 10), change("close_date", None, 10)],
+        [change("amount", None, 30), change("owner_id", None, 30), change("owner_id", "u2", 10)],
+        [change("amount", "1.00", 20, 2), change("amount", "2.00", 20, 1), change("stage", "Sign", 20)],
+    ]
+    ids = [str(i) for i in range(len(told))]
+    warehouse = build(
+        opportunities=[
+            opportunity(id=i, owner_id="u2", close_date=date(2027, 1, 1), is_closed=i == "4", closed_at=days_ago(10))
+            for i in ids
+        ],
+        stages=STAGES,
+        field_changes=[
+            {**one, "id": f"{i}{one['id']}", "opportunity_id": i}
+            for i, changes in zip(ids, told, strict=True)
+            for one in changes
+        ],
+    )  # fmt: skip
+
+    stand(warehouse, "crm", days_ago(days), Calendar(), "then")
+    compute(warehouse, "crm", days_ago(days), Calendar())
+
+    columns = f"id, {', '.join(fields)}, is_won"
+    assert warehouse.rows(f'SELECT {columns}, is_closed FROM "then" ORDER BY id') == warehouse.rows(
+        f"SELECT {columns}, NOT is_open FROM features ORDER BY id"
+    )
+
+
 MOMENTS = st.floats(min_value=-20, max_value=60)
 EVENTS = st.lists(
     st.one_of(

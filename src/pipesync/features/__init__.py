@@ -34,7 +34,14 @@ class Features:
 
 def compute(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Calendar) -> Features:
     """Make the feature tables of a connection as of a moment (aware)."""
-    features = _begin(warehouse, connection, as_of, calendar)
+    features = _begin(
+        warehouse,
+        connection,
+        as_of,
+        calendar,
+        now=("visits", "standing_now"),
+        then=("visits", "standing_then"),
+    )
     warehouse.execute("SET VARIABLE unread = ?::VARCHAR[]", [sorted(features.unknown)])
     for name in ("stage_visits", "references", "events", "features"):
         _run(warehouse, name)
@@ -48,22 +55,32 @@ def stand(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Cale
     """
     variables = ", ".join(f"getvariable('{name}')" for name in _VARIABLES)
     [present] = warehouse.rows(f"SELECT {variables}")
-    features = _begin(warehouse, connection, as_of, calendar)
+    features = _begin(
+        warehouse, connection, as_of, calendar, now=("standing_now",), then=("standing_compared",)
+    )
     [query] = _statements("stood")
     warehouse.execute(f'CREATE OR REPLACE TEMP TABLE "{table}" AS {query}')
     _set_variables(warehouse, present)
     return features
 
 
-def _begin(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Calendar) -> Features:
-    """Set the session's moment, and lay out how opportunities stood then."""
+def _begin(
+    warehouse: Warehouse,
+    connection: str,
+    as_of: datetime,
+    calendar: Calendar,
+    *,
+    now: Sequence[str],
+    then: Sequence[str],
+) -> Features:
+    """Set the session's moment, and lay out how opportunities stood then, by the files for a moment now or past."""
     watermark = warehouse.watermark(connection)
     states = {(s.stream, s.column): s for s in warehouse.columns(connection)}
     if not states:
         raise InputError(Problem(f"nothing was pulled from {connection!r} yet", fix="run `pipesync pull`"))
     is_current = watermark is None or as_of >= watermark
     set_moment(warehouse, connection, as_of, calendar, is_current=is_current)
-    for name in ("visits", "standing_now" if is_current else "standing_then", "rates"):
+    for name in (*(now if is_current else then), "rates"):
         _run(warehouse, name)
     unknown = (name for name, column in COLUMNS.items() if not _is_known(column, states, as_of, is_current))
     return Features(connection, as_of, frozenset(unknown))

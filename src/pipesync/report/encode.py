@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-_SAID_AS_THEY_ARE = frozenset({str, int, bool, type(None)})
+_SAID_AS_THEY_ARE = frozenset({int, bool, type(None)})
 _FORMULA = ("=", "+", "-", "@", "\t", "\n", "＝", "＋", "－", "＠")
 
 
@@ -48,8 +48,9 @@ def plain(value: Any) -> Any:  # Any: whatever a document holds, to JSON's own t
 
 
 def moment(value: datetime) -> str:
-    zoned = value if value.tzinfo else value.replace(tzinfo=UTC)
-    return zoned.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    if value.tzinfo is None:
+        return f"{value.isoformat(timespec='seconds')}Z"
+    return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def to_json(document: Mapping[str, Any]) -> str:
@@ -77,7 +78,12 @@ def to_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 def _cell(given: Any) -> Any:  # Any: whatever a row holds, to what a CSV says
     # Nearly all are one of these, and there may be millions of them.
-    value = given if type(given) in _SAID_AS_THEY_ARE else plain(given)
+    kind = type(given)
+    if kind in _SAID_AS_THEY_ARE:
+        return given
+    if kind is float:
+        return given if math.isfinite(given) else None
+    value = given if kind is str else moment(given) if kind is datetime else plain(given)
     if isinstance(value, str):
         # A lone carriage return would end the row for some readers.
         text = value.replace("\r\n", "\n").replace("\r", "\n") if "\r" in value else value
