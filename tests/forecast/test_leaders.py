@@ -123,6 +123,15 @@ def test_quotas_of_managers_count_nobody_twice(
     assert found["manager", "m0"].coverage_needed is not None
 
 
+def test_where_nothing_is_enough_plan_b_still_says_what_to_pull_in(forecast: Forecast) -> None:
+    """A target out of reach takes every opportunity into plan A, and leaves a plan B to work on."""
+    found = plans_for(forecast, [], 100 * float(forecast.total.p90))
+
+    assert found.short > 0
+    assert found.b
+    assert {one.id for one in found.b} <= {one.id for one in found.a}
+
+
 def test_plans_count_on_what_is_won_and_new(forecast: Forecast) -> None:
     """For the number asked for; without one or a quota, for what is likely."""
     there = float(forecast.total.closed) + float(forecast.total.new)

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from pipesync.config import Calendar
 from pipesync.features import Features, stand
 from pipesync.forecast.periods import Period, PeriodKind, period_of
+from pipesync.forecast.quotas import quotas_of
 from pipesync.store.warehouse import Warehouse
 
 _SCOPES = ("owner_id", "team")
@@ -23,10 +24,6 @@ _OPEN = """
 SELECT {scope}, coalesce(sum(amount) FILTER (is_open AND close_date >= ? AND close_date < ?), 0)::DOUBLE,
        coalesce(sum(amount) FILTER (is_won AND local_date(closed_at) >= ? AND local_date(closed_at) < ?), 0)::DOUBLE
 FROM features GROUP BY 1 ORDER BY 1 NULLS LAST
-"""
-_QUOTAS = """
-SELECT {scope}, sum(amount)::DOUBLE FROM quotas
-WHERE connection = ? AND period_start >= ? AND period_end <= ? AND {scope} IS NOT NULL GROUP BY 1
 """
 
 
@@ -80,25 +77,19 @@ def coverage(
         raise ValueError(f"coverage is by one of {_SCOPES}")
     missing = [f"{n} cannot be read" for n in ("amount", "close_date", by) if n in features.unknown]
     dates = [period.start, period.end, period.start, period.end]
-    quotas = {
-        scope: dict(
-            warehouse.rows(_QUOTAS.format(scope=scope), [features.connection, period.start, period.end])
-        )
-        for scope in _SCOPES
-    }
-    if not any(quotas.values()):
+    quotas = quotas_of(warehouse, features.connection, period)
+    if quotas.total is None:
         missing.append("no quotas for this period")
-    # A quota of a team repeats those of its people; the company's is the larger of the two sums.
-    company = max((sum(q.values()) for q in quotas.values() if q), default=None)
     [(_, open_amount, closed)] = warehouse.rows(_OPEN.format(scope="NULL"), dates) or [(None, 0.0, 0.0)]
     rows = () if by in features.unknown else warehouse.rows(_OPEN.format(scope=by), dates)
-    made = [_coverage(by, name, o, c, quotas[by].get(name)) for name, o, c in rows]
+    own = quotas.team if by == "team" else quotas.owner
+    made = [_coverage(by, name, o, c, own.get(name)) for name, o, c in rows]
     past = _past(warehouse, features, period, calendar, periods)
     shares = [p.share for p in past if p.share]
     if len(shares) < 2:
         missing.append("fewer than two past periods to learn the coverage needed from")
     return Coverages(
-        period, _coverage("total", None, open_amount, closed, company),
+        period, _coverage("total", None, open_amount, closed, quotas.total),
         tuple(c for c in made if c.open_amount or c.closed or c.quota),
         past, 1 / median(shares) if len(shares) >= 2 else None, tuple(missing),
     )  # fmt: skip

@@ -55,6 +55,9 @@ class Forecast:
     """Every scope, the three above among them."""
     zombies: tuple[str, ...] = ()
     """Open opportunities that are older than any that was ever closed."""
+    dated: dict[str, float] = field(default_factory=dict, repr=False)
+    """Amounts of the open opportunities whose close date is in the period, home currency; of all open ones where no
+    close date is known. What coverage counts."""
     path: tuple[WeekEnd, ...] = ()
     """The total as it stood and will stand at the end of each week of the period; the last is the period's end."""
     draws: dict[Scope, dict[str, Floats]] = field(default_factory=dict, repr=False)
@@ -139,6 +142,7 @@ def predict(
         model={**model.card(), **({"left_out": {"no creation time": undated}} if undated else {})},
         rollups=made,
         zombies=tuple(str(past.ids[i]) for i in rows.opportunity[beyond_any_closed(past, rows)]),
+        dated=_dated(past, rows, period),
         path=path.walk(made["total"][0], period, as_of, closed, draws.weeks, factor),
         draws={
             scope: {name: part.closed + part.open + part.new for name, part in groups.items()}
@@ -175,6 +179,16 @@ def beyond_any_closed(past: History, rows: Landmarks) -> np.ndarray[tuple[int], 
     closed = (past.closed <= rows.origin.max()) & (past.created < NEVER)
     longest = float(((past.closed - past.created)[closed] / DAY).max()) if closed.any() else np.inf
     return rows.frame["age"].to_numpy(float) > longest
+
+
+def _dated(past: History, rows: Landmarks, period: Period) -> dict[str, float]:
+    """Return what is dated in the period; a day of the calendar is one, whatever the zone."""
+    start = np.datetime64("2000-01-01", "D")
+    first, end = (float((np.datetime64(day, "D") - start).astype(int)) for day in (period.start, period.end))
+    due = rows.origin / DAY + rows.frame["due_in"].to_numpy(float)
+    inside = (np.round(due) >= first) & (np.round(due) < end) if np.isfinite(due).any() else np.isnan(due)
+    amount = np.nan_to_num(rows.frame["amount"].to_numpy(float))
+    return {str(past.ids[i]): float(a) for i, a in zip(rows.opportunity[inside], amount[inside], strict=True)}
 
 
 def _opportunities(

@@ -139,7 +139,7 @@ def load(warehouse: Warehouse, connection: str) -> History:
     is_closed = frame["is_closed"].fillna(False).to_numpy(bool)
     closed = np.where(closed == NEVER, close_day, closed)
     closed = np.where(is_closed, np.where(closed == NEVER, created, closed), NEVER)
-    rate = _rates(warehouse, connection, currency)
+    rate = rates_of(warehouse, connection)
     factor = (
         frame["currency"].map(lambda code: rate.get(code, 1.0)).to_numpy(float)
         if rate
@@ -212,10 +212,11 @@ def _events(part: pd.DataFrame, position: pd.Series[int], at: str, value: str) -
     return Events.of(index[kept].astype(np.int64), column_ms(part[at])[kept], _objects(part[value])[kept])
 
 
-def _rates(warehouse: Warehouse, connection: str, home: str | None) -> dict[str, float]:
+def rates_of(warehouse: Warehouse, connection: str) -> dict[str, float]:
     """Return the newest rate of each currency. One rate for all times keeps a total from moving with the market."""
     found = warehouse.rows(
-        "SELECT currency, arg_max(rate, valid_from) FROM currency_rates WHERE connection = ? GROUP BY currency",
+        "SELECT currency, arg_max(rate, valid_from) FROM currency_rates AS r WHERE connection = ? AND currency "
+        "NOT IN (SELECT currency FROM connections WHERE connection = r.connection AND currency IS NOT NULL) GROUP BY 1",
         [connection],
     )
-    return {str(code): float(rate) for code, rate in found if code != home}
+    return {str(code): float(rate) for code, rate in found}

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipesync.forecast import rollup
+from pipesync.forecast.quotas import quotas_of
 from pipesync.model import OpportunityForecast, Scope
 from pipesync.store.warehouse import Warehouse
 
@@ -35,11 +36,12 @@ class Target:
     reach: float
     """Probability that the period ends at or above the quota."""
     open_amount: float
-    """Everything open, at full amount."""
+    """Open and dated in the period, at full amount; everything open where close dates are not known."""
     coverage: float | None
     """Open amount over the gap; None once the quota is reached."""
     coverage_needed: float | None
-    """What coverage has to be at this point of the period: one over what open amounts convert at until its end."""
+    """What coverage has to be at this point of the period: that amount over what the forecast expects to be won until
+    its end, new business with it. `analysis.coverage` asks past periods the same."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Plans:
     a: tuple[Carrier, ...]
     """Most expected amount first, until they and what is closed make the target; all of them where they never do."""
     b: tuple[Carrier, ...]
-    """Those not in plan A that would bring most if they came in time, best first."""
+    """Those not in plan A that would bring most if they came in time, best first; where plan A is everything and
+    falls short, they are of it, for what they lack in time."""
     short: float
     """What plan A lacks to the target."""
 
@@ -74,43 +77,21 @@ def against_quota(
 ) -> list[Target]:
     """Compare total, managers, owners, teams and products with their quotas; `owners`: opportunity id -> owner id.
 
-    A quota of another span counts in proportion to the days that it shares with the period. A manager's quota is
-    the sum of those below; one of his own that is at least as large stands for all of them (so CRMs with quotas per
-    level have it), a smaller one is what he is to sell himself and comes on top. The total is that of whoever has
-    no manager, or the sum of the teams' where no owner has a quota.
+    `quotas_of` says how they are added up.
     """
-    frame = warehouse.frame(
-        "SELECT owner_id, team, product, amount::DOUBLE AS amount, period_start, period_end FROM quotas "
-        "WHERE connection = ? AND period_start < ? AND period_end > ?",
-        [connection, forecast.period.end, forecast.period.start],
-    )
-    if not len(frame):
-        return []
-    begin = pd.to_datetime(frame["period_start"]).to_numpy("datetime64[D]")
-    end = pd.to_datetime(frame["period_end"]).to_numpy("datetime64[D]")
-    start, stop = np.datetime64(forecast.period.start, "D"), np.datetime64(forecast.period.end, "D")
-    shared = (np.minimum(end, stop) - np.maximum(begin, start)).astype(float) / (end - begin).astype(float)
-    frame["amount"] = frame["amount"] * shared
-    whole = frame[frame["product"].isna()]
-    found: list[tuple[Scope, str, float]] = []
-    by_owner = whole[whole["owner_id"].notna()].groupby("owner_id")["amount"].sum()
-    by_team = whole[whole["owner_id"].isna() & whole["team"].notna()].groupby("team")["amount"].sum()
-    by_product = frame[frame["product"].notna()].groupby("product")["amount"].sum()
-    own = {str(name): float(amount) for name, amount in by_owner.items()}
+    asked = quotas_of(warehouse, connection, forecast.period)
+    found: list[tuple[Scope, str, float]] = [("total", "", asked.total or 0.0)]
+    groups: tuple[Scope, ...] = ("manager", "owner", "team", "product")
+    found += [(scope, *one) for scope in groups for one in sorted(getattr(asked, scope).items())]
     people = rollup.people_of(warehouse, connection)
-    teams, whole_company = _by_level(own, people)
-    found.append(("total", "", whole_company or float(by_team.sum() or by_product.sum())))
-    found += [("manager", name, amount) for name, amount in teams.items()]
-    found += [
-        ("owner", name, amount)
-        for name, amount in own.items()
-        if name not in teams or own[name] < teams[name]
-    ]
-    found += [("team", str(name), float(amount)) for name, amount in by_team.items()]
-    found += [("product", str(name), float(amount)) for name, amount in by_product.items()]
-    below = rollup.managed({str(o) for o in owners.dropna().unique()}, people)
+    selling = {str(o) for o in owners.dropna().unique()}
+    counted: dict[Scope, Mapping[str, Sequence[str]]] = {
+        "owner": {one: [one] for one in selling},
+        "manager": rollup.managed(selling, people),
+        "team": {str(team): [str(i) for i in part.index] for team, part in people.groupby("team")},
+    }
     owner_of = {str(i): owner for i, owner in owners.items()}  # asked once per quota and opportunity
-    return [_target(forecast, owner_of, below, *one) for one in found if one[2] > 0]
+    return [_target(forecast, owner_of, counted, *one) for one in found if one[2] > 0]
 
 
 def owners_of(warehouse: Warehouse, connection: str) -> pd.Series[str]:
@@ -119,45 +100,22 @@ def owners_of(warehouse: Warehouse, connection: str) -> pd.Series[str]:
     return frame.set_index("id")["owner_id"]
 
 
-def _by_level(own: Mapping[str, float], people: pd.DataFrame) -> tuple[dict[str, float], float]:
-    """Return the quota of every manager, and that of the whole company."""
-    chains = rollup.above(people)
-    direct: dict[str, list[str]] = {}
-    for person in sorted({*own, *chains}):
-        for manager in chains.get(person, ())[:1]:
-            direct.setdefault(manager, []).append(person)
-    teams: dict[str, float] = {}
-
-    def quota(person: str, seen: frozenset[str]) -> float:
-        if person not in direct or person in seen:
-            return own.get(person, 0.0)
-        below = sum(quota(one, seen | {person}) for one in direct[person])
-        mine = own.get(person, 0.0)
-        teams[person] = mine if mine >= below else below + mine
-        return teams[person]
-
-    tops = [p for p in sorted({*own, *direct}) if not chains.get(p)]
-    total = sum(quota(person, frozenset()) for person in tops)
-    return teams, total or sum(own.values())
-
-
 def _target(
     forecast: Forecast,
     owners: Mapping[str, str],
-    below: Mapping[str, Sequence[str]],
+    counted: Mapping[Scope, Mapping[str, Sequence[str]]],
     scope: Scope,
     name: str,
     quota: float,
 ) -> Target:
     figures = {one.scope_id: one for one in forecast.rollups[scope]}.get(name)
     drawn = forecast.draws[scope].get(name, np.zeros(1))
-    counted = {name} if scope == "owner" else set(below.get(name, ())) if scope == "manager" else set()
-    mine = [one for one in forecast.opportunities if scope == "total" or owners.get(one.id) in counted]
+    people = set(counted.get(scope, {}).get(name, ()))
     closed = float(figures.closed) if figures else 0.0
     gap = max(quota - closed, 0.0)
-    opened = sum(_amount(one) for one in mine)
-    expected = sum(_amount(one) * one.win_in_period for one in mine)
-    known = scope in ("total", "owner", "manager")
+    opened = sum(a for i, a in forecast.dated.items() if scope == "total" or owners.get(i) in people)
+    expected = float(figures.open + figures.new) if figures else 0.0
+    known = scope == "total" or scope in counted
     return Target(
         scope=scope,
         scope_id=name,
@@ -168,7 +126,7 @@ def _target(
         reach=float(np.mean(drawn >= quota)),
         open_amount=opened,
         coverage=opened / gap if known and gap > 0 else None,
-        coverage_needed=opened / expected if known and expected > 0 else None,
+        coverage_needed=opened / expected if known and opened > 0 and expected > 0 else None,
     )
 
 
@@ -197,7 +155,7 @@ def plans(
             break
         running += _amount(one) * one.win_in_period
         carried.append(_carrier(one, running))
-    taken = {one.id for one in carried}
+    taken = {one.id for one in carried} if running >= target else set()
     # What winning it in time would add to what is expected of it anyway.
     rest = sorted(
         (one for one in opportunities if one.id not in taken and one.win_probability >= _HOPE),
