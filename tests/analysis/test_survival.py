@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from lifelines import AalenJohansenFitter, KaplanMeierFitter
 from lifelines.statistics import logrank_test
 from lifelines.utils import qth_survival_time, restricted_mean_survival_time
+from scipy.stats import betabinom, binom
 
-from pipesync.analysis.significance import deviation, kept, two_shares, wilson
+from pipesync.analysis.significance import beta_binomial, kept, newcombe, two_counts, two_shares, wilson
 from pipesync.analysis.survival import incidence, kaplan_meier, log_rank, percentile, restricted_mean
 
 SAMPLES = st.lists(st.tuples(st.floats(0.01, 200), st.booleans()), min_size=2, max_size=60)
@@ -78,11 +79,52 @@ def test_shares_have_wilsons_interval() -> None:
 
 
 def test_two_shares_differ_by_more_than_luck_or_not() -> None:
-    """The pooled z test; without cases it says nothing."""
-    assert two_shares(50, 100, 70, 100) == pytest.approx(0.00389, abs=1e-4)
-    assert two_shares(5, 10, 5, 10) == 1
+    """What the one side leaves to be expected of the other is beta-binomial; without cases it says nothing."""
+    law = betabinom(100, 70.5, 30.5)
+    assert two_shares(50, 100, 70, 100) == pytest.approx(2 * law.cdf(49) + law.pmf(50))
+    assert two_shares(5, 10, 5, 10) == pytest.approx(1)
     assert two_shares(0, 0, 5, 10) == 1
-    assert two_shares(10, 10, 10, 10) == 1
+    assert two_shares(10, 10, 10, 10) > 0.5
+    assert two_shares(300_000, 1_000_000, 310_000, 1_000_000) < 1e-9
+
+
+def test_equal_shares_are_called_different_as_often_as_is_said() -> None:
+    """Of small and unequal groups at one rate, 5% are beyond 5%, where a normal law would be off."""
+    random = np.random.default_rng(5)
+    few, many = random.binomial(25, 0.15, 3000), random.binomial(400, 0.15, 3000)
+
+    p = [two_shares(a, 25, b, 400) for a, b in zip(few, many, strict=True)]
+
+    assert np.mean(np.array(p) < 0.05) == pytest.approx(0.05, abs=0.015)
+    assert np.mean(np.array(p) < 0.01) < 0.02
+
+
+def test_counts_are_held_against_counts() -> None:
+    """An exact binomial: each event is as likely here as there."""
+    assert two_counts(15, 5) == pytest.approx(2 * binom(20, 0.5).sf(15) + binom(20, 0.5).pmf(15), rel=1e-5)
+    assert two_counts(7, 7) == pytest.approx(1)
+    assert two_counts(0, 0) == 1
+
+
+def test_several_groups_add_up_to_the_law_of_their_sum() -> None:
+    """By enumeration; a rate that is known is a binomial's, and what nobody would expect is never quite impossible."""
+    one, other = betabinom(4, 2, 3), betabinom(6, 9, 1)
+    chance = np.convolve(one.pmf(range(5)), other.pmf(range(7)))
+
+    found = beta_binomial(3, [4, 6, 0], [0.4, 0.9, 0.5], [5, 10, 5])
+
+    assert found == pytest.approx(2 * chance[:3].sum() + chance[3])
+    assert beta_binomial(2, [10], [0.4], [math.inf]) == pytest.approx(
+        2 * binom(10, 0.4).cdf(1) + binom(10, 0.4).pmf(2), rel=1e-5
+    )
+    assert 0 < beta_binomial(100_000, [100_000], [0.5], [math.inf]) < 1e-9
+    assert beta_binomial(0, [], [], []) == 1
+
+
+def test_a_difference_of_shares_has_newcombes_interval() -> None:
+    """His own example: 56 of 70 against 48 of 80 is 0.0524 to 0.3339."""
+    assert newcombe(56, 70, 48, 80) == pytest.approx((0.0524, 0.3339), abs=1e-4)
+    assert newcombe(0, 0, 1, 2) == (-1.0, 1.0)
 
 
 @settings(max_examples=30, deadline=None)
@@ -107,9 +149,3 @@ def test_false_discoveries_are_bounded() -> None:
     assert kept([0.01, 0.5, 0.04, 0.03], q=0.05) == [True, False, False, False]
     assert kept([0.01, 0.02, 0.03, 0.04], q=0.05) == [True] * 4
     assert kept([]) == []
-
-
-def test_a_count_is_held_against_its_expectation() -> None:
-    """Two standard deviations off is 4.55%; without variance nothing can be said."""
-    assert deviation(12, 10, 1) == pytest.approx(0.0455, abs=1e-4)
-    assert deviation(12, 10, 0) == 1

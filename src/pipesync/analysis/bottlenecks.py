@@ -11,9 +11,9 @@ conversion  (rate before - rate now) x mean amount x entries of 13 weeks x what 
 queue       (arrivals - exits) of the last 8 weeks x mean amount x win rate, where the queue grew for 4 weeks in a row.
 
 Only what is unlikely to be chance is named: at least 20 visits; time by log-rank against the other stages, conversion
-by a two-share test, a queue by its arrivals against its exits, all stages and kinds together held to a false discovery
-rate of 10% (Benjamini & Hochberg 1995). And it has to matter: time from a fifth above the benchmark on, conversion
-from 5 points, rework from 3% of ended visits.
+by the beta-binomial law that the weeks before leave, a queue by its arrivals against its exits, all stages and kinds
+together held to a false discovery rate of 10% (Benjamini & Hochberg 1995). And it has to matter: time from a fifth
+above the benchmark on, conversion from 5 points, rework from 3% of ended visits.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from pipesync.analysis import stages as stage_table
-from pipesync.analysis.significance import deviation, kept, two_shares
+from pipesync.analysis.significance import kept, two_counts, two_shares
 from pipesync.config import Calendar
 from pipesync.model import Bottleneck
 from pipesync.store.warehouse import Warehouse
@@ -196,8 +196,7 @@ def _queues(table: pd.DataFrame) -> list[_Found]:
                     f"more came than went for {stage.growing_weeks} weeks in a row: "
                     f"{stage.arrivals_per_week:.1f} a week against {stage.exits_per_week:.1f}; {stage.wip:,} wait",
                     (came - went) * _worth(stage),
-                    # Both are counts of events, whose variance is their number.
-                    deviation(came, went, came + went),
+                    two_counts(came, went),
                     stage.growing_weeks >= 4 and came > went,
                 )
             )

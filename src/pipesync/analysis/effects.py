@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from pipesync.analysis.significance import MIN_CASES, kept, two_shares
+from pipesync.analysis.significance import MIN_CASES, kept, newcombe, two_shares
 from pipesync.analysis.stages import number_stages
 from pipesync.analysis.survival import kaplan_meier, log_rank, percentile
 from pipesync.errors import InputError, Problem
@@ -58,7 +58,7 @@ class Effect:
     """After less before."""
     low: float
     high: float
-    """95%, by the normal law."""
+    """95% (Newcombe)."""
     median_before: float | None
     median_after: float | None
     """Days of a stay, by Kaplan-Meier; None where the curve does not get there."""
@@ -117,7 +117,7 @@ def _effect(
     n0, n1 = int((ripe & ~after).sum()), int((ripe & after).sum())
     k0, k1 = int((within & ripe & ~after).sum()), int((within & ripe & after).sum())
     before, now = k0 / n0 if n0 else math.nan, k1 / n1 if n1 else math.nan
-    half = 1.96 * math.sqrt(before * (1 - before) / n0 + now * (1 - now) / n1) if n0 and n1 else math.nan
+    low, high = newcombe(k1, n1, k0, n0) if n0 and n1 else (math.nan, math.nan)
     limit = np.where(after, watched, np.minimum(watched, -began))
     shown, seen = np.minimum(days, limit), ended & (days <= limit)
     p_time, _ = log_rank(shown, seen, after)
@@ -131,8 +131,8 @@ def _effect(
         advance_before=before,
         advance_after=now,
         change=now - before,
-        low=now - before - half,
-        high=now - before + half,
+        low=low,
+        high=high,
         median_before=None if median_before != median_before else median_before,
         median_after=None if median_after != median_after else median_after,
         p_advance=two_shares(k1, n1, k0, n0),

@@ -21,7 +21,7 @@ from pipesync.analysis.significance import (
     FALSE_DISCOVERY,
     MIN_CASES,
     MIN_EFFECT,
-    deviation,
+    beta_binomial,
     kept,
     two_shares,
     wilson,
@@ -215,7 +215,7 @@ def owners(
                 r["won"] / r["decided"] if r["decided"] else None, low, high,
                 None if pd.isna(r["cycle_days"]) else float(r["cycle_days"]), int(r["activities_30d"]),
                 advanced, usual,
-                wins[owner][2] if owner in wins else None,
+                sum(wins[owner].expected) if owner in wins else None,
                 (hygiene or {}).get(owner), tuple(points.get(owner, ())), (hygiene_before or {}).get(owner),
                 float(r["activities_decided"]) / r["won"] if r["won"] and r["activities_decided"] > 0 else None,
                 by_stage.get(owner, ()),
@@ -242,12 +242,12 @@ def advances(warehouse: Warehouse) -> pd.DataFrame:
     owner_id, stage_visits_365d, advance_gap (share that went on less the share expected), advance_gap_is_real (at the
     false discovery rate, on enough cases).
     """
-    sums = (
-        _against_peers(warehouse.frame(_VISITS))
-        .groupby("owner_id")[["n", "advanced", "expected", "spread"]]
-        .sum()
-    )
-    p = [deviation(a, e, s) if n >= MIN_CASES else 1.0 for n, a, e, s in sums.itertuples(index=False)]
+    visits = _against_peers(warehouse.frame(_VISITS))
+    sums = visits.groupby("owner_id")[["n", "advanced", "expected"]].sum()
+    chance = _by_chance(visits)
+    p = [
+        chance[str(owner)] if n >= MIN_CASES else 1.0 for owner, n in zip(sums.index, sums["n"], strict=True)
+    ]
     return pd.DataFrame(
         {
             "owner_id": sums.index.astype(str),
@@ -263,7 +263,7 @@ def _blank(value: Any) -> str | None:  # Any: a cell of a frame
 
 
 def _against_peers(visits: pd.DataFrame) -> pd.DataFrame:
-    """Add what peers would have advanced of the same visits, and how much that may vary."""
+    """Add what peers would have advanced of the same visits, and how many visits of theirs are behind that rate."""
     by = ["pipeline", "stage", "segment", "size"]
     n, advanced = visits["n"].astype(float), visits["advanced"].astype(float)
     groups = visits.groupby(by, dropna=False)
@@ -273,26 +273,50 @@ def _against_peers(visits: pd.DataFrame) -> pd.DataFrame:
     at_large = (whole["advanced"].transform("sum") - own["advanced"].transform("sum")) / others.clip(lower=1)
     peers = groups["n"].transform("sum") - n
     rate = (groups["advanced"].transform("sum") - advanced + _PEER_WEIGHT * at_large) / (peers + _PEER_WEIGHT)
-    spread = n * rate * (1 - rate) * (1 + n / (peers + _PEER_WEIGHT))
     # Nobody else was ever in this stage: there is nothing to compare with.
     alone = others <= 0
     return visits.assign(
-        expected=np.where(alone, advanced, n * rate), spread=np.where(alone, 0.0, spread), advanced=advanced
-    )
+        expected=np.where(alone, advanced, n * rate), behind=np.where(alone, 0.0, peers + _PEER_WEIGHT),
+        advanced=advanced,
+    )  # fmt: skip
 
 
-def _against_forecast(
-    warehouse: Warehouse, expected: Mapping[str, float]
-) -> dict[str, tuple[int, int, float, float]]:
-    """Return how many were foretold, won, and wins expected with their variance, by owner."""
+def _by_chance(visits: pd.DataFrame) -> dict[str, float]:
+    """Return by owner how likely so much more or less than peers' is by chance: beta-binomial in every stratum."""
+    found = {}
+    for owner, part in visits.groupby("owner_id"):
+        known = part[part["behind"] > 0]
+        n, expected, behind = (known[name].to_numpy(float) for name in ("n", "expected", "behind"))
+        found[str(owner)] = beta_binomial(float(known["advanced"].sum()), n, expected / n, behind)
+    return found
+
+
+@dataclass(frozen=True)
+class _Foretold:
+    """Of one owner's opportunities: wins and what was to be expected, in groups of a like chance."""
+
+    won: int
+    n: tuple[float, ...]
+    expected: tuple[float, ...]
+
+    @property
+    def spread(self) -> float:
+        return sum(e * (1 - e / n) for n, e in zip(self.n, self.expected, strict=True))
+
+
+def _against_forecast(warehouse: Warehouse, expected: Mapping[str, float]) -> dict[str, _Foretold]:
+    """Return by owner what was foretold and what was won."""
     if not expected:
         return {}
     warehouse.register("foretold", pd.DataFrame({"id": list(expected), "p": list(expected.values())}))
-    found = warehouse.rows(
-        "SELECT owner_id, count(*), count(*) FILTER (is_won), sum(p), sum(p * (1 - p)) "
-        "FROM features JOIN foretold USING (id) WHERE owner_id IS NOT NULL GROUP BY owner_id"
-    )
-    return {owner: (n, won, wins, spread) for owner, n, won, wins, spread in found}
+    found: dict[str, _Foretold] = {}
+    for owner, n, won, wins in warehouse.rows(
+        "SELECT owner_id, count(*), count(*) FILTER (is_won), sum(p) FROM features JOIN foretold USING (id) "
+        "WHERE owner_id IS NOT NULL GROUP BY owner_id, floor(20 * p) ORDER BY owner_id, floor(20 * p)"
+    ):
+        so_far = found.get(owner, _Foretold(0, (), ()))
+        found[owner] = _Foretold(so_far.won + won, (*so_far.n, n), (*so_far.expected, wins))
+    return found
 
 
 @dataclass(frozen=True)
@@ -311,10 +335,11 @@ class _Test:
 def _advances(visits: pd.DataFrame) -> list[_Test]:
     """One test per owner over all stages; the stage where most of the difference is, is told with it."""
     found = []
-    counted = ["n", "advanced", "expected", "spread"]
+    counted = ["n", "advanced", "expected"]
+    chance = _by_chance(visits)
     per_stage = visits.groupby(["owner_id", "pipeline", "stage"])[counted].sum().reset_index()
     for owner, part in per_stage.groupby("owner_id"):
-        n, advanced, expected, spread = (float(part[name].sum()) for name in counted)
+        n, advanced, expected = (float(part[name].sum()) for name in counted)
         gap = (part["advanced"] - part["expected"]).to_numpy(float)
         there = int(gap.argmin() if advanced < expected else gap.argmax())
         pipeline, stage = str(part["pipeline"].iloc[there]), str(part["stage"].iloc[there])
@@ -323,25 +348,39 @@ def _advances(visits: pd.DataFrame) -> list[_Test]:
             f"{advanced:.0f} of {n:.0f} visits went on, peers with similar opportunities: {expected:.0f}; "
             f"most of the difference in {stage} ({at_it:.0f} against {usual_there:.0f})"
         )
-        p = deviation(advanced, expected, spread)
         found.append(
-            _Test(str(owner), "advance", int(n), advanced / n, expected / n, p, (pipeline, stage), says)
+            _Test(
+                str(owner),
+                "advance",
+                int(n),
+                advanced / n,
+                expected / n,
+                chance[str(owner)],
+                (pipeline, stage),
+                says,
+            )
         )
     return found
 
 
-def _wins(wins: Mapping[str, tuple[int, int, float, float]]) -> list[_Test]:
+def _wins(wins: Mapping[str, _Foretold]) -> list[_Test]:
     """One test per owner. What all reps scatter more than coins would is the expectation's fault and nobody's own.
 
-    So the variance is raised to what the middle of them shows (an empirical null: Efron, JASA 99, 2004).
+    So the variance is raised to what the middle of them shows (an empirical null: Efron, JASA 99, 2004): each group's
+    rate is taken to be known from as many cases as make its beta-binomial law so wide.
     """
-    squares = [(won - expected) ** 2 / spread for _, won, expected, spread in wins.values() if spread > 0]
+    squares = [(one.won - sum(one.expected)) ** 2 / one.spread for one in wins.values() if one.spread > 0]
     wider = max(median(squares) / _MEDIAN_OF_CHI_SQUARE, 1.0) if len(squares) >= _ENOUGH_OWNERS else 1.0
-    return [
-        _Test(owner, "win", n, won / n, expected / n, deviation(won, expected, spread * wider),
-              says=f"won {won} of {n}, where {expected:.1f} were to be expected")
-        for owner, (n, won, expected, spread) in wins.items()
-    ]  # fmt: skip
+    found = []
+    for owner, one in wins.items():
+        n, expected = np.array(one.n), np.array(one.expected)
+        shared = float((expected * (1 - expected / n) * (n - 1)).sum())
+        behind = max(shared / ((wider - 1) * one.spread) - 1, 1.0) if wider > 1 and one.spread > 0 else np.inf
+        p = beta_binomial(one.won, n, expected / n, np.full(len(n), behind))
+        count, usual = int(n.sum()), float(expected.sum())
+        says = f"won {one.won} of {count}, where {usual:.1f} were to be expected"
+        found.append(_Test(owner, "win", count, one.won / count, usual / count, p, says=says))
+    return found
 
 
 def _habit(warehouse: Warehouse, habit: _Habit) -> list[_Test]:

@@ -11,6 +11,7 @@ from datetime import datetime
 
 import numpy as np
 import pandas as pd
+from scipy.special import betainc
 
 from pipesync.analysis.significance import MIN_CASES, MIN_EFFECT, kept, wilson
 from pipesync.analysis.survival import (
@@ -128,21 +129,17 @@ def analyse(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Ca
 def _add_drop(table: pd.DataFrame) -> None:
     """Say where the share that goes on has fallen by MIN_EFFECT, of the last quarter against the year before.
 
-    The chance that it has not is that of a Beta posterior (uniform prior, by the normal law) beyond the earlier share
-    less the effect; it is held against a false discovery rate over all stages with enough visits on both sides.
+    The chance that it has not is that of a Beta posterior (uniform prior) beyond the earlier share less the effect; it
+    is held against a false discovery rate over all stages with enough visits on both sides.
     """
     n, k = table["recent_ended"].to_numpy(float), table.pop("recent_advanced").to_numpy(float)
     before, went_on = table["earlier_ended"].to_numpy(float), table.pop("earlier_advanced").to_numpy(float)
     with np.errstate(divide="ignore", invalid="ignore"):
         table["recent_advance"], table["earlier_advance"] = k / n, went_on / before
         limit = np.nan_to_num(went_on / before) - MIN_EFFECT
-    mean = (k + 1) / (n + 2)
-    z = (limit - mean) / np.sqrt(mean * (1 - mean) / (n + 3))
     enough = (n >= MIN_CASES) & (before >= MIN_CASES)
-    chance = [
-        math.erfc(x / math.sqrt(2)) / 2 if is_enough else 1.0 for x, is_enough in zip(z, enough, strict=True)
-    ]
-    table["drop_is_real"] = kept(chance, DROP_DISCOVERY)
+    chance = np.where(enough, 1 - betainc(k + 1, n - k + 1, np.clip(limit, 0.0, 1.0)), 1.0)
+    table["drop_is_real"] = kept(chance.tolist(), DROP_DISCOVERY)
 
 
 def _add_flow(table: pd.DataFrame, weeks: pd.DataFrame, keys: list[tuple[str, str]]) -> None:
