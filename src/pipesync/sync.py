@@ -90,16 +90,16 @@ def _adapter(config: Config, name: str) -> Iterator[Adapter]:
 
 
 @contextmanager
-def _opened(config: Config, name: str, ledger: Ledger) -> Iterator[Adapter]:
+def _opened(config: Config, name: str, ledger: Ledger, clock: Clock) -> Iterator[Adapter]:
     """Open an adapter for a run; where that fails, the ledger has a failed run, or nobody would ever hear of it."""
     with ExitStack() as stack:
         try:
             adapter = stack.enter_context(_adapter(config, name))
         except PipesyncError as error:
-            run = ledger.start_run(name, "sync", now())
+            run = ledger.start_run(name, "sync", clock())
             with working_on(connection=name, run=run.id):
                 log.error("sync failed", error=str(error))
-            ledger.finish_run(run.id, now(), "failed", {"error": str(error)})
+            ledger.finish_run(run.id, clock(), "failed", {"error": str(error)})
             raise
         yield adapter
 
@@ -139,6 +139,7 @@ def sync_all(
     names: Sequence[str],
     ruleset: rules.RuleSet | None = None,
     *,
+    clock: Clock = now,
     progress: Step = _silent,
     checkpoint: Checkpoint = _goes_on,
 ) -> dict[str, Cycle | PipesyncError]:
@@ -147,20 +148,28 @@ def sync_all(
     Without a ruleset the configured rules run, those that can be read.
     """
     chosen = load_rules(config) if ruleset is None else ruleset
-    with Warehouse(config.warehouse) as warehouse, Ledger(config.ledger_url) as ledger:
+    with Warehouse(config.warehouse, clock=clock) as warehouse, Ledger(config.ledger_url) as ledger:
 
         def work(name: str) -> Cycle:
-            with warehouse.session() as session, _opened(config, name, ledger) as adapter:
+            with warehouse.session() as session, _opened(config, name, ledger, clock) as adapter:
                 return cycle(
-                    config, name, adapter, session, ledger, chosen, progress=progress, checkpoint=checkpoint
+                    config,
+                    name,
+                    adapter,
+                    session,
+                    ledger,
+                    chosen,
+                    clock=clock,
+                    progress=progress,
+                    checkpoint=checkpoint,
                 )
 
         outcomes = side_by_side(names, work)
         warehouse.publish()
-        _, found = health.status(config, tuple(config.connections), ledger, now())
+        _, found = health.status(config, tuple(config.connections), ledger, clock())
         if config.metrics is not None:
             health.write_measures(config.metrics, health.measures(found, ledger))
-        _notify(config, warehouse, ledger, outcomes, {name: found[name] for name in names})
+        _notify(config, warehouse, ledger, outcomes, {name: found[name] for name in names}, clock())
     return outcomes
 
 
@@ -170,16 +179,17 @@ def _notify(
     ledger: Ledger,
     outcomes: Mapping[str, Cycle | PipesyncError],
     found: Mapping[str, Any],  # Any: JSON
+    at: datetime,
 ) -> None:
     """Tell people what is due; whatever goes wrong here spoils no sync."""
     try:
-        notices.alert(config, found, ledger, now())
+        notices.alert(config, found, ledger, at)
         for name, done in outcomes.items():
             if config.notify.digest is not None and isinstance(done, Cycle):
                 evaluation, made = done.prepared.examined.evaluation, done.prepared.forecast
                 with working_on(connection=name, run=done.run), counted_once(warehouse, config):
                     facts = notices.gather(warehouse, ledger, evaluation, made, done.bottlenecks)
-                    notices.deliver(facts, config, ledger, now())
+                    notices.deliver(facts, config, ledger, at)
     except PipesyncError as error:
         log.error("notices could not be made", error=str(error))
 

@@ -127,6 +127,45 @@ def test_retention_is_part_of_every_sync(config: Config) -> None:
         assert oldest.replace(tzinfo=UTC) >= done.as_of - timedelta(days=183)
 
 
+def test_what_comes_later_of_a_pruned_opportunity_goes_too(config: Config) -> None:
+    """A CRM lists contact roles and history also by themselves; what belongs to an opportunity that is here stays."""
+    with Warehouse(config.warehouse) as warehouse, Ledger(config.ledger_url) as ledger:
+        (late,) = warehouse.rows("SELECT max(closed_at) + INTERVAL 1 DAY FROM opportunities")[0]
+        closed, open_ = (
+            warehouse.rows(f"SELECT min(id) FROM opportunities WHERE is_closed = {is_closed}")[0][0]
+            for is_closed in (True, False)
+        )
+        prune(warehouse, ledger, "company", late.replace(tzinfo=UTC))
+        warehouse.execute(
+            "INSERT INTO contact_roles (connection, opportunity_id, contact_id) "
+            "SELECT 'company', unnest([?, ?, 'not pulled yet']), 'c'",
+            [closed, open_],
+        )
+
+        done = prune(warehouse, ledger, "company", late.replace(tzinfo=UTC))
+
+        left = warehouse.rows("SELECT opportunity_id FROM contact_roles WHERE contact_id = 'c' ORDER BY ALL")
+        assert (done["contact_roles"], left) == (1, [(open_,), ("not pulled yet",)])
+
+
+def test_the_text_of_a_task_goes_with_its_opportunity(config: Config) -> None:
+    """The key of an ended task stays, so that no new task gets it."""
+    with Warehouse(config.warehouse) as warehouse, Ledger(config.ledger_url) as ledger:
+        ended, open_ = warehouse.rows("SELECT key, opportunity_id FROM own_tasks ORDER BY key LIMIT 2")
+        warehouse.execute("UPDATE own_tasks SET is_done = TRUE WHERE key = ?", [ended[0]])
+        (late,) = warehouse.rows("SELECT max(created_at) + INTERVAL 1 DAY FROM opportunities")[0]
+        warehouse.execute(
+            "UPDATE opportunities SET is_closed = TRUE, closed_at = created_at WHERE id IN (?, ?)",
+            [ended[1], open_[1]],
+        )
+
+        prune(warehouse, ledger, "company", late.replace(tzinfo=UTC))
+
+        texts = dict(warehouse.rows("SELECT key, subject FROM own_tasks"))
+        assert texts[ended[0]] is None
+        assert texts[open_[0]]
+
+
 @pytest.mark.parametrize(("text", "days"), [("3 years", 1095), ("18 months", 547), ("200d", 200)])
 def test_retention_is_written_as_people_say_it(text: str, days: int, tmp_path: Path) -> None:
     """Years, months or days; nothing shorter than a quarter."""

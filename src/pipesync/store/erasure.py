@@ -40,13 +40,30 @@ def prune(warehouse: Warehouse, ledger: Ledger, connection: str, before: datetim
             warehouse.execute(f"DELETE {rest}", given)
             done[table] = count
 
+    # A CRM tells of what belongs to an opportunity also by itself, so the ids of those that went are remembered.
+    gone = (
+        "SELECT id FROM pruned WHERE connection = ? AND id NOT IN "
+        "(SELECT id FROM opportunities WHERE connection = ?)"
+    )
     with warehouse.transaction():
-        for child in CHILDREN:
-            delete(child, f"opportunity_id IN ({old})", [connection, moment])
+        warehouse.execute(
+            f"INSERT INTO pruned SELECT ?, id FROM ({old}) EXCEPT SELECT connection, id FROM pruned",
+            [connection, connection, moment],
+        )
         delete("opportunities", f"id IN ({old})", [connection, moment])
+        for child in CHILDREN:
+            delete(child, f"opportunity_id IN ({gone})", [connection, connection])
         delete("leads", "coalesce(converted_at, created_at) < ?", [moment])
         delete("quotas", "period_end < ?", [before.date()])
         delete("rejects", "seen_at < ?", [moment])
+        # The row of an ended task stays, for its key is never given twice; what it says of the opportunity goes.
+        warehouse.execute(
+            "UPDATE own_tasks SET subject = NULL, body = NULL WHERE connection = $name AND is_done "
+            "AND coalesce(subject, body) IS NOT NULL "
+            "AND opportunity_id IN (SELECT id FROM pruned WHERE connection = $name) "
+            "AND opportunity_id NOT IN (SELECT id FROM opportunities WHERE connection = $name)",
+            {"name": connection},
+        )
     for table, count in ledger.prune(connection, before).items():
         done[table] = done.get(table, 0) + count
     return done

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS pulls (
     pulled_at TIMESTAMP
 );
 CREATE TABLE IF NOT EXISTS kept (connection VARCHAR, name VARCHAR, document VARCHAR);
+CREATE TABLE IF NOT EXISTS pruned (connection VARCHAR, id VARCHAR);
 CREATE TABLE IF NOT EXISTS rejects (
     connection VARCHAR, stream VARCHAR, "where" VARCHAR, reason VARCHAR, raw VARCHAR, seen_at TIMESTAMP
 );
@@ -45,6 +46,10 @@ CREATE TABLE IF NOT EXISTS rejects (
 CHILDREN = ("field_changes", "activities", "contact_roles", "line_items")
 
 Parameters = Mapping[str, Any] | Sequence[Any]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 class Checkpoint(NamedTuple):
@@ -56,10 +61,15 @@ class Checkpoint(NamedTuple):
 
 
 class Warehouse:
-    """An open warehouse. Use as a context manager; `path` None keeps it in memory."""
+    """An open warehouse. Use as a context manager; `path` None keeps it in memory.
 
-    def __init__(self, path: Path | None = None, *, read_only: bool = False) -> None:
-        self.path = path
+    `clock` says when a page was committed; the ledger's clock, for both are compared.
+    """
+
+    def __init__(
+        self, path: Path | None = None, *, read_only: bool = False, clock: Callable[[], datetime] = _now
+    ) -> None:
+        self.path, self._clock = path, clock
         if path and not read_only:
             _prepare_folder(path)
         self._db = _connect(path, read_only=read_only)
@@ -87,7 +97,7 @@ class Warehouse:
     def session(self) -> Warehouse:
         """Return another session on the open file, for a thread of its own; temporary tables are not shared."""
         session = object.__new__(Warehouse)
-        session.path, session._db = self.path, self._db.cursor()
+        session.path, session._clock, session._db = self.path, self._clock, self._db.cursor()
         session._db.execute("SET TimeZone = 'UTC'")
         return session
 
@@ -251,6 +261,10 @@ class Warehouse:
         Columns that the page does not bring are blank in new rows. Fields whose history is only known since
         pipesync was installed leave a dated change behind when they are overwritten.
         """
+        if not (len(rows) or replace or deleted or rejects or stream == "opportunities"):
+            with self.transaction():
+                self._set_checkpoint(connection, stream, cursor, until, last=last)
+            return 0
         key = TABLES[stream].key
         wanted = schema(stream)
         absent = [f for f in wanted if f.name not in rows.schema.names]
@@ -360,7 +374,7 @@ class Warehouse:
         self.execute("DELETE FROM pulls WHERE connection = ? AND stream = ?", [connection, stream])
         self.execute(
             "INSERT INTO pulls VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [connection, stream, cursor, _naive(until), watermark, last, _naive(datetime.now(UTC))],
+            [connection, stream, cursor, _naive(until), watermark, last, _naive(self._clock())],
         )
 
     def expect(self, connection: str, streams: Sequence[str], until: datetime) -> None:
