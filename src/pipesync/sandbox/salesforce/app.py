@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from pipesync.sandbox.salesforce import asynchronous, bulk, composite, writing
+from pipesync.sandbox.salesforce import asynchronous, bulk, composite, describing, queries, writing
 from pipesync.sandbox.salesforce.oauth import introspect, token
 from pipesync.sandbox.salesforce.objects import OBJECTS
 from pipesync.sandbox.salesforce.org import ORG_ID, USER_ID, Json, Org, Refused
@@ -148,7 +148,7 @@ def query_all(org: Org, request: Request, body: bytes) -> Response:
 
 
 def _first_page(org: Org, request: Request, *, is_all: bool) -> Response:
-    total, rows = org.query(request.query_params.get("q", ""), is_all=is_all)
+    total, rows = queries.answer(org, request.query_params.get("q", ""), is_all=is_all)
     if len(rows) > org.setting("times_out_above", len(rows)):
         raise Refused(400, "QUERY_TIMEOUT", "Your query request was running for too long.")
     locator = f"01gPS{org.requests:08d}"
@@ -177,7 +177,7 @@ def more(org: Org, request: Request, body: bytes) -> Response:
 
 
 def describe_global(org: Org, request: Request, body: bytes) -> Response:
-    seen = [org.describe(o) for n, o in OBJECTS.items() if n not in org.hidden()]
+    seen = [describing.describe(org, o) for n, o in OBJECTS.items() if n not in org.hidden()]
     for told in seen:
         del told["fields"], told["childRelationships"], told["recordTypeInfos"]
     return JSONResponse({"encoding": "UTF-8", "maxBatchSize": 200, "sobjects": seen})
@@ -185,7 +185,7 @@ def describe_global(org: Org, request: Request, body: bytes) -> Response:
 
 def describe(org: Org, request: Request, body: bytes) -> Response:
     try:
-        return JSONResponse(org.describe(org.object(request.path_params["name"])))
+        return JSONResponse(describing.describe(org, org.object(request.path_params["name"])))
     except Refused:
         raise Refused(404, "NOT_FOUND", "The requested resource does not exist") from None
 
@@ -201,7 +201,7 @@ def deleted(org: Org, request: Request, body: bytes) -> Response:
         raise Refused(400, "INVALID_REPLICATION_DATE", "endDate must be at least one minute after startDate")
     known_from = org.setting("deleted_known_from") or stored_time(now - timedelta(days=15))
     return JSONResponse({
-        "deletedRecords": org.deleted(thing, stored_time(start), stored_time(end)),
+        "deletedRecords": queries.deleted(org, thing, stored_time(start), stored_time(end)),
         "earliestDateAvailable": known_from, "latestDateCovered": stored_time(end),
     })  # fmt: skip
 
@@ -212,7 +212,7 @@ def updated(org: Org, request: Request, body: bytes) -> Response:
     start, end = _span(request)
     if start < datetime.fromisoformat(org.now()) - timedelta(days=30):
         raise Refused(400, "INVALID_REPLICATION_DATE", "startDate before org replication enabled date")
-    ids = org.updated(thing, stored_time(start), stored_time(end))
+    ids = queries.updated(org, thing, stored_time(start), stored_time(end))
     return JSONResponse({"ids": ids, "latestDateCovered": stored_time(end)})
 
 

@@ -6,6 +6,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from pipesync.sandbox.salesforce import queries
 from pipesync.sandbox.salesforce.bulk import Job, as_csv
 from pipesync.sandbox.salesforce.org import Org, Refused, full_id
 
@@ -50,7 +51,7 @@ def _job(org: Org, request: Request) -> Job:
 def add(org: Org, request: Request, body: bytes) -> Response:
     """Take the job's one query and run it."""
     job = _job(org, request)
-    _, job.columns, job.rows = org.table(body.decode(), is_all=job.operation == "queryAll")
+    _, job.columns, job.rows = queries.table(org, body.decode(), is_all=job.operation == "queryAll")
     return _xml(_batch(job), 201)
 
 

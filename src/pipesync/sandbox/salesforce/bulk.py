@@ -16,6 +16,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from pipesync.sandbox.salesforce import queries
 from pipesync.sandbox.salesforce.org import USER_ID, Json, Org, Refused, full_id
 
 _PAGE = 250_000
@@ -65,7 +66,7 @@ def make(org: Org, request: Request, body: bytes) -> Response:
         raise Refused(400, "INVALIDJOB", "operation and query are needed") from None
     if operation not in ("query", "queryAll"):
         raise Refused(400, "INVALIDJOB", f"Invalid operation: {operation}")
-    entity, columns, rows = org.table(soql, is_all=operation == "queryAll")
+    entity, columns, rows = queries.table(org, soql, is_all=operation == "queryAll")
     if entity in org.setting("bulk_refused", []):
         raise Refused(400, "INVALIDENTITY", f"Entity '{entity}' is not supported by the Bulk API.")
     job = Job(

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import compile_path
 
-from pipesync.sandbox.salesforce import writing
+from pipesync.sandbox.salesforce import queries, writing
 from pipesync.sandbox.salesforce.org import Json, Org, Refused
 
 _MOST = 25
@@ -69,7 +69,7 @@ def _dispatched(org: Org, request: Request, asked: Json, known: Mapping[str, Any
             return endpoint(org, Request(scope), content)
     if method == "GET" and below.rstrip("/") == "/query":
         asked_for = parse_qs(url.query).get("q", [""])[0]
-        total, rows = org.query(asked_for, is_all=False)
+        total, rows = queries.answer(org, asked_for, is_all=False)
         return Response(orjson.dumps({"totalSize": total, "done": True, "records": rows}))
     raise Refused(404, "NOT_FOUND", "The requested resource does not exist")
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from pipesync.sandbox.salesforce.objects import CHILDREN, KINDS, OBJECTS, OWNED, REQUIRED, FieldOf, ObjectOf
-from pipesync.sandbox.salesforce.soql import Malformed, Query, parse, stored_time
+from pipesync.sandbox.salesforce.objects import OBJECTS, OWNED, REQUIRED, ObjectOf
+from pipesync.sandbox.salesforce.soql import stored_time
 
 if TYPE_CHECKING:
     from pipesync.sandbox.salesforce.bulk import Job
@@ -59,7 +59,7 @@ class Org:
     """State and rules of an org."""
 
     def __init__(self, db: sqlite3.Connection, now_ms: Callable[[], int]) -> None:
-        self.db, self._now_ms = db, now_ms
+        self.db, self.now_ms = db, now_ms
         self.rules: list[Json] = []
         """Validation rules: {object, field, forbidden, message}."""
         self.cursors: dict[str, tuple[str, list[Json], int]] = {}
@@ -103,7 +103,7 @@ class Org:
 
     def now(self, later: float = 0) -> str:
         """Return the org's time, or one so many seconds later, as it is stored."""
-        return stored_time(datetime.fromtimestamp(self._now_ms() / 1000 + later, UTC))
+        return stored_time(datetime.fromtimestamp(self.now_ms() / 1000 + later, UTC))
 
     def sign_in(self) -> str:
         token = f"00DPS!{secrets.token_hex(16)}"
@@ -155,160 +155,6 @@ class Org:
         if head.casefold() not in known:
             raise Refused(400, "INVALID_FIELD", f"No such column '{head}' on entity '{thing.name}'.")
         return f'{table}."{known[head.casefold()]}"'
-
-    # --- Queries ----------------------------------------------------------------------------------------------
-
-    def query(self, text: str, *, is_all: bool) -> tuple[int, list[Json]]:
-        """Return the total and the rows as Salesforce writes them."""
-        thing, query, where = self._read(text, is_all=is_all)
-        if query.is_count:
-            sql = f'SELECT count(*) FROM "sf_{thing.name}" AS t WHERE {where}'
-            return int(self.db.execute(sql, query.values).fetchone()[0]), []
-        if query.group or any("(" in f for f in query.fields):
-            return self._grouped(thing, query, where)
-        rows = self._records(thing, query, where)
-        for child in query.children:
-            self._add_children(thing, child, rows)
-        return len(rows), rows
-
-    def _records(self, thing: ObjectOf, query: Query, where: str, values: Iterable[Any] = ()) -> list[Json]:
-        shapes = [self._shape(thing, f) for f in query.fields]
-        found = self.db.execute(self._sql(thing, query, where), (*query.values, *values))
-        return [self._row(thing, shapes, row) for row in found]
-
-    def _add_children(self, parent: ObjectOf, query: Query, rows: list[Json]) -> None:
-        """Put a child query's records under its relationship's name; null where a record has none."""
-        thing, own = self._child(parent, query.entity)
-        where = f'({query.where}) AND t."IsDeleted" = 0 AND t."{own}" = ?'
-        for row in rows:
-            found = self._records(thing, query, where, (row["attributes"]["url"].rpartition("/")[2],))
-            told = {"totalSize": len(found), "done": True, "records": found}
-            row[query.entity] = told if found else None
-
-    def table(self, text: str, *, is_all: bool) -> tuple[str, list[tuple[str, str]], list[tuple[Any, ...]]]:
-        """Return the object, its columns (path, kind) and the bare rows: what a bulk job answers with."""
-        thing, query, where = self._read(text, is_all=is_all)
-        if (
-            query.is_count
-            or query.group
-            or query.offset
-            or query.children
-            or any("(" in f for f in query.fields)
-        ):
-            raise Refused(
-                400, "INVALIDJOB", "Aggregate, nested and OFFSET queries are not supported by the Bulk API"
-            )
-        shapes = [self._shape(thing, f) for f in query.fields]
-        rows = [row[1:] for row in self.db.execute(self._sql(thing, query, where), query.values)]
-        return thing.name, [(".".join(steps), kind) for steps, kind in shapes], rows
-
-    def _read(self, text: str, *, is_all: bool) -> tuple[ObjectOf, Query, str]:
-        """Parse a query for this user; its condition leaves the recycle bin out unless it `is_all`."""
-        now = datetime.fromtimestamp(self._now_ms() / 1000, UTC)
-        things: dict[str, ObjectOf] = {}
-
-        def resolve(name: str, parent: str, alias: str) -> tuple[str, Callable[[str], str]]:
-            thing = self._child(things[parent], name)[0] if parent else self.object(name)
-            things[name] = thing
-            return f'"sf_{thing.name}"', lambda f: self._expression(thing, f, alias)
-
-        try:
-            query = parse(text, resolve, now)
-        except Malformed as error:
-            raise Refused(400, "MALFORMED_QUERY", str(error)) from None
-        for field in query.fields:
-            self._expression(things[query.entity], field, "t")  # refuses what cannot be seen
-        if query.group or any("(" in f for f in query.fields):
-            loose = [f for f in query.fields if "(" not in f and f not in query.group]
-            if loose:
-                raise Refused(400, "MALFORMED_QUERY", f"Field must be grouped or aggregated: {loose[0]}")
-        where = query.where if is_all else f'({query.where}) AND t."IsDeleted" = 0'
-        if unshared := self.setting("unshared", []):  # records that this user may not see
-            where = f'({where}) AND t."Id" NOT IN ({", ".join(repr(str(i)) for i in unshared)})'
-        return things[query.entity], query, where
-
-    def _child(self, parent: ObjectOf, relationship: str) -> tuple[ObjectOf, str]:
-        """Return the object of a child relationship (`OpportunityLineItems`), and its field that leads back."""
-        for thing in OBJECTS.values():
-            for name, (own, other) in thing.parents.items():
-                if (
-                    other == parent.name
-                    and child_name(thing.name, name).casefold() == relationship.casefold()
-                ):
-                    return self.object(thing.name), own
-        raise Refused(
-            400,
-            "INVALID_TYPE",
-            f"Didn't understand relationship '{relationship}' in FROM part of query call.",
-        )
-
-    def _expression(self, thing: ObjectOf, field: str, table: str) -> str:
-        """Return a field or a function of one as SQL."""
-        function, is_function, inner = field.rstrip(")").partition("(")
-        if not is_function:
-            return self.column(thing, field, table)
-        function = function.upper()
-        said = self.column(thing, inner, table) if inner else "*"
-        return f"count(DISTINCT {said})" if function == "COUNT_DISTINCT" else f"{function}({said})"
-
-    def _sql(self, thing: ObjectOf, query: Query, where: str) -> str:
-        order = ", ".join(f"{self.column(thing, f)} {d}" for f, d in query.order)
-        columns = ", ".join(self.column(thing, f) for f in query.fields)
-        sql = f'SELECT t."Id", {columns} FROM "sf_{thing.name}" AS t WHERE {where}'
-        sql += f" ORDER BY {order}" if order else ' ORDER BY t."Id"'
-        return f"{sql} LIMIT {-1 if query.limit is None else query.limit} OFFSET {query.offset}"
-
-    def _grouped(self, thing: ObjectOf, query: Query, where: str) -> tuple[int, list[Json]]:
-        unnamed = [f for f in query.fields if "(" in f and f not in query.aliases]
-        names = [
-            query.aliases.get(f) or (f"expr{unnamed.index(f)}" if f in unnamed else f.rpartition(".")[2])
-            for f in query.fields
-        ]
-        columns = ", ".join(self._expression(thing, f, "t") for f in query.fields)
-        sql = f'SELECT {columns} FROM "sf_{thing.name}" AS t WHERE {where}'
-        sql += f" GROUP BY {', '.join(self.column(thing, g) for g in query.group)}" if query.group else ""
-        sql += f" HAVING {query.having}" if query.having else ""
-        order = ", ".join(f"{self._expression(thing, f, 't')} {d}" for f, d in query.order)
-        sql += f" ORDER BY {order}" if order else ""
-        sql += f" LIMIT {query.limit}" if query.limit is not None else ""
-        rows = [
-            {"attributes": {"type": "AggregateResult"}, **dict(zip(names, row, strict=True))}
-            for row in self.db.execute(sql, query.values)
-        ]
-        return len(rows), rows
-
-    def _shape(self, thing: ObjectOf, path: str) -> tuple[tuple[str, ...], str]:
-        """Return the path in the names that Salesforce answers with, and the kind of the field at its end."""
-        steps = path.split(".")
-        for step in steps[:-1]:
-            name = {n.casefold(): n for n in thing.parents}[step.casefold()]
-            steps[steps.index(step)] = name
-            thing = OBJECTS[thing.parents[name][1]]
-        last = {n.casefold(): n for n in thing.fields}[steps[-1].casefold()]
-        return (*steps[:-1], last), thing.fields[last].kind
-
-    def _row(self, thing: ObjectOf, shapes: list[tuple[tuple[str, ...], str]], row: tuple[Any, ...]) -> Json:
-        url = f"/services/data/v62.0/sobjects/{thing.name}/{row[0]}"
-        found: Json = {"attributes": {"type": thing.name, "url": url}}
-        for (steps, kind), value in zip(shapes, row[1:], strict=True):
-            said = bool(value) if kind == "flag" and value is not None else value
-            if len(steps) == 1:
-                found[steps[0]] = said
-                continue
-            at = found
-            for step in steps[:-1]:
-                if at.get(step) is None:
-                    at[step] = {"attributes": {"type": step}}
-                at = at[step]
-            at[steps[-1]] = said
-        for steps, _ in shapes:
-            if (
-                len(steps) == 2
-                and found[steps[0]]
-                and all(v is None for k, v in found[steps[0]].items() if k != "attributes")
-            ):
-                found[steps[0]] = None
-        return found
 
     # --- Writing ----------------------------------------------------------------------------------------------
 
@@ -467,63 +313,3 @@ class Org:
                 (name, self.now(), record_id),
             )
             self.db.execute(f'DELETE FROM "sf_{name}" WHERE "{own}" = ?', (record_id,))
-
-    def deleted(self, thing: ObjectOf, start: str, end: str) -> list[Json]:
-        """Return what went between two moments, into the recycle bin or past it."""
-        rows = self.db.execute(
-            f'SELECT "Id", "SystemModstamp" AS at FROM "sf_{thing.name}" WHERE "IsDeleted" = 1 '
-            "AND at >= :start AND at <= :end "
-            "UNION ALL SELECT id, at FROM sf_purged WHERE object = :name AND at >= :start AND at <= :end",
-            {"start": start, "end": end, "name": thing.name},
-        )
-        return [{"id": i, "deletedDate": at} for i, at in rows]
-
-    def updated(self, thing: ObjectOf, start: str, end: str) -> list[str]:
-        table = f'"sf_{thing.name}"'
-        sql = f'SELECT "Id" FROM {table} WHERE "IsDeleted" = 0 AND "SystemModstamp" BETWEEN ? AND ?'
-        return [row[0] for row in self.db.execute(sql, (start, end))]
-
-    def describe(self, thing: ObjectOf) -> Json:
-        readonly = self.readonly()
-        can = thing.name not in readonly
-        may_delete = can and f"{thing.name}:delete" not in readonly
-        custom = thing.name.endswith("__c")
-        base = f"/services/data/v62.0/sobjects/{thing.name}"
-        return {
-            "activateable": False, "custom": custom, "customSetting": False, "createable": can, "deletable": may_delete,
-            "deprecatedAndHidden": False, "feedEnabled": False, "keyPrefix": thing.prefix, "label": thing.name,
-            "labelPlural": f"{thing.name}s", "layoutable": True, "mergeable": thing.name in ("Account", "Lead"),
-            "mruEnabled": False, "name": thing.name, "queryable": True, "replicateable": True, "retrieveable": True,
-            "searchable": True, "triggerable": True, "undeletable": can, "updateable": can,
-            "fields": [self._described(thing, f, readonly) for f in self.visible(thing).values()],
-            "childRelationships": [
-                {"childSObject": o.name, "field": own, "cascadeDelete": False, "deprecatedAndHidden": False,
-                 "relationshipName": child_name(o.name, r)}
-                for o in OBJECTS.values() for r, (own, other) in o.parents.items() if other == thing.name
-            ],
-            "recordTypeInfos": [],
-            "urls": {"sobject": base, "describe": f"{base}/describe", "rowTemplate": base + "/{ID}"},
-        }  # fmt: skip
-
-    def _described(self, thing: ObjectOf, f: FieldOf, readonly: set[str]) -> Json:
-        can = f.is_writeable and f"{thing.name}.{f.name}" not in readonly
-        led = {r: other for r, (own, other) in thing.parents.items() if own == f.name}
-        is_text = f.kind in ("text", "area", "pick", "combo")
-        return {
-            "aggregatable": True, "autoNumber": False, "byteLength": 3 * f.length, "calculated": False,
-            "caseSensitive": f.is_external_id, "createable": can, "custom": f.name.endswith("__c"),
-            "defaultValue": None, "defaultedOnCreate": not f.is_writeable, "deprecatedAndHidden": False,
-            "digits": 0, "externalId": f.is_external_id, "filterable": f.kind != "area", "groupable": f.kind != "area",
-            "idLookup": f.is_external_id or f.name == "Id", "label": f.name.replace("__c", "").replace("_", " "),
-            "length": f.length or (18 if f.kind in ("id", "ref") else 255 if is_text else 0), "name": f.name,
-            "nameField": f.name == "Name", "nillable": f.is_writeable, "picklistValues": [],
-            "precision": 18 if f.kind in ("money", "number", "percent") else 0,
-            "referenceTo": list(led.values()), "relationshipName": next(iter(led), None), "restrictedPicklist": False,
-            "scale": 2 if f.kind in ("money", "percent") else 0, "soapType": f"xsd:{KINDS[f.kind]}", "sortable": True,
-            "type": KINDS[f.kind], "unique": f.is_external_id and thing.name != "Task", "updateable": can,
-        }  # fmt: skip
-
-
-def child_name(entity: str, relationship: str) -> str:
-    """Return what a parent calls its children of this object."""
-    return CHILDREN.get((entity, relationship), entity.replace("History", "Historie") + "s")

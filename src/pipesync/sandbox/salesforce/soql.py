@@ -3,9 +3,10 @@
     SELECT fields FROM Object [WHERE conditions] [GROUP BY fields [HAVING conditions]] [ORDER BY fields]
     [LIMIT n] [OFFSET n]
 
-Fields may go through relationships (`Owner.Name`, `RecordType.Name`), be functions with an alias (`COUNT(Id) n`), or
-be a child's query in parentheses (`(SELECT Id FROM OpportunityLineItems)`). A condition may ask for ids that another
-query finds (`AccountId IN (SELECT Id FROM Account WHERE ...)`). Values are bound, never pasted.
+Fields may go through relationships (`Owner.Name`, `RecordType.Name`), be functions with an alias (`COUNT(Id) n`), all
+that this user sees of an object (`FIELDS(STANDARD)`), or be a child's query in parentheses (`(SELECT Id FROM
+OpportunityLineItems)`). A condition may ask for ids that another query finds (`AccountId IN (SELECT Id FROM Account
+WHERE ...)`). Values are bound, never pasted.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _KEYWORDS = {
     "desc",
     "having",
 }
+GROUPS = ("ALL", "CUSTOM", "STANDARD")
+"""Of fields, as `FIELDS(...)` asks for them."""
 _FUNCTIONS = ("COUNT", "COUNT_DISTINCT", "SUM", "MIN", "MAX", "AVG")
 
 
@@ -185,6 +188,8 @@ class _Parser:
             self._children.append(self._parenthesised())
             return ""
         name = self._name()
+        if name.upper() == "FIELDS" and self._is("("):
+            return self._group_of_fields()
         if self._is("("):
             name = self._function(name)
         else:
@@ -192,6 +197,14 @@ class _Parser:
         if self._peek().kind == "name" and self._peek().text.casefold() not in _KEYWORDS:
             self._aliases[name] = self._name()
         return name
+
+    def _group_of_fields(self) -> str:
+        self._expect("(")
+        group = self._name().upper()
+        self._expect(")")
+        if group not in GROUPS:
+            raise Malformed(f"unexpected token: '{group}'")
+        return f"FIELDS({group})"
 
     def _function(self, name: str) -> str:
         self._expect("(")

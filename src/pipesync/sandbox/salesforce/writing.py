@@ -14,6 +14,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from pipesync.sandbox.salesforce import queries
 from pipesync.sandbox.salesforce.objects import ObjectOf
 from pipesync.sandbox.salesforce.org import Json, Org, Refused
 
@@ -156,7 +157,7 @@ def retrieve(org: Org, request: Request, body: bytes) -> Response:
     listed = ", ".join(f"'{i}'" for i in ids)
     wanted, name = ", ".join(dict.fromkeys(("Id", *fields))), request.path_params["name"]
     soql = f"SELECT {wanted} FROM {name} WHERE Id IN ({listed})"
-    found = {r["Id"]: r for r in org.query(soql, is_all=False)[1]}
+    found = {r["Id"]: r for r in queries.answer(org, soql, is_all=False)[1]}
     return Response(orjson.dumps([found.get(i) for i in ids]), media_type="application/json")
 
 
@@ -171,7 +172,7 @@ def create_one(org: Org, request: Request, body: bytes) -> Response:
 def read_one(org: Org, request: Request, body: bytes) -> Response:
     thing, record = org.object(request.path_params["name"]), request.path_params["record"]
     fields = request.query_params.get("fields") or ",".join(org.visible(thing))
-    _, rows = org.query(f"SELECT {fields} FROM {thing.name} WHERE Id = '{record}'", is_all=False)
+    _, rows = queries.answer(org, f"SELECT {fields} FROM {thing.name} WHERE Id = '{record}'", is_all=False)
     if not rows:
         raise Refused(404, "NOT_FOUND", "The requested resource does not exist")
     return Response(orjson.dumps(rows[0]), media_type="application/json")
