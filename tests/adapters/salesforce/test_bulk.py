@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.adapters.salesforce.conftest import Connect, edit, facts, order, put
 
 from pipesync.adapters.salesforce import bulk
 from pipesync.pull import pull
 from pipesync.sandbox.process import Sandbox
+from pipesync.sandbox.salesforce.org import full_id
 from pipesync.store.warehouse import Warehouse
 
 BULK = {"bulk_from": 20, "bulk_page": 100}
@@ -43,6 +49,7 @@ def test_bulk_and_rest_bring_the_same(connect: Connect, sandbox: Sandbox, pulled
         {"bulk_polls": 3},
         {"bulk_refused": ["Opportunity", "Account"]},
         {"bulk_fails": "QUERY_TIMEOUT: took too long"},
+        {"used_jobs": 10_000},
     ],
     ids=lambda s: next(iter(s)),
 )
@@ -105,6 +112,68 @@ def test_an_interrupted_job_goes_on_at_its_locator(
 
         assert made == int(is_gone)
         assert facts(warehouse)["opportunities"] == facts(fresh)["opportunities"]
+
+
+def test_the_next_page_is_on_its_way_while_one_is_stored(connect: Connect, sandbox: Sandbox) -> None:
+    """One page ahead, never more."""
+
+    def asked() -> int:
+        paths = sandbox.ask("GET")["by_path"]
+        return sum(n for path, n in paths.items() if path.endswith("/results"))
+
+    put(sandbox, bulk_page=20)
+    adapter = connect(**BULK)
+    pages = iter(adapter.pull("opportunities", None, adapter.clock()))
+    next(pages)
+    deadline = time.monotonic() + 30
+    while asked() < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    ahead = asked()
+    rest = list(pages)
+
+    assert ahead == 2
+    assert [len(p.rows) for p in rest] == [20] * 6 + [10]
+    assert asked() == 8
+
+
+@pytest.mark.parametrize("way", ["Bulk", "REST"])
+def test_memory_does_not_grow_with_what_is_pulled(
+    connect: Connect, sandbox: Sandbox, tmp_path: Path, way: str
+) -> None:
+    """Twenty pages take no more than five (simple-salesforce #738, #629, #428): 24 MB of rows against 5 of slack."""
+    row = {"SystemModstamp": "2026-01-01T00:00:00.000+0000", "StageName": "Qualify", "NextStep": "x" * 4000}
+    ids = [full_id("006", 900_000 + i) for i in range(8000)]
+    for start in range(0, len(ids), 2000):
+        some = ids[start : start + 2000]
+        sandbox.ask("POST", "insert", {"object": "Opportunity", "records": [{**row, "Id": i} for i in some]})
+    keys = sandbox.settings("salesforce", tmp_path)
+    size = {"bulk_from": 100, "bulk_page": 400} if way == "Bulk" else {"page_size": 400}
+    (tmp_path / "connection.yaml").write_text(yaml.safe_dump(keys | size))
+
+    told = subprocess.run(
+        [sys.executable, "-c", _RESIDENT, str(tmp_path)], check=True, capture_output=True, text=True
+    )
+    resident = [int(n) for n in told.stdout.split()]
+
+    assert len(resident) >= 20
+    assert jobs(sandbox) == int(way == "Bulk")
+    assert max(resident) - max(resident[:5]) < 5_000
+
+
+_RESIDENT = """
+import sys
+from pathlib import Path
+import yaml
+from pipesync.adapters import open_adapter
+from pipesync.config import ConnectionConfig
+work = Path(sys.argv[1])
+config = ConnectionConfig.model_validate(yaml.safe_load((work / "connection.yaml").read_text()))
+adapter = open_adapter("salesforce", config, work)
+for page in adapter.pull("opportunities", None, adapter.clock()):
+    del page
+    print(next(l.split()[1] for l in open("/proc/self/status") if l.startswith("VmRSS")))
+"""
+"""Pulls opportunities and prints after each page how many kB are resident."""
 
 
 def test_a_large_increment_turns_to_bulk(connect: Connect, sandbox: Sandbox, pulled: Warehouse) -> None:

@@ -63,6 +63,25 @@ def test_a_semi_join_finds_what_another_query_names(ask: Ask) -> None:
     assert inside & outside == set()
 
 
+def test_all_fields_are_asked_for_at_once(ask: Ask, sandbox: Sandbox) -> None:
+    """As many as this user sees; without a number of rows only the standard ones."""
+    put(sandbox, hidden=["Opportunity.Amount"])
+    first = {
+        path: f"SELECT FIELDS({path}) FROM Opportunity LIMIT 1" for path in ("ALL", "STANDARD", "CUSTOM")
+    }
+
+    found = {path: set(without_attributes(rows(ask, soql))[0]) for path, soql in first.items()}
+    unlimited = ask("GET", "/query", params={"q": "SELECT FIELDS(ALL) FROM Opportunity"})
+    twice = ask("GET", "/query", params={"q": "SELECT Id, FIELDS(STANDARD) FROM Opportunity"})
+
+    assert {"Id", "StageName"} <= found["STANDARD"]
+    assert "Amount" not in found["ALL"]
+    assert found["CUSTOM"] == {f for f in found["ALL"] if f.endswith("__c")}
+    assert found["ALL"] == found["STANDARD"] | found["CUSTOM"]
+    assert unlimited.json()[0]["errorCode"] == "MALFORMED_QUERY"
+    assert twice.json()[0]["message"] == "duplicate field selected: Id"
+
+
 def test_a_childs_query_comes_with_its_parent(ask: Ask) -> None:
     """As a query result of its own, null where there is none."""
     found = rows(

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from tests.adapters.salesforce.conftest import Connect, order, put
 
-from pipesync.errors import CrmError
+from pipesync.errors import BudgetSpent, CrmError
 from pipesync.pull import pull
 from pipesync.sandbox.process import Sandbox
 from pipesync.store.warehouse import Warehouse
@@ -125,6 +125,16 @@ def test_the_budget_counts_whatever_else_the_header_says(connect: Connect, sandb
     used, allowed = adapter._api.used  # type: ignore[attr-defined]
 
     assert (used > 0, allowed) == (True, 1_000_000)
+
+
+def test_two_requests_at_once_share_one_budget(connect: Connect) -> None:
+    """What is under way counts already, so that a run's share is never exceeded by what was asked beside it."""
+    api = connect(daily_share=3 / 1_000_000)._api  # type: ignore[attr-defined]  # nothing else asks at once
+    api.get("limits")
+    api.get("limits")
+
+    with api._within_budget(), pytest.raises(BudgetSpent), api._within_budget():
+        pass
 
 
 @pytest.mark.parametrize("status", [406, 420, 502, 504])

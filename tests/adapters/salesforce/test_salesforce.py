@@ -297,6 +297,7 @@ def test_doctor_says_why_it_cannot_sign_in(connect: Connect, tmp_path: Path) -> 
     ("status", "code", "message", "action"),
     [
         (403, "REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.", "budget"),
+        (403, "REQUEST_LIMIT_EXCEEDED", "DailyBulkV2QueryJobs Limit exceeded.", "stop"),
         (
             403,
             "REQUEST_LIMIT_EXCEEDED",

@@ -151,12 +151,12 @@ class SalesforceAdapter:
 
     def _whole(self, stream: str, cursor: Cursor | None) -> Page:
         """Read a small stream whole; where it says what it said, the page is empty and leaves everything as it is."""
-        before = self._api.requests
+        before = self._api.asked
         records = [r.model_dump(exclude={"connection"}) for r in getattr(money, stream)(self._org)]
         said = hashlib.sha256(repr(records).encode()).hexdigest()
         rows = table(stream, [] if said == cursor else records)
         mode: Literal["merge", "replace"] = "merge" if said == cursor else "replace"
-        return Page(stream, rows, said, mode=mode, requests=self._api.requests - before, last=True)
+        return Page(stream, rows, said, mode=mode, requests=self._api.asked - before, last=True)
 
     def own(
         self, keys: Collection[str], opportunity_ids: Collection[str]

@@ -12,6 +12,7 @@ import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import IO, Any, TypeVar
@@ -80,22 +81,28 @@ class _Transport(HTTPAdapter):
         return super().send(request, *args, **kwargs)
 
 
+class _Heard(threading.local):
+    """What the answers to one thread said."""
+
+    requests = 0
+    asked_to_wait: float | None = None
+
+
 class Api:
-    """One org. Nothing of it shows a secret."""
+    """One org, for any number of threads. Nothing of it shows a secret."""
 
     def __init__(self, name: str, options: Options, raw_options: Mapping[str, Any]) -> None:
         self._name, self._options, self._raw = name, options, dict(raw_options)
         self._lock = threading.Lock()
         self._client: Salesforce | None = None
-        self.requests = 0
-        """Answered or sent so far, repeats included."""
+        self._mine = _Heard()
         self.used: tuple[int, int] | None = None
         """The org's requests of the last 24 hours, and its limit."""
-        self._waited = 0.0
-        self._spent = 0
-        """Of them, those that count against the day's limit."""
+        self._counting = threading.Lock()
+        self._answers, self._waited = 0, 0.0
+        self._spent, self._under_way = 0, 0
+        """Requests that count against the day's limit: answered, and asked just now."""
         self.server_time: datetime | None = None
-        self._asked_to_wait: float | None = None
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"pipesync/{__version__}"
         self._session.hooks["response"].append(self._heard)
@@ -110,16 +117,23 @@ class Api:
     def close(self) -> None:
         self._session.close()
 
+    @property
+    def asked(self) -> int:
+        """What this thread has asked so far, repeats included."""
+        return self._mine.requests
+
     def _heard(self, answer: requests.Response, *_: object, **__: object) -> None:
-        self.requests += 1
-        self._waited += answer.elapsed.total_seconds()
         waiting = answer.headers.get("Retry-After", "")
-        self._asked_to_wait = float(waiting) if re.fullmatch(r"\d+(\.\d+)?", waiting) else None
-        if date := answer.headers.get("Date"):
-            self.server_time = parsedate_to_datetime(date).astimezone(UTC)
-        if found := _USAGE.search(answer.headers.get("Sforce-Limit-Info", "")):
-            self.used = (int(found[1]), int(found[2]))
-            self._spent += 1
+        self._mine.requests += 1
+        self._mine.asked_to_wait = float(waiting) if re.fullmatch(r"\d+(\.\d+)?", waiting) else None
+        with self._counting:
+            self._answers += 1
+            self._waited += answer.elapsed.total_seconds()
+            if date := answer.headers.get("Date"):
+                self.server_time = parsedate_to_datetime(date).astimezone(UTC)
+            if found := _USAGE.search(answer.headers.get("Sforce-Limit-Info", "")):
+                self.used = (int(found[1]), int(found[2]))
+                self._spent += 1
 
     # --- Signing in -------------------------------------------------------------------------------------------
 
@@ -186,7 +200,9 @@ class Api:
         code, said = refused.code, str(refused.auth_message or "")
         if isinstance(code, int):
             if code in TRANSIENT:
-                return RetryLater(f"Salesforce answered {code} to the sign-in", after=self._asked_to_wait)
+                return RetryLater(
+                    f"Salesforce answered {code} to the sign-in", after=self._mine.asked_to_wait
+                )
             return SignInRefused(f"{self._options.url} is no Salesforce org ({code})", fix=_ADDRESS)
         why = f": {said}" if said in _SIGN_IN_FIXES else ""
         message = f"Salesforce refused to sign {self._name!r} in{why}"
@@ -204,7 +220,7 @@ class Api:
     @property
     def latency(self) -> float:
         """Return the seconds that an answer has taken, on the average."""
-        return self._waited / max(1, self.requests)
+        return self._waited / max(1, self._answers)
 
     def identity(self) -> Json:
         """Return who is signed in."""
@@ -271,10 +287,10 @@ class Api:
 
         def once() -> T:
             nonlocal renewed
-            self._check_budget()
             client = self.client
             try:
-                return ask(client)
+                with self._within_budget():
+                    return ask(client)
             except SalesforceError as refused:
                 error = self._judge(refused)
                 if isinstance(error, _Expired) and not renewed:
@@ -297,17 +313,24 @@ class Api:
         )
         return retrying(once)
 
-    def _check_budget(self) -> None:
+    @contextmanager
+    def _within_budget(self) -> Iterator[None]:
         """Stop before the request that would be one too many; before the first answer nobody knows the limit."""
-        if self.used is None:
-            return
-        used, limit = self.used
-        if self._spent + 1 > self._options.daily_share * limit:
-            raise BudgetSpent(
-                f"this run has used its share of {self._name!r}'s daily requests ({self._spent:,} of {limit:,}; "
-                f"{used:,} are used by everybody)",
-                fix="the next run goes on from here; raise `daily_share` if it may use more",
-            )
+        with self._counting:
+            if self.used is not None:
+                used, limit = self.used
+                if self._spent + self._under_way + 1 > self._options.daily_share * limit:
+                    raise BudgetSpent(
+                        f"this run has used its share of {self._name!r}'s daily requests ({self._spent:,} of "
+                        f"{limit:,}; {used:,} are used by everybody)",
+                        fix="the next run goes on from here; raise `daily_share` if it may use more",
+                    )
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._under_way -= 1
 
     def _judge(self, refused: SalesforceError) -> CrmError:
         """Turn simple-salesforce's error into one of ours: the code and a fix, never the body."""
@@ -318,7 +341,7 @@ class Api:
         action = action_of(status, code, message)
         said = f"Salesforce answered {status}"
         if action == "retry":
-            return RetryLater(said, code=code, after=self._asked_to_wait)
+            return RetryLater(said, code=code, after=self._mine.asked_to_wait)
         if action == "sign_in":
             return _Expired(
                 "the session is not valid", code=code, fix="check the app's policies and the user"

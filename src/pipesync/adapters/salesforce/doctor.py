@@ -73,13 +73,19 @@ def _certificate(options: Options) -> Iterator[Check]:
 
 def _limits(org: Org, options: Options) -> Iterator[Check]:
     told = org.api.get("limits")
-    for name, what in (("DailyApiRequests", "requests"), ("DailyBulkV2QueryJobs", "Bulk query jobs")):
+    heavy = "look for other heavy clients under Setup > Company Information, or wait for tomorrow"
+    by_rest = (
+        "large objects are read by REST until tomorrow, in more requests; look for the client that makes them"
+    )
+    for name, what, fix in (
+        ("DailyApiRequests", "requests", heavy),
+        ("DailyBulkV2QueryJobs", "Bulk query jobs", f"{by_rest}: Setup > Bulk Data Load Jobs"),
+    ):
         left, most = told.get(name, {}).get("Remaining", 0), told.get(name, {}).get("Max", 0)
         said = f"{left:,} of {most:,} {what} are left today"
         if name == "DailyApiRequests":
             said += f"; a run uses at most {int(options.daily_share * most):,}"
         if most and left < most * _LOW:
-            fix = "look for other heavy clients under Setup > Company Information, or wait for tomorrow"
             yield Check(f"limits: {what}", "warning", said, fix)
         else:
             yield Check(f"limits: {what}", "ok", said)

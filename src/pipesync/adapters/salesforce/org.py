@@ -55,22 +55,23 @@ class Org:
     @cached_property
     def facts(self) -> Json:
         """Return currency, zone and fiscal year, as far as the user may see them."""
-        told = ("DefaultCurrencyIsoCode", "TimeZoneSidKey", "FiscalYearStartMonth")
-        wanted = [f for f in told if self.sees("Organization", f)]
-        if not wanted:
-            return {}
-        found: list[Json] = self.api.query(f"SELECT {', '.join(wanted)} FROM Organization")["records"]
-        return found[0] if found else {}
+        return next(iter(self._readable("SELECT FIELDS(STANDARD) FROM Organization")), {})
 
     @cached_property
     def currency(self) -> str | None:
         """Return the corporate currency: amounts are compared and summed in it."""
-        if self.fields("CurrencyType") is not None:
-            soql = "SELECT IsoCode FROM CurrencyType WHERE IsCorporate = true"
-            found: list[Json] = self.api.query(soql)["records"]
-            if found:
-                return str(found[0]["IsoCode"])
-        return self.facts.get("DefaultCurrencyIsoCode")
+        found = self._readable("SELECT IsoCode FROM CurrencyType WHERE IsCorporate = true")
+        return str(found[0]["IsoCode"]) if found else self.facts.get("DefaultCurrencyIsoCode")
+
+    def _readable(self, soql: str) -> list[Json]:
+        """Return a query's rows; none where the user may not see what it names, or the org has no such object."""
+        try:
+            rows: list[Json] = self.api.query(soql)["records"]
+        except PermissionMissing as refused:
+            if refused.code in OF_THE_ORG:
+                raise
+            return []
+        return rows
 
     @cached_property
     def user_id(self) -> str:

@@ -192,7 +192,7 @@ def estimate(api: Api, entity: str, options: Options) -> tuple[int, int]:
 def _by_keyset(api: Api, query: Query, start: Place, size: int) -> Iterator[Batch]:
     place = start
     while True:
-        before = api.requests
+        before = api.asked
         soql = f"{query.soql(place)} ORDER BY {query.by}, Id LIMIT {size}"
         try:
             found, is_whole = _page(api, soql, deleted=query.deleted)
@@ -204,7 +204,7 @@ def _by_keyset(api: Api, query: Query, start: Place, size: int) -> Iterator[Batc
         if found:
             place = Place(found[-1][query.by], found[-1]["Id"])
         is_last = is_whole and len(found) < size
-        yield Batch(raw_table(found, query.paths), place, api.requests - before, is_last)
+        yield Batch(raw_table(found, query.paths), place, api.asked - before, is_last)
         if is_last:
             return
 
@@ -228,14 +228,14 @@ def _page(api: Api, soql: str, *, deleted: bool) -> tuple[list[Json], bool]:
 
 
 def _by_bulk(api: Api, query: Query, start: Place, options: Options) -> Iterator[Batch]:
-    before = api.requests
+    before = api.asked
     try:
         order = f" ORDER BY {query.bulk_order}" if query.bulk_order else ""
         job = bulk.start(api, query.soql(start) + order, deleted=query.deleted)
-        place = Place(query.until.astimezone(UTC).isoformat(), job=job)
+        place, made = Place(query.until.astimezone(UTC).isoformat(), job=job), api.asked - before
         for batch in _of_job(api, query, place, options):
-            yield replace(batch, requests=api.requests - before)
-            before = api.requests
+            yield replace(batch, requests=batch.requests + made)
+            made = 0
     except (bulk.JobFailed, RequestRefused, PermissionMissing):
         yield from _by_keyset(api, query, start, options.page_size)
 
@@ -255,12 +255,10 @@ def _resumed(api: Api, query: Query, start: Place, options: Options) -> Iterator
 def _of_job(api: Api, query: Query, place: Place, options: Options) -> Iterator[Batch]:
     job = place.job
     for attempt in range(1, _ATTEMPTS + 1):
-        before = api.requests
         try:
             for part in bulk.parts(api, job, query.paths, place.locator, options.bulk_page):
                 place = replace(place, locator=part.locator) if not part.is_last else Place(place.at)
-                yield Batch(part.rows, place, api.requests - before, part.is_last)
-                before = api.requests
+                yield Batch(part.rows, place, part.requests, part.is_last)
             break
         except RetryLater:
             if attempt == _ATTEMPTS:

@@ -42,7 +42,7 @@ ACTIONS: dict[str, Action] = {
     "REQUIRED_FIELD_MISSING": "record",
     "STRING_TOO_LONG": "record",
 }
-"""Code -> what it asks for; REQUEST_LIMIT_EXCEEDED is read by its message."""
+"""Code -> what it asks for; REQUEST_LIMIT_EXCEEDED is read by its message: it has several limits."""
 
 TRANSIENT = frozenset({406, 408, 420, 429, 500, 502, 503, 504})
 """HTTP statuses that pass, whatever the body is."""
@@ -68,7 +68,10 @@ def may_pass_later(code: str) -> bool:
 def action_of(status: int, code: str, message: str) -> Action:
     """Say what to do about an answer that is not a success."""
     if code == "REQUEST_LIMIT_EXCEEDED":
-        return "retry" if "concurrent" in message.casefold() else "budget"
+        said = message.casefold()
+        if "concurrent" in said:
+            return "retry"
+        return "stop" if "bulk" in said else "budget"  # without Bulk jobs there is still REST
     if code in ACTIONS:
         return ACTIONS[code]
     if status in TRANSIENT:

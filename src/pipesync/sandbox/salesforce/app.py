@@ -1,8 +1,8 @@
 """The org's REST API at its addresses, as Starlette routes.
 
 Settings of the org that this module heeds: `api_disabled` (an edition without API access), `daily_limit` and `used`
-(requests of the last 24 hours before the sandbox began), `daily_jobs`, `page_size`, `times_out_above` (rows of a
-query), `deleted_known_from`.
+(requests of the last 24 hours before the sandbox began), `page_size`, `times_out_above` (rows of a query),
+`deleted_known_from`.
 """
 
 from __future__ import annotations
@@ -127,11 +127,11 @@ def versions(org: Org, request: Request, body: bytes) -> Response:
 
 def limits(org: Org, request: Request, body: bytes) -> Response:
     most = org.setting("daily_limit", DAILY_LIMIT)
-    jobs = org.setting("daily_jobs", 10_000)
+    jobs = org.setting("daily_jobs", bulk.DAILY_JOBS)
     return JSONResponse({
         "DailyApiRequests": {"Max": most, "Remaining": max(0, most - org.setting("used", 0) - org.requests)},
         "DailyBulkApiBatches": {"Max": 15_000, "Remaining": 15_000},
-        "DailyBulkV2QueryJobs": {"Max": jobs, "Remaining": max(0, jobs - len(org.jobs))},
+        "DailyBulkV2QueryJobs": {"Max": jobs, "Remaining": bulk.left(org)},
         "DailyBulkV2QueryFileStorageMB": {"Max": 976_562, "Remaining": 976_562},
     })  # fmt: skip
 

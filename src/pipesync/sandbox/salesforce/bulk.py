@@ -2,7 +2,7 @@
 
 Settings of the org: `bulk_polls` (answers "in progress" before a job is done), `bulk_page` (rows of a page at most,
 whatever is asked for), `bulk_fails` (the job ends as failed, with this text), `bulk_refused` (objects that the Bulk
-API does not take).
+API does not take), `daily_jobs` and `used_jobs` (a day's limit, and what others have used of it).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from pipesync.sandbox.salesforce import queries
 from pipesync.sandbox.salesforce.org import USER_ID, Json, Org, Refused, full_id
 
+DAILY_JOBS = 10_000
 _PAGE = 250_000
 _AHEAD = 5
 """Pages that `resultPages` tells of at once."""
@@ -69,12 +70,20 @@ def make(org: Org, request: Request, body: bytes) -> Response:
     entity, columns, rows = queries.table(org, soql, is_all=operation == "queryAll")
     if entity in org.setting("bulk_refused", []):
         raise Refused(400, "INVALIDENTITY", f"Entity '{entity}' is not supported by the Bulk API.")
+    if not left(org):
+        raise Refused(403, "REQUEST_LIMIT_EXCEEDED", "DailyBulkV2QueryJobs Limit exceeded.")
     job = Job(
         full_id("750", len(org.jobs) + 1), operation, entity, org.now(), request.path_params["version"], columns, rows,
         org.setting("bulk_polls", 1), org.setting("bulk_fails", ""),
     )  # fmt: skip
     org.jobs[job.id] = job
     return JSONResponse(job.told() | {"state": "UploadComplete"})
+
+
+def left(org: Org) -> int:
+    """Return how many jobs may still be made today."""
+    most, used = org.setting("daily_jobs", DAILY_JOBS), org.setting("used_jobs", 0)
+    return max(0, int(most) - int(used) - len(org.jobs))
 
 
 def tell(org: Org, request: Request, body: bytes) -> Response:
