@@ -15,6 +15,7 @@ from pipesync.cli import main
 from pipesync.config import load
 from pipesync.mapping import load as load_mapping
 from pipesync.sandbox.process import HUBSPOT_TOKEN, Sandbox, running
+from pipesync.sandbox.salesforce.org import CONSUMER_KEY, CONSUMER_SECRET
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Ran
@@ -90,27 +91,31 @@ def test_exports_propose_their_own_mapping(company: Path, tmp_path: Path, pipesy
 
 @pytest.fixture(scope="module")
 def sandbox(company: Path) -> Iterator[Sandbox]:
-    with running(company, "hubspot") as served:
+    with running(company) as served:
         yield served
 
 
-def test_a_portal_proposes_its_own_mapping(
-    sandbox: Sandbox, tmp_path: Path, pipesync: Run, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("crm", ["salesforce", "hubspot"])
+def test_a_crm_proposes_its_own_mapping(
+    crm: str, sandbox: Sandbox, tmp_path: Path, pipesync: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Own properties, pipelines with their stages and phases, from the CRM over its protocol."""
+    """Own fields, stages and phases, from the CRM over its protocol; the three next steps end in a plan."""
     monkeypatch.setenv("HUBSPOT_TOKEN", HUBSPOT_TOKEN)
+    monkeypatch.setenv("SALESFORCE_CLIENT_SECRET", CONSUMER_SECRET)
     work = tmp_path / "work"
-    work.mkdir()
 
-    from pipesync.cli import setup
-
-    text = setup._CONNECTIONS["hubspot"] + f"    url: {sandbox.url}\n"
-    monkeypatch.setitem(setup._CONNECTIONS, "hubspot", text)
-    ran = pipesync("init", str(work), "--adapter", "hubspot", "--map")
+    ran = pipesync(
+        "init", str(work), "--adapter", crm, "--map", "--url", sandbox.url, "--client-id", CONSUMER_KEY
+    )
 
     assert ran.code == 0, ran.err
     told = yaml.safe_load((work / "mapping.yaml").read_text())
-    assert told["extends"] == "pipesync:hubspot"
+    assert told["extends"] == f"pipesync:{crm}"
+    own = {"salesforce": "Product__c", "hubspot": "dataset_product"}[crm]
+    assert own in told["streams"]["opportunities"]["custom"].values()
     phases = {phase for pipeline in told["pipelines"].values() for phase in pipeline["stages"].values()}
     assert phases == {"early", "middle", "late", "won", "lost"}
-    assert load_mapping(work / "mapping.yaml", base="pipesync:hubspot").pipelines
+    config = str(work / "pipesync.yaml")
+    assert [pipesync(command, "--config", config).code for command in ("doctor", "pull")] == [0, 0]
+    planned = pipesync("plan", "--config", config, "--format", "json").entry
+    assert planned["counts"]["task.create"] > 0, "before writing is enabled a plan shows what it would be"

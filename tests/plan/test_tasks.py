@@ -429,6 +429,16 @@ def test_where_own_tasks_cannot_be_read_none_are_written(bench: Bench) -> None:
     assert bench.plan(bench.finding()).changes == ()
 
 
+def test_before_writing_is_enabled_nobody_has_to_see_own_tasks(bench: Bench) -> None:
+    """A CRM without our fields has no tasks of ours: the plan shows what a first run would write."""
+    bench.configure("", write="enabled: false")
+    bench.know(takes=frozenset())
+
+    made = bench.plan(bench.finding())
+
+    assert (len(made.changes), made.held_back) == (1, {})
+
+
 def test_an_unconfirmed_write_keeps_its_thread_waiting(bench: Bench) -> None:
     """Until it is known what became of a request, nothing else is planned about the same task."""
     bench.carry_out(bench.plan(bench.finding()))

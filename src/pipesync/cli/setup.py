@@ -44,6 +44,7 @@ _CONNECTIONS = {
     token_env: {secret_env}         # a service key with the scopes of adapters/hubspot/scopes.yaml
 """,
 }
+_ELSEWHERE = "    url: {url}                      # a stand-in; HubSpot's own address needs no line\n"
 _MAPPED = "    mapping: {file}           # proposed from what the CRM says of itself; yours to correct\n"
 _WRITE = "    write: {enabled: false, tasks: true, forecasts: true}   # nothing is written until enabled\n"
 _SECRETS = {"files": "", "salesforce": "SALESFORCE_CLIENT_SECRET", "hubspot": "HUBSPOT_TOKEN"}
@@ -81,7 +82,7 @@ _FIRST = {
 )
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--adapter", type=click.Choice(list(_CONNECTIONS)), help="What the pipeline is kept in.")
-@click.option("--url", help="Salesforce: the org's My Domain.")
+@click.option("--url", help="Salesforce: the org's My Domain. HubSpot: a stand-in's address.")
 @click.option("--client-id", help="Salesforce: the app's consumer key.")
 @click.option("--secret-env", help="The variable that holds the client secret, or HubSpot's token.")
 @click.option("--timezone", help="In which business days are counted, such as Europe/Warsaw.")
@@ -128,6 +129,8 @@ def init(
     month = f"  fiscal_year_starts: {fiscal_year_starts or 1}             # the month\n"
     tail = _TAIL.format(timezone=timezone, fiscal=month)
     connection = _CONNECTIONS[adapter].format_map(values)
+    if adapter == "hubspot" and url:
+        connection += _ELSEWHERE.format_map(values)
     folder.mkdir(parents=True, exist_ok=True)
     if adapter == "files":
         (folder / "exports").mkdir(exist_ok=True)

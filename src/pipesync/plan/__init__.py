@@ -46,16 +46,18 @@ def make(situation: Situation, config: Config, rules: RuleSet) -> Plan:
     Where the last pull did not get through, nothing is planned: what was not read can neither be found wrong nor
     settled.
     """
-    write = _wished(config.connections[situation.connection].write)
-    facts = situation.facts
+    allowed = config.connections[situation.connection].write
+    write, facts = _wished(allowed), situation.facts
+    # Of our own records nothing is read before they may be written: what is shown then is a first run's plan.
+    takes = facts.takes if allowed.enabled else {"task", "forecast"}
     held_back = Counter({f"{stream} is not pulled up to date": 1 for stream in facts.behind})
     tasks = Planned()
     changes: list[Change] = []
     if not facts.behind:
-        if write.tasks and "task" in facts.takes:
+        if write.tasks and "task" in takes:
             tasks = plan_tasks(situation, config, rules)
             changes += [_resting(change, situation) for change in tasks.changes]
-        if write.forecasts and "forecast" in facts.takes:
+        if write.forecasts and "forecast" in takes:
             changes += plan_forecasts(situation, config)
         if write.opportunity_fields:
             changes += plan_fields(situation, config)
@@ -67,7 +69,7 @@ def make(situation: Situation, config: Config, rules: RuleSet) -> Plan:
         elif write.findings:
             held_back["findings have no object of their own in this CRM"] = 1
         for kind, wished in (("task", write.tasks), ("forecast", write.forecasts)):
-            if wished and kind not in facts.takes:
+            if wished and kind not in takes:
                 held_back[f"the CRM's {kind} records of ours cannot be read"] = 1
     held_back.update(tasks.held_back)
     return Plan(
