@@ -289,10 +289,23 @@ def _write(
 ) -> Applied:
     """Apply a plan and mirror our own records again, so that readers see them."""
     connection, limit = config.connections[name], config.guard.max_percent_failing
-    done = apply(made, adapter, ledger, write=connection.write, max_failing=limit, **how)
+    accounts = _accounts(warehouse, name, made)
+    done = apply(made, adapter, ledger, write=connection.write, max_failing=limit, accounts=accounts, **how)
     if done.applied:
         pull(adapter, warehouse, streams=("own_tasks", "own_forecasts"))
     return done
+
+
+def _accounts(warehouse: Warehouse, name: str, made: Plan) -> dict[str, str]:
+    """Return the account of each opportunity that a plan writes about, where it has one."""
+    ids = sorted({c.opportunity_id for c in made.changes if c.opportunity_id})
+    return dict(
+        warehouse.rows(
+            "SELECT id, account_id FROM opportunities SEMI JOIN (SELECT unnest(?) AS id) USING (id) "
+            "WHERE connection = ? AND account_id IS NOT NULL",
+            [ids, name],
+        )
+    )
 
 
 def apply_now(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 
 from pipesync.adapters.base import Adapter
 from pipesync.apply.recovery import holds_fields, look_up, now, settle_unconfirmed
@@ -57,6 +58,7 @@ def apply(
     guard: Guard | None = None,
     max_failing: float = MAX_FAILING,
     refused: Sequence[Outcome] = (),
+    accounts: Mapping[str, str] | None = None,
     run: Run | None = None,
     clock: Callable[[], datetime] = now,
 ) -> Applied:
@@ -64,7 +66,8 @@ def apply(
 
     `guard` holds back what people are to look at first; None where they did. `max_failing` is the percentage of failed
     writes beyond which the rest is left alone. `refused` are changes that were skipped
-    before (by `plan.reconcile`) and belong to the same account; `run` is the caller's, where it has one. A CrmError
+    before (by `plan.reconcile`) and belong to the same account; `accounts` tells each opportunity's, so that batches do
+    not ask for each other's locks. `run` is the caller's, where it has one. A CrmError
     ends the run and is raised: what it leaves unconfirmed is looked up by the next run. LeaseTaken where another run
     is writing.
     """
@@ -88,7 +91,7 @@ def apply(
         if limit is not None:
             told.skip(allowed[limit:], f"over the limit of {limit}")
         ledger.save_fates(plan.connection, plan.fates)  # before our writes move what was seen
-        send(allowed[:limit], entered, plan, adapter, ledger, told, clock, max_failing)
+        send(allowed[:limit], entered, plan, adapter, ledger, told, clock, max_failing, accounts or {})
     return told
 
 
@@ -128,13 +131,13 @@ def send(
     told: Applied,
     clock: Callable[[], datetime],
     max_failing: float = MAX_FAILING,
+    accounts: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Send changes kind by kind; stop where most of them fail."""
     waiting = [
-        some[i : i + BATCH]
+        batch
         for kind in _ORDER
-        if (some := [c for c in changes if (c.object, c.action) == kind])
-        for i in range(0, len(some), BATCH)
+        for batch in _batches([c for c in changes if (c.object, c.action) == kind], accounts)
     ]
     known = written(ledger.journal(run.connection))
     while waiting:
@@ -154,6 +157,26 @@ def send(
         ):
             told.skip([c for b in waiting for c in b], "stopped, because most of what was sent before failed")
             return
+
+
+def _batches(changes: Sequence[Change], accounts: Mapping[str, str]) -> list[list[Change]]:
+    """Return changes in batches, those of one account in one of them as far as it holds them.
+
+    Saving what belongs to an account locks it, for what the CRM does afterwards too: the next batch is to find it free.
+    An account's turn comes with the first of its changes.
+    """
+    groups: dict[str, list[Change]] = {}
+    for change in changes:
+        groups.setdefault(accounts.get(change.opportunity_id or "", change.key), []).append(change)
+    found: list[list[Change]] = []
+    for group in groups.values():
+        for start in range(0, len(group), BATCH):
+            part = group[start : start + BATCH]
+            if found and len(found[-1]) + len(part) <= BATCH:
+                found[-1] += part
+            else:
+                found.append(part)
+    return found
 
 
 def _untouched(

@@ -138,37 +138,19 @@ def allowed_kinds(allowed: Write) -> list[str]:
 
 
 def write(org: Org, changes: Sequence[Change]) -> Iterator[Outcome]:
-    """Write changes of one kind after the other, one request at a time; those of one account side by side.
+    """Write changes of one kind after the other, one request at a time, in the order in which they come.
 
-    Saving a record locks its account: what belongs together in one request waits for nobody of ours. Creates are
-    upserts by key, so that a repeat meets itself. Updates go by id: a task that a person has deleted is not made again.
-    A finding is ours alone and always goes by its key.
+    Creates are upserts by key, so that a repeat meets itself. Updates go by id: a task that a person has deleted is not
+    made again. A finding is ours alone and always goes by its key.
     """
-    accounts = _accounts(org, changes)
     for entity in ENTITY:
-        mine = sorted(
-            (c for c in changes if c.object == entity),
-            key=lambda c: (accounts.get(c.opportunity_id or "", ""), c.opportunity_id or "", c.key),
-        )
+        mine = [c for c in changes if c.object == entity]
         creates = [c for c in mine if c.action == "create" or (entity == "finding" and c.action == "update")]
         updates = [c for c in mine if c.action in ("update", "complete") and entity != "finding"]
         deletes = [c for c in mine if c.action == "delete"]
         yield from _written(org, creates, lambda part, e=entity: _upsert(org, e, part))
         yield from _written(org, updates, lambda part, e=entity: _update(org, e, part))
         yield from _written(org, deletes, lambda part: _delete(org, part))
-
-
-def _accounts(org: Org, changes: Sequence[Change]) -> dict[str, str]:
-    """Return each opportunity's account, where the changes need more than one request; it is never needed to write."""
-    ids = sorted({c.opportunity_id for c in changes if c.opportunity_id})
-    found: dict[str, str] = {}
-    if len(changes) <= BATCH or not org.sees("Opportunity", "AccountId"):
-        return found
-    for start in range(0, len(ids), BATCH):
-        listed = ", ".join(f"'{i}'" for i in ids[start : start + BATCH])
-        for page in org.api.pages(f"SELECT Id, AccountId FROM Opportunity WHERE Id IN ({listed})"):
-            found |= {r["Id"]: r["AccountId"] or "" for r in page}
-    return found
 
 
 def _written(org: Org, changes: Sequence[Change], send: Any) -> Iterator[Outcome]:

@@ -66,6 +66,8 @@ class Org:
         """Locator -> (session that made it, its rows, page size)."""
         self.jobs: dict[str, Job] = {}
         """Bulk queries by id."""
+        self.touched: list[set[str]] = [set()]
+        """Accounts that were saved to: by the writing request of now, and by those before it."""
         self.page_size = 2000
         self.requests = 0
         self.session_limit: int | None = None
@@ -244,12 +246,13 @@ class Org:
                 raise Refused(400, "FIELD_CUSTOM_VALIDATION_EXCEPTION", rule["message"], [rule["field"]])
 
     def _check_lock(self, thing: ObjectOf, values: Mapping[str, Any], record_id: str | None) -> None:
-        """Refuse what concerns an account that someone else is holding."""
-        locked = self.setting("locked", [])
+        """Refuse what concerns an account that someone else is holding: people, or what a save of ours has set off."""
+        busy = self.touched[1 : 1 + self.setting("busy_after", 0)]
+        locked = set(self.setting("locked", [])).union(*busy)
         about = (
             record_id if thing.name == "Opportunity" else values.get("WhatId") or values.get("Opportunity__c")
         )
-        if not locked or not about:
+        if not about:
             return
         found = self.db.execute(
             'SELECT "AccountId" FROM "sf_Opportunity" WHERE "Id" = ?', (about,)
@@ -258,6 +261,8 @@ class Org:
             raise Refused(
                 400, "UNABLE_TO_LOCK_ROW", f"unable to obtain exclusive access to this record: {found[0]}"
             )
+        if found and found[0]:
+            self.touched[0].add(found[0])
 
     def _is_active(self, user: str) -> bool:
         found = self.db.execute('SELECT "IsActive" FROM "sf_User" WHERE "Id" = ?', (user,)).fetchone()

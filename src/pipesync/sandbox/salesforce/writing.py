@@ -2,7 +2,8 @@
 
 Settings of the org that it heeds: `rules` (validation rules), `readonly`, `ignored` (`Object.Field` that is taken with
 success and then not stored, as with the amount of an opportunity that has products), `locked` (ids of accounts that
-someone else is holding).
+someone else is holding), `busy_after` (for how many more collections an account stays locked that one has saved to:
+sharing, roll-ups and flows go on when the answer is long there).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pipesync.sandbox.salesforce.objects import ObjectOf
 from pipesync.sandbox.salesforce.org import Json, Org, Refused
 
 _MOST, _MOST_KINDS = 200, 10
+_REMEMBERED = 20
+"""Collections whose accounts are known."""
 
 
 def _records(body: bytes) -> tuple[list[Json], bool]:
@@ -52,6 +55,8 @@ def _each(
     """Write row by row: one that is refused leaves the others alone, unless all or none are wanted."""
     faults = request.scope.get("faults", {})
     results = []
+    org.touched.insert(0, set())
+    del org.touched[_REMEMBERED:]
     org.db.execute("SAVEPOINT collection")
     for i, row in enumerate(rows):
         if i == 0 and "lock" in faults:
