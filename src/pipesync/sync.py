@@ -30,7 +30,7 @@ from pipesync.steps import Prepared, learn, prepare
 from pipesync.store.erasure import Forgotten, forget_owner, prune
 from pipesync.store.ledger import LeaseTaken, Ledger
 from pipesync.store.warehouse import Warehouse
-from pipesync.twins import counted_once
+from pipesync.twins import counted_once, in_order
 
 _RENEWAL = timedelta(minutes=1)
 """How often a run renews its lease, where it passes a checkpoint."""
@@ -164,7 +164,10 @@ def sync_all(
                     checkpoint=checkpoint,
                 )
 
-        outcomes = side_by_side(names, work)
+        outcomes: dict[str, Cycle | PipesyncError] = {}
+        for group in in_order(names, config):
+            outcomes |= side_by_side(group, work)
+        outcomes = {name: outcomes[name] for name in names}
         warehouse.publish()
         _, found = health.status(config, tuple(config.connections), ledger, clock())
         if config.metrics is not None:
@@ -187,7 +190,7 @@ def _notify(
         for name, done in outcomes.items():
             if config.notify.digest is not None and isinstance(done, Cycle):
                 evaluation, made = done.prepared.examined.evaluation, done.prepared.forecast
-                with working_on(connection=name, run=done.run), counted_once(warehouse, config):
+                with working_on(connection=name, run=done.run), counted_once(warehouse, config, [name]):
                     facts = notices.gather(warehouse, ledger, evaluation, made, done.bottlenecks)
                     notices.deliver(facts, config, ledger, at)
     except PipesyncError as error:
@@ -236,7 +239,7 @@ def cycle(
                 lay_over(warehouse, name, config)
                 told.pulled(pulled, adapter.budget, before, told.set_up(warehouse, name))
                 as_of = warehouse.pulled_to(name)
-                with counted_once(warehouse, config) as elsewhere:
+                with counted_once(warehouse, config, [name]) as elsewhere:
                     told.detail["counted_elsewhere"] = elsewhere.get(name, 0)
                     learn(warehouse, name, config, as_of)
                     told.ends("learn")
@@ -328,7 +331,7 @@ def apply_now(
         _adapter(config, name) as adapter,
     ):
         recover(adapter, ledger, name)
-        with counted_once(warehouse, config):
+        with counted_once(warehouse, config, [name]):
             prepared = prepare(warehouse, name, config, ruleset, warehouse.pulled_to(name), ledger)
         made, refused = plan.reconcile(given, prepared.plan) if given else (prepared.plan, ())
         _, waiting = plan.guarded(made, ledger.journal(name), config.guard)

@@ -7,7 +7,7 @@ mirror lacks the opportunities of `leave_out` that have a twin, and all that bel
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -20,15 +20,21 @@ from pipesync.yamlsource import nearest
 
 
 @contextmanager
-def counted_once(warehouse: Warehouse, config: Config) -> Iterator[dict[str, int]]:
-    """Leave twins out of what this session reads; yield how many, by the connection that they are left out of.
+def counted_once(warehouse: Warehouse, config: Config, names: Collection[str]) -> Iterator[dict[str, int]]:
+    """Leave the twins of these connections out of what this session reads; yield how many, by connection.
 
-    Nothing may be written to the mirror's opportunities inside. InputError for a field that no opportunity has.
+    Nothing may be written to the mirror's opportunities inside. InputError for a field that no opportunity has, and
+    where the connection that keeps them was never pulled whole: nobody could tell who is a twin.
     """
-    if not config.counted_once:
+    pairs = [pair for pair in config.counted_once if pair.leave_out in names]
+    if not pairs:
         yield {}
         return
-    found = sorted(set(_twins(warehouse, config)))
+    for pair in pairs:
+        if warehouse.watermark(pair.keep) is None:
+            told = f"twins in {pair.leave_out!r} are not known before {pair.keep!r} was pulled whole (`counted_once`)"
+            raise InputError(Problem(told, fix=f"run `pipesync pull --connection {pair.keep}` first"))
+    found = sorted(set(_twins(warehouse, pairs)))
     columns = {"connection": [name for name, _ in found], "id": [one for _, one in found]}
     warehouse.register(
         "left_out", pa.table(columns, schema=pa.schema([("connection", pa.string()), ("id", pa.string())]))
@@ -43,9 +49,22 @@ def counted_once(warehouse: Warehouse, config: Config) -> Iterator[dict[str, int
             warehouse.unshadow(table)
 
 
-def _twins(warehouse: Warehouse, config: Config) -> Iterator[tuple[str, str]]:
+def in_order(names: Sequence[str], config: Config) -> list[list[str]]:
+    """Return the connections in groups, one after the other: who leaves twins out comes after who keeps them.
+
+    Otherwise a first run would write about them in both CRMs. A circle goes all at once.
+    """
+    groups, left = [], list(names)
+    while left:
+        waiting = {pair.leave_out for pair in config.counted_once if pair.keep in left}
+        groups.append([name for name in left if name not in waiting] or left)
+        left = [name for name in left if name not in groups[-1]]
+    return groups
+
+
+def _twins(warehouse: Warehouse, pairs: Sequence[Twins]) -> Iterator[tuple[str, str]]:
     adapters = {c.connection: c.adapter for c in warehouse.connections()}
-    for pair in config.counted_once:
+    for pair in pairs:
         same = " AND ".join(_same(pair, there, here, adapters) for there, here in pair.match.items())
         query = f"SELECT DISTINCT b.connection, b.id FROM opportunities a JOIN opportunities b ON {same}"
         yield from warehouse.rows(

@@ -6,19 +6,23 @@ import csv
 import json
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.cli.conftest import Ran, run_command
 
+from pipesync.cli.rehearsal import Crm, write_configuration
 from pipesync.config import load
 from pipesync.errors import InputError
 from pipesync.sandbox.company import generate
+from pipesync.sandbox.process import running
 from pipesync.store.warehouse import Warehouse, published
 from pipesync.sync import Cycle, pull_all, sync_all
-from pipesync.twins import counted_once
+from pipesync.twins import counted_once, in_order
 
 CONFIGURATION = """\
 connections:
@@ -74,7 +78,7 @@ def test_twins_are_seen_in_one_connection_only(work: Path) -> None:
         count = "SELECT connection, count(*) FROM opportunities GROUP BY 1 ORDER BY 1"
         known = "SELECT connection, id FROM opportunities"
         orphans = f"SELECT count(*) FROM field_changes WHERE (connection, opportunity_id) NOT IN ({known})"
-        with counted_once(warehouse, config) as left:
+        with counted_once(warehouse, config, config.connections) as left:
             inside, lost = warehouse.rows(count), warehouse.rows(orphans)
         outside = warehouse.rows(count)
 
@@ -116,6 +120,81 @@ def test_a_sync_leaves_the_mirror_whole(work: Path) -> None:
         assert warehouse.rows("SELECT count(*) FROM opportunities") == [(120,)]
 
 
+@pytest.mark.thorough
+def test_both_crms_write_about_an_opportunity_once(tmp_path: Path) -> None:
+    """Every other deal names its Salesforce id, of 15 characters; the first sync already counts those once."""
+    generate(tmp_path / "exports", opportunities=60, activities_per_opportunity=2)
+    with running(tmp_path / "exports") as sandbox:
+        write_configuration(tmp_path, [Crm(sandbox, crm, tmp_path) for crm in ("hubspot", "salesforce")])
+        with (tmp_path / "pipesync.yaml").open("a") as file:
+            file.write(
+                "counted_once: [{keep: salesforce, leave_out: hubspot, match: {id: custom.salesforce_id}}]\n"
+            )
+        mapping = yaml.safe_load((tmp_path / "hubspot-mapping.yaml").read_text())
+        mapping["streams"]["opportunities"]["custom"] = {"salesforce_id": "dataset_id"}
+        (tmp_path / "hubspot-mapping.yaml").write_text(yaml.safe_dump(mapping))
+        held = {
+            "salesforce": sandbox.ids("salesforce")["opportunities"],
+            "hubspot": sandbox.ids("hubspot")["deals"],
+        }
+        theirs = held["hubspot"]
+        paired = sorted(theirs)[::2]
+        for one, deal in theirs.items():
+            known = held["salesforce"][one][:15] if one in paired else ""
+            fields = {"dataset_id": known}
+            sandbox.ask("POST", "edit", {"crm": "hubspot", "id": deal, "fields": fields})
+        config = load(tmp_path / "pipesync.yaml")
+
+        done = sync_all(config, ("hubspot", "salesforce"))
+        again = sync_all(config, ("hubspot", "salesforce"))
+
+    assert list(done) == ["hubspot", "salesforce"]
+    assert all(isinstance(one, Cycle) for one in (*done.values(), *again.values())), (done, again)
+    planned = {name: one.prepared.plan.changes for name, one in done.items() if isinstance(one, Cycle)}
+    about = {name: {c.opportunity_id for c in changes} - {None} for name, changes in planned.items()}
+    twins = {theirs[one] for one in paired}
+    both = {held["salesforce"][one] for one in paired}
+    assert about["hubspot"]
+    assert about["hubspot"] & twins == set()
+    assert about["salesforce"] & both
+    foretold = {
+        name: {o.id for o in one.prepared.forecast.opportunities}
+        for name, one in done.items()
+        if isinstance(one, Cycle)
+    }
+    assert foretold["hubspot"] & twins == set()
+    counted = Counter(
+        one for crm, ids in held.items() for one, there in ids.items() if there in foretold[crm]
+    )
+    assert counted == {one: 1 if one in paired else 2 for one in counted}
+    assert [one.prepared.plan.changes for one in again.values() if isinstance(one, Cycle)] == [(), ()]
+
+
+def test_who_leaves_twins_out_comes_after_who_keeps_them(work: Path) -> None:
+    """A chain goes link by link; connections that have nothing to do with each other go side by side."""
+    pair = "{{keep: {}, leave_out: {}, match: {{id: id}}}}"
+    (work / "pipesync.yaml").write_text(
+        "connections:\n"
+        + "".join(f"  {name}: {{adapter: files, data: first}}\n" for name in "abcd")
+        + f"counted_once: [{pair.format('b', 'a')}, {pair.format('c', 'b')}]\n"
+    )
+    config = load(work / "pipesync.yaml")
+
+    assert in_order(("a", "b", "c", "d"), config) == [["c", "d"], ["b"], ["a"]]
+    assert in_order(("a", "d"), config) == [["a", "d"]]
+
+
+def test_twins_of_a_crm_that_was_never_pulled_are_not_guessed(work: Path) -> None:
+    """Nothing is calculated of the one connection before the other was pulled."""
+    (work / "warehouse.duckdb").unlink()
+    config = load(work / "pipesync.yaml")
+    pull_all(config, ["second"])
+
+    ran = run_command("check", "--connection", "second")
+
+    assert (ran.code, "run `pipesync pull --connection first` first" in ran.err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -133,7 +212,7 @@ def test_a_pair_that_cannot_be_is_refused(work: Path, text: str, said: str) -> N
         config = load(work / "pipesync.yaml")
         with (
             Warehouse(published(config.warehouse), read_only=True) as warehouse,
-            counted_once(warehouse, config),
+            counted_once(warehouse, config, config.connections),
         ):
             pass
 
