@@ -27,13 +27,14 @@ from typing import Any
 
 from pipesync.cli.rehearsal import Crm, write_configuration
 from pipesync.config import Config, load
+from pipesync.connections import pull_all
 from pipesync.sandbox.company import generate
 from pipesync.sandbox.faults import KINDS
 from pipesync.sandbox.process import Sandbox, running
 from pipesync.store.erasure import prune
 from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import CHILDREN, Warehouse
-from pipesync.sync import Cycle, pull_all, sync_all
+from pipesync.sync import Cycle, sync_all
 
 HOW: dict[str, dict[str, Any]] = {
     "status": {"rate": 0.1},

@@ -34,7 +34,8 @@ DEFAULT_FILE = Path("pipesync.yaml")
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # A command uses a few of all models: each is built when it is first used (the lock came with pydantic 2.14).
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 def _duration(value: object) -> object:

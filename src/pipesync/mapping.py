@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
 
 from pipesync._paths import shipped
+from pipesync.arrays import FALSE, TEXT, TRUE, one_piece, scalar
 from pipesync.config import Section, Zone, parse_moment
 from pipesync.errors import InputError, Place, Problem
 from pipesync.model import TABLES, Category, HistoryKind, Phase, Stage
@@ -351,7 +352,7 @@ def _misfit(operator: str, value: object, kind: pa.DataType) -> str:
     if value is None or isinstance(value, dict | list):
         return "expected a value (`missing: true` asks for blanks)"
     try:
-        pa.scalar(str(value).lower() if isinstance(value, bool) else str(value)).cast(kind)
+        scalar(str(value).lower() if isinstance(value, bool) else str(value), TEXT).cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return f"{value!r} cannot be compared with a {_KIND_WORDS.get(str(kind), str(kind))}"
     return ""
@@ -374,42 +375,42 @@ def segment(rows: pa.Table, segments: Sequence[Segment]) -> pa.Array:
     """
     found = pa.nulls(len(rows), pa.string())
     for candidate in reversed(segments):
-        holds = pa.repeat(True, len(rows))
+        holds = pa.repeat(TRUE, len(rows))
         for name, condition in candidate.when.items():
             column = _column(rows, name)
             for operator, value in _tests(condition):
                 holds = pc.and_(holds, _holds(column, operator, value))
-        found = pc.if_else(holds, candidate.name, found)
+        found = pc.if_else(holds, scalar(candidate.name, TEXT), found)
     return found
 
 
 def _column(rows: pa.Table, name: str) -> pa.Array:
     if name.startswith("custom.") and "custom" in rows.schema.names:
-        own = pc.map_lookup(rows["custom"], pa.scalar(name.removeprefix("custom.")), "first")
-        return own.combine_chunks()
+        own = pc.map_lookup(rows["custom"], scalar(name.removeprefix("custom."), TEXT), "first")
+        return one_piece(own)
     if name in rows.schema.names:
-        return rows[name].combine_chunks()
+        return one_piece(rows[name])
     return pa.nulls(len(rows), pa.string())
 
 
 def _holds(column: pa.Array, operator: str, value: Any) -> pa.Array:
     if operator == "missing":
-        return pc.equal(column.is_null(), value)
+        return pc.equal(column.is_null(), scalar(value, pa.bool_()))
     if operator in ("in", "not_in"):
-        found = pa.repeat(False, len(column))
+        found = pa.repeat(FALSE, len(column))
         for one in value:
             found = pc.or_(found, _holds(column, "eq", one))
         return found if operator == "in" else pc.and_(pc.invert(found), column.is_valid())
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     if pa.types.is_string(column.type) and numeric:
         plain = pc.match_substring_regex(column, r"^[-+]?[0-9]+(\.[0-9]+)?$")
-        column = pc.if_else(plain, column, None).cast(pa.float64())
-    with_kind = pa.scalar(str(value).lower() if isinstance(value, bool) else str(value)).cast(column.type)
+        column = pc.if_else(plain, column, pa.nulls(1, TEXT)[0]).cast(pa.float64())
+    with_kind = scalar(str(value).lower() if isinstance(value, bool) else str(value), TEXT).cast(column.type)
     compare = {
         "eq": pc.equal, "ne": pc.not_equal, "gt": pc.greater, "gte": pc.greater_equal, "lt": pc.less,
         "lte": pc.less_equal,
     }[operator]  # fmt: skip
-    return pc.fill_null(compare(column, with_kind), False)
+    return pc.fill_null(compare(column, with_kind), FALSE)
 
 
 # --- Stages -----------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipesync.arrays import array, no_rows
 from pipesync.model import TABLES, Record
 
 KINDS: dict[Any, tuple[str, pa.DataType]] = {
@@ -60,17 +61,16 @@ def ddl(name: str, record: type[Record]) -> str:
     return f'CREATE TABLE IF NOT EXISTS "{name}" ({columns})'
 
 
+def empty(stream: str) -> pa.Table:
+    return no_rows(schema(stream))
+
+
 def table(stream: str, rows: list[dict[str, Any]]) -> pa.Table:
     """Build a page's rows from plain values. Aware times become naive UTC; columns nobody gives are left out."""
     wanted = schema(stream)
     if not rows:
-        return wanted.empty_table()
+        return empty(stream)
     given = {name for row in rows for name in row}
     fields = [f for f in wanted if f.name in given]
-    columns = []
-    for f in fields:
-        values = [row.get(f.name) for row in rows]
-        if pa.types.is_map(f.type):
-            values = [list(v.items()) if isinstance(v, dict) else v for v in values]
-        columns.append(pa.array(values, type=f.type))
+    columns = [array([row.get(f.name) for row in rows], f.type) for f in fields]
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))

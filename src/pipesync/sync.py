@@ -7,23 +7,22 @@ allows.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pipesync import health, notices, plan, rules
-from pipesync.adapters import open_adapter
 from pipesync.adapters.base import Adapter, Pulled
 from pipesync.analysis import bottlenecks
 from pipesync.apply import Applied, apply, recover, undo
 from pipesync.config import Config
+from pipesync.connections import Step, opened, side_by_side, silent
 from pipesync.errors import InputError, PipesyncError, Problem, Stopped
 from pipesync.logs import log, working_on
 from pipesync.model import Plan
 from pipesync.people import lay_over
-from pipesync.pull import Announce, pull
+from pipesync.pull import pull
 from pipesync.rules.examination import load_rules
 from pipesync.runlog import RunLog
 from pipesync.steps import Prepared, learn, prepare
@@ -34,19 +33,13 @@ from pipesync.twins import counted_once, in_order
 
 _RENEWAL = timedelta(minutes=1)
 """How often a run renews its lease, where it passes a checkpoint."""
-T = TypeVar("T")
 Clock = Callable[[], datetime]
-Step = Callable[[str, int], None]
 Checkpoint = Callable[[], None]
 
 
 def now() -> datetime:
     """The wall clock, for when runs began and ended; nothing is calculated from it."""
     return datetime.now(UTC)
-
-
-def _silent(what: str, done: int) -> None:
-    """Progress that nobody looks at."""
 
 
 def _goes_on() -> None:
@@ -65,36 +58,12 @@ class Cycle:
     applied: Applied | None
 
 
-def side_by_side(names: Sequence[str], work: Callable[[str], T]) -> dict[str, T | PipesyncError]:
-    """Do the work of every connection, several at a time; a failure stays with its connection."""
-
-    def guarded(name: str) -> T | PipesyncError:
-        try:
-            return work(name)
-        except PipesyncError as error:
-            return error
-
-    if len(names) == 1:
-        return {names[0]: guarded(names[0])}
-    with ThreadPoolExecutor(max_workers=min(4, len(names))) as pool:
-        return dict(zip(names, pool.map(guarded, names), strict=True))
-
-
-@contextmanager
-def _adapter(config: Config, name: str) -> Iterator[Adapter]:
-    adapter = open_adapter(name, config.connections[name], config.folder)
-    try:
-        yield adapter
-    finally:
-        adapter.close()
-
-
 @contextmanager
 def _opened(config: Config, name: str, ledger: Ledger, clock: Clock) -> Iterator[Adapter]:
     """Open an adapter for a run; where that fails, the ledger has a failed run, or nobody would ever hear of it."""
     with ExitStack() as stack:
         try:
-            adapter = stack.enter_context(_adapter(config, name))
+            adapter = stack.enter_context(opened(config, name))
         except PipesyncError as error:
             run = ledger.start_run(name, "sync", clock())
             with working_on(connection=name, run=run.id):
@@ -104,43 +73,13 @@ def _opened(config: Config, name: str, ledger: Ledger, clock: Clock) -> Iterator
         yield adapter
 
 
-def pull_all(
-    config: Config,
-    names: Sequence[str],
-    *,
-    full: bool = False,
-    progress: Step = _silent,
-    announce: Announce | None = None,
-) -> dict[str, dict[str, Pulled] | PipesyncError]:
-    """Pull connections into the configured warehouse and publish it; return `Pulled` per stream, or the error."""
-    with Warehouse(config.warehouse) as warehouse:
-
-        def work(name: str) -> dict[str, Pulled]:
-            with warehouse.session() as session, _adapter(config, name) as adapter:
-                if full:
-                    session.forget_kept(name)
-                found = pull(
-                    adapter,
-                    session,
-                    full=full,
-                    progress=lambda s, n: progress(f"{name}: {s}", n),
-                    announce=(lambda s, e: announce(f"{name}: {s}", e)) if announce else None,
-                )
-                lay_over(session, name, config)
-                return found
-
-        outcomes = side_by_side(names, work)
-        warehouse.publish()
-    return outcomes
-
-
 def sync_all(
     config: Config,
     names: Sequence[str],
     ruleset: rules.RuleSet | None = None,
     *,
     clock: Clock = now,
-    progress: Step = _silent,
+    progress: Step = silent,
     checkpoint: Checkpoint = _goes_on,
 ) -> dict[str, Cycle | PipesyncError]:
     """Run the cycle of every connection, publish the warehouse; return a `Cycle` per connection, or the error.
@@ -206,7 +145,7 @@ def cycle(
     ruleset: rules.RuleSet,
     *,
     clock: Clock = now,
-    progress: Step = _silent,
+    progress: Step = silent,
     checkpoint: Checkpoint = _goes_on,
 ) -> Cycle:
     """Pull, examine, foretell, plan and, in mode enforce, apply.
@@ -328,7 +267,7 @@ def apply_now(
     with (
         Warehouse(config.warehouse) as warehouse,
         Ledger(config.ledger_url) as ledger,
-        _adapter(config, name) as adapter,
+        opened(config, name) as adapter,
     ):
         recover(adapter, ledger, name)
         with counted_once(warehouse, config, [name]):
@@ -348,7 +287,7 @@ def undo_run(config: Config, run: str) -> tuple[str, Applied]:
     with Warehouse(config.warehouse) as warehouse, Ledger(config.ledger_url) as ledger:
         name = ledger.run(run).connection
         _may_write(config, name)
-        with _adapter(config, name) as adapter:
+        with opened(config, name) as adapter:
             done = undo(run, adapter, ledger)
             pull(adapter, warehouse, streams=("own_tasks", "own_forecasts"))
         warehouse.publish()

@@ -17,11 +17,12 @@ from tests.cli.conftest import Ran, run_command
 
 from pipesync.cli.rehearsal import Crm, write_configuration
 from pipesync.config import load
+from pipesync.connections import pull_all
 from pipesync.errors import InputError
 from pipesync.sandbox.company import generate
 from pipesync.sandbox.process import running
 from pipesync.store.warehouse import Warehouse, published
-from pipesync.sync import Cycle, pull_all, sync_all
+from pipesync.sync import Cycle, sync_all
 from pipesync.twins import counted_once, in_order
 
 CONFIGURATION = """\

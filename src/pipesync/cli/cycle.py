@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @formatted("json")
 def pull(source: Source, full: bool, form: str) -> None:
     """Bring what changed in the CRM into the warehouse."""
-    from pipesync import sync
+    from pipesync import connections
     from pipesync.cli import outcomes
     from pipesync.cli.opening import configuration
     from pipesync.cli.output import Result, finish, gather
@@ -47,7 +47,7 @@ def pull(source: Source, full: bool, form: str) -> None:
             click.echo(said, err=True)
 
     with telling(), progress() as step:
-        found = sync.pull_all(config, names, full=full, progress=step, announce=announce)
+        found = connections.pull_all(config, names, full=full, progress=step, announce=announce)
     finish(names, gather(found, render), form)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 from collections.abc import Iterator
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -111,6 +114,7 @@ def _section(title: str, model: type[BaseModel]) -> list[str]:
     """Return a table of a model's keys, and one of each model that is a key's value."""
     lines = [f"## {title}\n", "| key | value | default | meaning |", "|---|---|---|---|"]
     below: list[str] = []
+    meanings = _meanings(model)
     for attribute, field in model.model_fields.items():
         name = field.alias or attribute
         if field.exclude or name == "options":
@@ -124,9 +128,22 @@ def _section(title: str, model: type[BaseModel]) -> list[str]:
             if field.is_required() or inner is not None
             else _default(field.get_default(call_default_factory=True))
         )
-        meaning = " ".join((field.description or "").split())
+        meaning = " ".join(meanings.get(attribute, "").split())
         lines.append(f"| `{name}` | {value} | {given} | {meaning} |")
     return [*lines, "", *below]
+
+
+def _meanings(model: type[BaseModel]) -> dict[str, str]:
+    """Return the docstrings below a model's keys. Pydantic could read them, but would at every import."""
+    written = ast.parse(inspect.getsource(model)).body[0]
+    assert isinstance(written, ast.ClassDef)  # noqa: S101
+    return {
+        key.target.id: below.value.value
+        for key, below in pairwise(written.body)
+        if isinstance(key, ast.AnnAssign) and isinstance(key.target, ast.Name)
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+        if isinstance(below.value.value, str)
+    }
 
 
 def _types(annotation: Any) -> Iterator[Any]:  # Any: types

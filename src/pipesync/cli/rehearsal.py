@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pipesync import steps, sync
+from pipesync import connections, steps, sync
 from pipesync.cli.opening import reading_from
 from pipesync.cli.options import Source
 from pipesync.config import Config, load
@@ -217,7 +217,7 @@ def _begin(config: Config, world: World, tell: Callable[[str], None]) -> _Begun:
     tell(world.crm)
     name = world.connection
     first = _cycle(config, name)
-    sync.pull_all(config, [name])
+    connections.pull_all(config, [name])
     second, tasks = _plan(config, name)
     later, _ = _plan(config, name, first.as_of + timedelta(days=1))
     return _Begun(world, first, second, later, tasks)
@@ -240,7 +240,7 @@ def _mended(config: Config, begun: _Begun) -> Rehearsal:
     if mended:
         world.edit(mended.subject_id, values)
     third = _cycle(config, name)
-    sync.pull_all(config, [name])
+    connections.pull_all(config, [name])
     _, after = _plan(config, name)
     assert first.applied  # noqa: S101  # this configuration enforces
     prepared = first.prepared

@@ -24,6 +24,7 @@ Level = Literal["opportunity", "owner", "team", "stage", "product", "source", "p
 class Record(BaseModel):
     """Base of every value here: frozen, and strict about names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A command uses a few of all records: each is built when it is first used (the lock came with pydantic 2.14).
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     connection: str = ""

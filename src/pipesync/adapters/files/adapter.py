@@ -27,7 +27,7 @@ from pipesync.model import (
     OwnForecast,
     OwnTask,
 )
-from pipesync.schema import schema, table
+from pipesync.schema import empty, schema, table
 
 _READING = "2"
 """Of this code: a change in how files are read makes every stored cursor old."""
@@ -150,7 +150,7 @@ class FilesAdapter:
         if stream == "activities":  # what is planned becomes past as the clock moves
             now += f":{until.isoformat()}"
         if now == cursor:
-            yield Page(stream, schema(stream).empty_table(), now, last=True)
+            yield Page(stream, empty(stream), now, last=True)
             return
         rows, rejects = build(self._dataset, stream, until)
         yield Page(stream, rows, now, mode="replace", rejects=rejects, last=True)

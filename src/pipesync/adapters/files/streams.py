@@ -15,7 +15,7 @@ from pipesync.adapters.files.parse import parse
 from pipesync.adapters.files.stages import pipelines_of, stage_now, stages_of
 from pipesync.mapping import PipelineMapping, segment
 from pipesync.model import Pipeline
-from pipesync.schema import schema, table
+from pipesync.schema import empty, schema, table
 
 Rows = tuple[pa.Table, tuple[Reject, ...]]
 
@@ -45,7 +45,7 @@ _SOURCES = {
 
 def _plain(dataset: Dataset, stream: str, until: datetime) -> Rows:
     if stream not in dataset.files:
-        return schema(stream).empty_table(), ()
+        return empty(stream), ()
     rows, rejects = dataset.load(stream)
     if "id" in schema(stream).names and "id" not in rows.schema.names:
         rows = rows.append_column("id", _numbered(stream, rows))

@@ -37,7 +37,7 @@ from pipesync.model import (
     Pipeline,
     Stage,
 )
-from pipesync.schema import schema, table
+from pipesync.schema import empty, schema, table
 
 _DERIVED = ("is_closed", "is_won", "custom")
 _LASTING = ("id", "created_at", "closed_at", "is_closed", "is_won")
@@ -172,7 +172,7 @@ class HubspotAdapter:
         elif stream in ("field_changes", "contact_roles"):
             if stream == "contact_roles" and self._roles_refused:
                 raise self._roles_refused
-            yield Page(stream, schema(stream).empty_table(), None, last=True)
+            yield Page(stream, empty(stream), None, last=True)
         elif stream == "stages":
             yield _lasting(stream, portal.stages(), cursor)
         elif stream == "pipelines":

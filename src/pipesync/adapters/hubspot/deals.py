@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from collections.abc import Mapping as MappingOf
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,8 +19,9 @@ from pipesync.adapters.hubspot.api import Json
 from pipesync.adapters.hubspot.portal import Label
 from pipesync.adapters.hubspot.reading import Link, Wanted
 from pipesync.adapters.hubspot.values import as_text, column, is_ours, moments
+from pipesync.arrays import TEXT, array, from_numpy, joined, scalar
 from pipesync.mapping import FieldMapping, Mapping, segment
-from pipesync.schema import schema, table
+from pipesync.schema import empty, schema, table
 
 OPPORTUNITIES = "opportunities"
 _MERGED = "hs_merged_object_ids"
@@ -59,7 +61,7 @@ class Deals:
 
     def opportunities(self, records: Sequence[Json]) -> tuple[pa.Table, list[Reject]]:
         if not records:
-            return schema(OPPORTUNITIES).empty_table(), []
+            return empty(OPPORTUNITIES), []
         rejects: list[Reject] = []
         properties = [r["properties"] for r in records]
         texts: dict[str, list[str | None]] = {"id": [str(r["id"]) for r in records]}
@@ -73,10 +75,10 @@ class Deals:
             columns[name], unread = column(told, kind, self._zone)
             prop = self._stream.fields[name].field if name in self._stream.fields else name
             rejects += [Reject(f"deal {texts['id'][n]}", f"{prop}: cannot be read as {name}") for n in unread]
-        columns["is_closed"] = pa.array([e is not None for e in endings])
-        columns["is_won"] = pa.array([e == "won" for e in endings])
+        columns["is_closed"] = array([e is not None for e in endings], pa.bool_())
+        columns["is_won"] = array([e == "won" for e in endings], pa.bool_())
         custom = [[(n, told.get(p) or None) for n, p in self._stream.custom.items()] for told in properties]
-        columns["custom"] = pa.array(custom, schema(OPPORTUNITIES).field("custom").type)
+        columns["custom"] = array(custom, schema(OPPORTUNITIES).field("custom").type)
         ordered = {n: columns[n] for n in schema(OPPORTUNITIES).names if n in columns}
         found = pa.table(ordered, schema=pa.schema([schema(OPPORTUNITIES).field(n) for n in ordered]))
         return found.append_column("segment", segment(found, self._mapping.segments)), rejects
@@ -130,7 +132,7 @@ class Deals:
             for name, field in self._stream.fields.items()
             if field.history == "full"
         ]
-        return pa.concat_tables(parts) if parts else schema("field_changes").empty_table()
+        return pa.concat_tables(parts) if parts else empty("field_changes")
 
     def _changes_of(self, name: str, field: FieldMapping, records: Sequence[Json]) -> pa.Table:
         deals: list[str] = []
@@ -144,21 +146,22 @@ class Deals:
                 order += range(len(past))
         value_of, person_of = _Memo(self._reader(name, field)), self._person_of
         texts = [e["timestamp"] for e in entries]
-        of = pa.array(deals, pa.string())
-        ids = pc.binary_join_element_wise(of, name, pa.array(texts, pa.string()), ":")
+        places = from_numpy(np.array(order, np.int64))
+        of = array(deals, TEXT)
+        ids = joined(of, name, array(texts, TEXT), by=":")
         if pc.count_distinct(ids).as_py() < len(ids):  # two changes in one millisecond
-            ids = pc.binary_join_element_wise(ids, pc.cast(pa.array(order, pa.int64()), pa.string()), ":")
+            ids = joined(ids, places.cast(TEXT), by=":")
         return pa.table(
             {
                 "id": ids,
                 "opportunity_id": of,
-                "field": pa.repeat(pa.scalar(name), len(ids)),
-                "value": pa.array([value_of[e["value"]] for e in entries], pa.string()),
+                "field": pa.repeat(scalar(name, TEXT), len(ids)),
+                "value": array([value_of[e["value"]] for e in entries], TEXT),
                 "changed_at": moments(texts),
-                "changed_by": pa.array(
-                    [person_of[e.get("updatedByUserId") or e.get("sourceId")] for e in entries], pa.string()
+                "changed_by": array(
+                    [person_of[e.get("updatedByUserId") or e.get("sourceId")] for e in entries], TEXT
                 ),
-                "seq": pa.array(order, pa.int64()),
+                "seq": places,
             }
         )
 
@@ -189,7 +192,7 @@ class Deals:
             for deal, found in links.items()
             for one in {link.to: link for link in found}.values()
         ]
-        return table("contact_roles", rows) if rows else schema("contact_roles").empty_table()
+        return table("contact_roles", rows) if rows else empty("contact_roles")
 
 
 class _Memo(dict[Any, Any]):

@@ -29,7 +29,7 @@ from pipesync.adapters.hubspot.streams import (
 )
 from pipesync.adapters.hubspot.values import day, is_ours, moment, typed
 from pipesync.mapping import FieldMapping, Mapping, StreamMapping
-from pipesync.schema import schema, table
+from pipesync.schema import empty, schema, table
 
 LINK = "associations."
 """Begins the name of a link to another object in a mapping."""
@@ -60,7 +60,7 @@ def pull_objects(
     state = state_of(cursor, form)
     if state and not must_list(state, until, options):
         if stream in _SELDOM and from_millis(state.since) + options.reference > until:
-            yield Page(stream, schema(stream).empty_table(), cursor, last=True)
+            yield Page(stream, empty(stream), cursor, last=True)
             return
         sent = api.requests
         found = look_for_changes(api, told.source, state, until, options)
@@ -148,7 +148,7 @@ class _Objects:
             if "currency" in schema(self._stream).names:
                 row["currency"] = row.get("currency") or self._portal.currency
             found.append(row)
-        return (table(self._stream, found) if found else schema(self._stream).empty_table()), tuple(rejects)
+        return (table(self._stream, found) if found else empty(self._stream)), tuple(rejects)
 
     def _settle_quota(self, row: dict[str, Any], told: Json) -> None:
         """Give the day after the last as end, and teams by their names."""
@@ -176,7 +176,7 @@ def pull_reference(
     form = form_of(mapping.fingerprint(), stream)
     state = state_of(cursor, form)
     if state and from_millis(state.scanned) + options.reference > until:
-        yield Page(stream, schema(stream).empty_table(), cursor, last=True)
+        yield Page(stream, empty(stream), cursor, last=True)
         return
     sent = api.requests
     rejects: tuple[Reject, ...] = ()
@@ -186,7 +186,7 @@ def pull_reference(
         found, rejects = reader.rows(records, {})
     else:
         rows = _users(portal) if stream == "users" else _rates(api)
-        found = table(stream, rows) if rows else schema(stream).empty_table()
+        found = table(stream, rows) if rows else empty(stream)
     done = State(form, listing=False, scanned=millis(until)).cursor()
     yield Page(stream, found, done, mode="replace", rejects=rejects, requests=api.requests - sent, last=True)
 
@@ -323,7 +323,7 @@ class _Engagements:
             of = links.get(str(record["id"]), ()) if links is not None else inline_links(record, "deals", "")
             for n, link in enumerate(of):
                 found.append(self._row(record, told, link.to, n))
-        return table("activities", found) if found else schema("activities").empty_table()
+        return table("activities", found) if found else empty("activities")
 
     def _row(self, record: Json, told: Json, deal: str, n: int) -> dict[str, Any]:
         kind, state, direction = _OF[self._kind]

@@ -35,7 +35,7 @@ from pipesync.adapters.hubspot.streams import form_of, millis
 from pipesync.adapters.hubspot.values import day, from_day, moment
 from pipesync.errors import PermissionMissing, RequestRefused
 from pipesync.model import OwnForecast, OwnTask, Priority
-from pipesync.schema import schema, table
+from pipesync.schema import empty, table
 
 KEY = "pipesync_key"
 """The property that holds our key, unique within its object."""
@@ -118,7 +118,7 @@ class Own:
         rows = table("own_tasks", [t.model_dump(exclude={"connection"}) for t in tasks])
         yield Page(
             "own_tasks",
-            rows if rows.num_columns else schema("own_tasks").empty_table(),
+            rows if rows.num_columns else empty("own_tasks"),
             replace(start, tasks=lasting, newest=newest, searched=searched).cursor(),
             mode="merge" if known else "replace",
             deleted=gone,
@@ -236,7 +236,7 @@ class Own:
                 request_id=refused.request_id,
             ) from None
         found = [f.model_dump(exclude={"connection"}) for r in records if (f := _forecast(r))]
-        rows = table("own_forecasts", found) if found else schema("own_forecasts").empty_table()
+        rows = table("own_forecasts", found) if found else empty("own_forecasts")
         yield Page("own_forecasts", rows, None, mode="replace", requests=self._api.requests - sent, last=True)
 
     def forecasts(self, keys: Collection[str]) -> list[OwnForecast]:

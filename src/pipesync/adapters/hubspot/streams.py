@@ -36,7 +36,7 @@ from pipesync.adapters.hubspot.reading import (
 from pipesync.adapters.hubspot.values import moment
 from pipesync.errors import PermissionMissing
 from pipesync.mapping import Mapping
-from pipesync.schema import schema
+from pipesync.schema import empty
 
 _READING = 1
 """Of this code: a change in how records are read makes every cursor old."""
@@ -238,7 +238,7 @@ class DealStreams:
             first = False
         # What was changed or archived while the listing ran is found by the next pull, which begins at its start.
         done = self._cursor(replace(state, listing=False, after=None))
-        yield Page(OPPORTUNITIES, schema(OPPORTUNITIES).empty_table(), done, last=True)
+        yield Page(OPPORTUNITIES, empty(OPPORTUNITIES), done, last=True)
 
     def _listed(self, after: str | None) -> Iterator[Any]:
         """List, and without the contacts where only they are out of this token's reach."""
@@ -267,7 +267,7 @@ class DealStreams:
         if self._wanted.associations:
             if not replacing:
                 ids = tuple(str(r["id"]) for r in records)
-                yield Page("contact_roles", schema("contact_roles").empty_table(), None, deleted=ids)
+                yield Page("contact_roles", empty("contact_roles"), None, deleted=ids)
             yield Page("contact_roles", deals.contact_roles(links), None, mode=mode)
 
     # --- Changes ----------------------------------------------------------------------------------------------

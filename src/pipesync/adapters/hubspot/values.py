@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
+from pipesync.arrays import TEXT, array
+
 _CENT = Decimal("0.01")
 _OURS = 216
 """Milliseconds of the due times that we write. HubSpot copies the earliest due time of a deal's tasks into the deal's
@@ -88,11 +90,11 @@ def column(texts: Sequence[str | None], kind: pa.DataType, zone: str) -> tuple[p
         except (ValueError, OverflowError, ArithmeticError):
             values.append(None)
             unread.append(n)
-    return pa.array(values, kind), unread
+    return array(values, kind), unread
 
 
 def _cast(texts: Sequence[str | None], kind: pa.DataType) -> pa.Array:
-    found = pa.array(texts, pa.string())
+    found = array(texts, TEXT)
     if pa.types.is_timestamp(kind):
         return found.cast(pa.timestamp("us", tz="UTC")).cast(kind)
     return found.cast(kind)
@@ -103,7 +105,7 @@ def moments(texts: Sequence[str]) -> pa.Array:
     try:
         return _cast(texts, pa.timestamp("us"))
     except pa.ArrowInvalid:
-        return pa.array([moment(t).replace(tzinfo=None) for t in texts], pa.timestamp("us"))
+        return array([moment(t) for t in texts], pa.timestamp("us"))
 
 
 def as_text(text: str | None, kind: pa.DataType, zone: str) -> str | None:

@@ -21,7 +21,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from pipesync.adapters.salesforce.api import Api
-from pipesync.adapters.salesforce.values import TEXT
+from pipesync.arrays import TEXT
 from pipesync.errors import CrmError, RequestRefused, RetryLater
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 10.0

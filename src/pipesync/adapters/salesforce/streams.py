@@ -26,7 +26,6 @@ from pipesync.adapters.salesforce.reading import (
     vanished,
 )
 from pipesync.adapters.salesforce.values import (
-    TEXT,
     column,
     custom,
     is_true,
@@ -36,9 +35,10 @@ from pipesync.adapters.salesforce.values import (
     translated,
     typed,
 )
+from pipesync.arrays import FALSE, TEXT, array, from_numpy, joined, scalar, to_numpy
 from pipesync.errors import PermissionMissing
 from pipesync.mapping import segment
-from pipesync.schema import schema
+from pipesync.schema import empty, schema
 
 OPPORTUNITY = "006"
 """The key prefix of opportunities: tasks and events are about many kinds of records."""
@@ -197,7 +197,7 @@ class Streams:
             raw = step.batch.kept
             rows, rejects = normalized(raw, "opportunities", told.fields, visible)
             if rejects:
-                bad = pa.array([r.where for r in rejects], TEXT)
+                bad = array([r.where for r in rejects], TEXT)
                 raw = raw.filter(pc.invert(pc.is_in(column(raw, "Id"), value_set=bad)))
             rows = self._settled(rows)
             if own:
@@ -220,7 +220,7 @@ class Streams:
                 raw = raw_table(page, paths)
                 rows, rejects = normalized(raw, "opportunities", told.fields, visible)
                 if rejects:
-                    bad = pa.array([r.where for r in rejects], TEXT)
+                    bad = array([r.where for r in rejects], TEXT)
                     raw = raw.filter(pc.invert(pc.is_in(column(raw, "Id"), value_set=bad)))
                 yield (
                     self._settled(rows),
@@ -229,7 +229,7 @@ class Streams:
 
     def _settled(self, rows: pa.Table) -> pa.Table:
         """Give every opportunity a pipeline; an open one has not been closed, whatever its last change of stage."""
-        default = pa.scalar(self._org.mapping.default_pipeline, TEXT)
+        default = scalar(self._org.mapping.default_pipeline, TEXT)
         pipeline = (
             pc.fill_null(rows["pipeline"], default)
             if "pipeline" in rows.schema.names
@@ -238,12 +238,12 @@ class Streams:
         rows = _with(rows, "pipeline", pipeline)
         if "closed_at" in rows.schema.names:
             closed = (
-                pc.fill_null(rows["is_closed"], False)
+                pc.fill_null(rows["is_closed"], FALSE)
                 if "is_closed" in rows.schema.names
-                else pa.repeat(pa.scalar(False), len(rows))
+                else pa.repeat(FALSE, len(rows))
             )
             kind = rows.schema.field("closed_at").type
-            rows = _with(rows, "closed_at", pc.if_else(closed, rows["closed_at"], pa.scalar(None, kind)))
+            rows = _with(rows, "closed_at", pc.if_else(closed, rows["closed_at"], pa.nulls(1, kind)[0]))
         return rows
 
     def contact_roles(self, cursor: Cursor | None, until: datetime) -> Iterator[Page]:
@@ -258,7 +258,7 @@ class Streams:
             gone = sorted(set(column(binned, "OpportunityId").to_pylist()))
             found, requests = [batch.kept.select(paths)], batch.requests
             if gone:
-                yield Page(name, schema(name).empty_table(), cursor, deleted=tuple(gone))
+                yield Page(name, empty(name), cursor, deleted=tuple(gone))
             for start in range(0, len(gone), _BY_IDS):
                 ids = ", ".join(f"'{i}'" for i in gone[start : start + _BY_IDS])
                 soql = f"SELECT {', '.join(paths)} FROM {told.source} WHERE OpportunityId IN ({ids})"
@@ -325,11 +325,11 @@ class Streams:
     def _activities(self, source: str, raw: pa.Table) -> pa.Table:
         """A task is due on a day, and late once that day is over."""
         mapped = self._org.mapping.streams["activities"].fields
-        end_of_day = pc.binary_join_element_wise(column(raw, "ActivityDate"), "T23:59:59Z", "")
+        end_of_day = joined(column(raw, "ActivityDate"), "T23:59:59Z", by="")
         at = pc.coalesce(column(raw, "StartDateTime"), column(raw, "CompletedDateTime"), end_of_day)
         is_about_one = pc.starts_with(column(raw, "WhatId"), OPPORTUNITY)
         keep = pc.and_(
-            pc.fill_null(is_about_one, False), pc.and_(pc.is_valid(at), pc.is_null(column(raw, KEY)))
+            pc.fill_null(is_about_one, FALSE), pc.and_(pc.is_valid(at), pc.is_null(column(raw, KEY)))
         )
         raw, at = raw.filter(keep), at.filter(keep)
         done = is_true(raw, "IsClosed") if source == "Task" else pa.nulls(len(raw), pa.bool_())
@@ -393,20 +393,20 @@ class Streams:
         kinds = {f.name: f.type for f in schema("opportunities")}
         raw = raw.sort_by([("OpportunityId", "ascending"), ("CreatedDate", "ascending"), ("Id", "ascending")])
         owners = column(raw, "OpportunityId")
-        firsts = np.flatnonzero(_differs(owners).to_numpy(zero_copy_only=False))
-        ids = owners.take(pa.array(firsts)).to_pylist()
+        firsts = to_numpy(pc.indices_nonzero(_differs(owners)), np.uint64).astype(np.int64)
+        ids = owners.take(from_numpy(firsts)).to_pylist()
         tracked = self.tracked()
         columns = [column(raw, field) for field in tracked.values()]
-        found = [schema("field_changes").empty_table()]
+        found = [empty("field_changes")]
         for n, (name, values) in enumerate(zip(tracked, columns, strict=True)):
-            differs = _differs(values).to_numpy(zero_copy_only=False).copy()
-            at_first = values.take(pa.array(firsts)).to_pylist()
+            differs = to_numpy(_differs(values).cast(pa.int8()), np.int8).copy()
+            at_first = values.take(from_numpy(firsts)).to_pylist()
             differs[firsts] = [i not in known or known[i][n] != v for i, v in zip(ids, at_first, strict=True)]
-            keep = pa.array(differs)
+            keep = from_numpy(differs).cast(pa.bool_())
             rows, said = raw.filter(keep), translated(values.filter(keep), mapped[name].values)
             texts = typed(said, kinds[name], is_share=name == "probability").cast(TEXT)
-            found.append(_changes(rows, pa.repeat(pa.scalar(name, TEXT), len(rows)), texts))
-        lasts = pa.array(np.append(firsts[1:], len(raw))[: len(firsts)] - 1)
+            found.append(_changes(rows, pa.repeat(scalar(name, TEXT), len(rows)), texts))
+        lasts = from_numpy(np.append(firsts[1:], len(raw))[: len(firsts)] - 1)
         known.update(zip(ids, zip(*(c.take(lasts).to_pylist() for c in columns), strict=True), strict=False))
         return pa.concat_tables(found)
 
@@ -415,10 +415,10 @@ class Streams:
         ours = {theirs: ours for ours, theirs in TRACKED.items()}
         names = translated(column(raw, "Field"), ours)
         value = column(raw, "NewValue")
-        is_name = pc.and_(pc.equal(names, "owner_id"), pc.invert(pc.starts_with(value, "005")))
+        is_name = pc.and_(pc.equal(names, scalar("owner_id", TEXT)), pc.invert(pc.starts_with(value, "005")))
         keep = pc.and_(
-            pc.is_in(column(raw, "Field"), value_set=pa.array(list(ours), TEXT)),
-            pc.invert(pc.fill_null(is_name, False)),
+            pc.is_in(column(raw, "Field"), value_set=array(list(ours), TEXT)),
+            pc.invert(pc.fill_null(is_name, FALSE)),
         )
         return _changes(raw.filter(keep), names.filter(keep), value.filter(keep))
 
@@ -426,7 +426,7 @@ class Streams:
 def _changes(raw: pa.Table, fields: pa.Array, values: pa.Array) -> pa.Table:
     ids = column(raw, "Id")
     return pa.table({
-        "id": pc.binary_join_element_wise(ids, fields, ":"),
+        "id": joined(ids, fields, by=":"),
         "opportunity_id": column(raw, "OpportunityId"),
         "field": fields,
         "value": values,
@@ -439,10 +439,10 @@ def _changes(raw: pa.Table, fields: pa.Array, values: pa.Array) -> pa.Table:
 def _differs(values: pa.Array) -> pa.Array:
     """Say of each value whether it is another than the one before it; the first one is."""
     if not len(values):
-        return pa.array([], pa.bool_())
+        return pa.nulls(0, pa.bool_())
     before, now = values.slice(0, len(values) - 1), values.slice(1)
     same = pc.fill_null(pc.equal(before, now), pc.and_(pc.is_null(before), pc.is_null(now)))
-    return pa.concat_arrays([pa.array([True]), pc.invert(same)])
+    return pa.concat_arrays([array([True], pa.bool_()), pc.invert(same)])
 
 
 def _with(rows: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:

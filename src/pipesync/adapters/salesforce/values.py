@@ -15,20 +15,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipesync.adapters.base import Reject
+from pipesync.arrays import FALSE, TEXT, array, from_numpy, joined, one_piece, scalar
 from pipesync.mapping import FieldMapping
 from pipesync.schema import schema
 
 Json = dict[str, Any]
-TEXT = pa.string()
 _WIDE = pa.decimal128(38, 10)
 _BASE62 = np.zeros(256, dtype=np.int64)
 for _value, _character in enumerate("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"):
     _BASE62[ord(_character)] = _value
+_TRUE, _TEN, _HUNDRED = scalar("true", TEXT), scalar(10, pa.int32()), scalar(100, pa.float64())
 
 
 def raw_table(rows: Sequence[Json], paths: Sequence[str]) -> pa.Table:
     """Return JSON records as columns of text, named by their paths (`Owner.Name`)."""
-    columns = [pa.array([_text(at_path(row, path)) for row in rows], TEXT) for path in paths]
+    columns = [array([_text(at_path(row, path)) for row in rows], TEXT) for path in paths]
     return pa.Table.from_arrays(columns, names=list(paths))
 
 
@@ -61,20 +62,19 @@ def column(raw: pa.Table, path: str) -> pa.Array:
     """Return a column of texts; all null where the table has none of that name."""
     if path not in raw.schema.names:
         return pa.nulls(len(raw), TEXT)
-    found = raw[path]
-    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+    return one_piece(raw[path])
 
 
 def is_true(raw: pa.Table, path: str) -> pa.Array:
-    return pc.fill_null(pc.equal(column(raw, path), "true"), False)
+    return pc.fill_null(pc.equal(column(raw, path), _TRUE), FALSE)
 
 
 def translated(texts: pa.Array, words: Mapping[str, str]) -> pa.Array:
     """Replace the words that the mapping knows; others stay as they are."""
     if not words:
         return texts
-    at = pc.index_in(texts, value_set=pa.array(list(words), TEXT))
-    return pc.coalesce(pa.array(list(words.values()), TEXT).take(at), texts)
+    at = pc.index_in(texts, value_set=array(list(words), TEXT))
+    return pc.coalesce(array(list(words.values()), TEXT).take(at), texts)
 
 
 def typed(texts: pa.Array, kind: pa.DataType, *, is_share: bool = False) -> pa.Array:
@@ -83,8 +83,7 @@ def typed(texts: pa.Array, kind: pa.DataType, *, is_share: bool = False) -> pa.A
         return pc.round(texts.cast(_WIDE), 2).cast(kind)
     if pa.types.is_timestamp(kind):
         # A date alone is the start of its day.
-        moments = pc.if_else(pc.equal(pc.utf8_length(texts), 10), pc.binary_join_element_wise(texts, "Z", "T00:00:00"),
-                             texts)  # fmt: skip
+        moments = pc.if_else(pc.equal(pc.utf8_length(texts), _TEN), joined(texts, "Z", by="T00:00:00"), texts)
         return moments.cast(pa.timestamp("us", "UTC")).cast(kind)
     if pa.types.is_date(kind):
         return pc.utf8_slice_codeunits(texts, 0, 10).cast(kind)
@@ -92,7 +91,7 @@ def typed(texts: pa.Array, kind: pa.DataType, *, is_share: bool = False) -> pa.A
         return texts.cast(pa.float64()).cast(kind, safe=False)
     if pa.types.is_floating(kind):
         numbers = texts.cast(kind)
-        return pc.divide(numbers, 100.0) if is_share else numbers
+        return pc.divide(numbers, _HUNDRED) if is_share else numbers
     return texts.cast(kind)
 
 
@@ -133,17 +132,17 @@ def _sound(
             except pa.ArrowInvalid:
                 where = str(column(raw, "Id")[i].as_py() or "")
                 bad[i] = Reject(where, f"{fields[name].field} is not a {kinds[name]}")
-    kept = pa.array([i not in bad for i in range(len(raw))], pa.bool_())
+    kept = array([i not in bad for i in range(len(raw))], pa.bool_())
     return raw.filter(kept), list(bad.values())
 
 
 def sequences(ids: pa.Array) -> pa.Array:
     """Return numbers that grow as ids do: the order of records of the same moment."""
     if not len(ids):
-        return pa.array([], pa.int64())
+        return pa.nulls(0, pa.int64())
     characters = np.array(ids.to_pylist(), dtype="S18").view(np.uint8).reshape(len(ids), 18)[:, 6:15]
     powers = 62 ** np.arange(8, -1, -1, dtype=np.int64)
-    return pa.array(_BASE62[characters] @ powers, pa.int64())
+    return from_numpy(_BASE62[characters] @ powers)
 
 
 def custom(raw: pa.Table, fields: Mapping[str, str]) -> pa.Array:
@@ -151,7 +150,7 @@ def custom(raw: pa.Table, fields: Mapping[str, str]) -> pa.Array:
     n, names = len(raw), list(fields)
     columns = [column(raw, path) for path in fields.values()]
     order = np.arange(n * len(names)).reshape(len(names), n).T.ravel()
-    items = pa.concat_arrays(columns).take(pa.array(order))
-    keys = pa.array(np.tile(np.array(names, dtype=object), n), TEXT)
-    offsets = pa.array(np.arange(n + 1, dtype=np.int32) * len(names))
+    items = pa.concat_arrays(columns).take(from_numpy(order))
+    keys = array(names * n, TEXT)
+    offsets = from_numpy(np.arange(n + 1, dtype=np.int32) * len(names))
     return pa.MapArray.from_arrays(offsets, keys, items)
