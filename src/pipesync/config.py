@@ -260,7 +260,7 @@ class FailureAlert(Section):
 class NotifyConfig(Section):
     """Notices outside of the CRM; none without a part of this."""
 
-    language: Literal["en", "de", "fr", "es", "pl"] = "en"
+    language: Literal["en", "de", "fr", "es", "it", "pl", "sv"] = "en"
     """Of those of whom the CRM tells no locale."""
     templates: Path | None = None
     """A folder with a digest.txt or digest.html of yours (Jinja2, sandboxed)."""

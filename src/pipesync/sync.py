@@ -111,7 +111,7 @@ def sync_all(
         _, found = health.status(config, tuple(config.connections), ledger, clock())
         if config.metrics is not None:
             health.write_measures(config.metrics, health.measures(found, ledger))
-        _notify(config, warehouse, ledger, outcomes, {name: found[name] for name in names}, clock())
+        _notify(config, warehouse, ledger, chosen, outcomes, {name: found[name] for name in names}, clock())
     return outcomes
 
 
@@ -119,6 +119,7 @@ def _notify(
     config: Config,
     warehouse: Warehouse,
     ledger: Ledger,
+    ruleset: rules.RuleSet,
     outcomes: Mapping[str, Cycle | PipesyncError],
     found: Mapping[str, Any],  # Any: JSON
     at: datetime,
@@ -130,7 +131,7 @@ def _notify(
             if config.notify.digest is not None and isinstance(done, Cycle):
                 evaluation, made = done.prepared.examined.evaluation, done.prepared.forecast
                 with working_on(connection=name, run=done.run), counted_once(warehouse, config, [name]):
-                    facts = notices.gather(warehouse, ledger, evaluation, made, done.bottlenecks)
+                    facts = notices.gather(warehouse, ledger, evaluation, made, done.bottlenecks, ruleset)
                     notices.deliver(facts, config, ledger, at)
     except PipesyncError as error:
         log.error("notices could not be made", error=str(error))

@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,14 +15,15 @@ from typing import Any
 
 import pytest
 
-from pipesync.config import Config, DigestConfig, load
+from pipesync.config import Config, DigestConfig, from_text, load
 from pipesync.errors import InputError
-from pipesync.model import Finding, PeriodForecast, User
+from pipesync.model import Bottleneck, Finding, PeriodForecast, User
 from pipesync.notices.delivery import is_due
 from pipesync.notices.digest import Facts, digest, recipients
 from pipesync.notices.layout import lay_out
 from pipesync.notices.sending import NotSent, addresses, send
 from pipesync.notices.tongues import LANGUAGES, texts_of
+from pipesync.rules.examination import load_rules
 from pipesync.sandbox.company import generate
 from pipesync.store.ledger import Ledger
 from pipesync.sync import sync_all
@@ -69,7 +71,8 @@ def facts() -> Facts:
         ],
         episodes=[], open={"ann": (2, Decimal(3000)), "bob": (1, Decimal(1000)), "gone": (1, Decimal(1))},
         forecasts={"": foretold("total", "", 1234567), "ann": foretold("owner", "ann", 3000)},
-        week_ago=foretold("total", "", 1000000), score=71.6, bottleneck="Proposal: it waits 20 days", currency="EUR",
+        week_ago=foretold("total", "", 1000000), score=71.6, currency="EUR",
+        bottleneck=Bottleneck(kind="time", subject="Proposal", why="it waits 20 days", amount=Decimal(12000)),
     )  # fmt: skip
 
 
@@ -108,6 +111,31 @@ def test_every_language_says_everything_with_the_same_slots() -> None:
     assert [slots(language) for language in LANGUAGES] == [slots("en")] * len(LANGUAGES)
 
 
+def test_findings_are_told_in_the_readers_language(facts: Facts) -> None:
+    """As their tasks are, with dates in the reader's form; in English where a rule has no words in it."""
+    ruleset = load_rules(from_text(CONFIGURATION, Path()))
+    said = finding(
+        "O1", "ann", rule="hygiene.close_date_past", message="Deal was to close on 2 Oct 2026 and is still open.",
+        values={"name": "Deal", "close_date": "2026-10-02"},
+    )  # fmt: skip
+    facts = replace(facts, ruleset=ruleset, findings=[said, finding("O2", "bob", rule="site.own")])
+
+    assert "Deal sollte am 02.10.2026 abgeschlossen sein und ist noch offen." in text(
+        facts, "manager", "lead"
+    )
+    assert "O2 has no amount." in text(facts, "manager", "lead")
+    assert "Deal was to close on 2 Oct 2026" in text(facts, "rep", "ann")
+
+
+def test_tasks_and_digests_speak_the_same_languages() -> None:
+    """Who reads a digest in their language reads its findings in it too, for every recommended rule."""
+    ruleset = load_rules(from_text(CONFIGURATION, Path()))
+    opportunity_rules = {r.id for r in ruleset.rules.values() if r.task and r.level == "opportunity"}
+
+    assert {"en", *ruleset.languages} == set(LANGUAGES)
+    assert [t for t, one in ruleset.languages.items() if not opportunity_rules <= one.messages.keys()] == []
+
+
 def test_a_manager_sees_each_rep_of_the_team(facts: Facts) -> None:
     """With findings, what is at stake (an opportunity once) and the forecast."""
     told = text(facts, "manager", "lead").replace("\xa0", " ")
@@ -123,7 +151,8 @@ def test_a_leader_sees_the_total_how_it_changed_and_where_revenue_waits(facts: F
     assert "1,2 mln €" in told
     assert "Tydzień temu: 1 mln €" in told
     assert "72 na 100" in told
-    assert "Proposal: it waits 20 days" in told
+    assert "Proposal: szanse stoją tu dłużej" in told
+    assert "it waits 20 days" not in told
 
 
 def test_who_gets_one(facts: Facts) -> None:

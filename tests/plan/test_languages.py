@@ -45,7 +45,13 @@ ENGLISH: dict[str, Any] = {  # Any: fields
         ("sv-SE", "Bekräfta eller nedgradera: Acme", "för 12 345 €; senaste aktivitet: 2 nov. 2026"),
         ("en_GB", "Confirm or downgrade: Acme", "for €12,345; last activity 2 Nov 2026"),
         ("en_US", "Confirm or downgrade: Acme", "for €12,345; last activity Nov 2, 2026"),
-        ("de_DE", "Confirm or downgrade: Acme", "for 12.345 €; last activity 2 Nov 2026"),
+        (
+            "de_DE",
+            "Bestätigen oder herabstufen: Acme",
+            "mit 12.345 € im Commit; letzte Aktivität: 02.11.2026",
+        ),
+        ("es_ES", "Confirmar o rebajar: Acme", "por 12.345 €; última actividad: 2 nov 2026"),
+        ("nl_NL", "Confirm or downgrade: Acme", "for € 12.345; last activity 2 Nov 2026"),
         ("xx_XX", "Confirm or downgrade: Acme", "for €12,345; last activity"),
         (None, "Confirm or downgrade: Acme", "for 12,345 EUR; last activity 2 Nov 2026"),
     ],
@@ -114,32 +120,32 @@ def test_what_a_finding_names_travels_through_the_ledger(build: Build, tmp_path:
 
 
 def test_the_recommended_preset_is_translated_whole() -> None:
-    """Every rule with a task, and all that we say ourselves, in the four languages that ship."""
+    """Every rule with a task, and all that we say ourselves, in the six languages that ship."""
     ruleset = rules.load()
 
-    assert sorted(ruleset.languages) == ["fr", "it", "pl", "sv"]
+    assert sorted(ruleset.languages) == ["de", "es", "fr", "it", "pl", "sv"]
     assert untranslated(ruleset.languages, ruleset) == []
     assert all(set(language.texts) == set(TEXTS) for language in ruleset.languages.values())
 
 
 def site(folder: Path, text: str) -> Config:
     (folder / "rules" / "languages").mkdir(parents=True)
-    (folder / "rules" / "languages" / "de.yaml").write_text(text, encoding="utf-8")
+    (folder / "rules" / "languages" / "nl.yaml").write_text(text, encoding="utf-8")
     return from_text("connections: {crm: {adapter: files}}\nrule_folders: [rules]\n", folder)
 
 
 def test_a_site_adds_a_language_and_hears_what_is_missing(tmp_path: Path, bench: Bench) -> None:
     """One rule is translated; the others are English there, and lint names them."""
-    translated = "{subject: 'Neues Datum: {name}', message: '{name} ist überfällig.'}"
-    text = f"language: de\nrules:\n  {PAST}: {translated}\n"
+    translated = "{subject: 'Nieuwe datum: {name}', message: '{name} is te laat.'}"
+    text = f"language: nl\nrules:\n  {PAST}: {translated}\n"
     site_config = site(tmp_path, text)
     bench.rules = rules.load(site_config)
-    bench.user("rep", locale="de_DE")
+    bench.user("rep", locale="nl_NL")
 
     made = bench.plan(bench.finding(**ENGLISH), bench.finding("006B", COMMIT, **ENGLISH))
     [note] = lint(site_config).notes
 
-    assert {c.after["subject"] for c in made.changes} == {"Neues Datum: Acme", "Confirm or downgrade: Acme"}
+    assert {c.after["subject"] for c in made.changes} == {"Nieuwe datum: Acme", "Confirm or downgrade: Acme"}
     assert COMMIT in note.message
     assert PAST not in note.message
     assert "texts.footer" in note.message
@@ -153,7 +159,7 @@ def test_a_site_adds_a_language_and_hears_what_is_missing(tmp_path: Path, bench:
         ("rules: {hygiene.close_date_pats: {message: x}}", "hygiene.close_date_past"),
         ("texts: {footr: x}", "unknown text 'footr'"),
         ("texts: {done: erledigt}", "{why}"),
-        ("language: at", "its file 'de'"),
+        ("language: at", "its file 'nl'"),
         ("words: {}", "words"),
     ],
     ids=[
@@ -168,10 +174,10 @@ def test_a_site_adds_a_language_and_hears_what_is_missing(tmp_path: Path, bench:
 )
 def test_a_wrong_translation_is_named_with_its_place(tmp_path: Path, text: str, said: str) -> None:
     """File, line and the mend, as for rules."""
-    config = site(tmp_path, text if text.startswith("language") else f"language: de\n{text}")
+    config = site(tmp_path, text if text.startswith("language") else f"language: nl\n{text}")
 
     with pytest.raises(InputError) as caught:
         rules.load(config, strict=True)
 
     assert said in str(caught.value)
-    assert "de.yaml" in str(caught.value)
+    assert "nl.yaml" in str(caught.value)

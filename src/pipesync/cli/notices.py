@@ -48,7 +48,7 @@ def digest(source: Source, person: str | None, folder: Path | None, sending: boo
             made = steps.prepare(opened.warehouse, name, config, ruleset, opened.as_of(name), opened.ledger)
             found = steps.find_bottlenecks(opened.warehouse, name, config, opened.as_of(name))
             evaluation = made.examined.evaluation
-            facts = notices.gather(opened.warehouse, opened.ledger, evaluation, made.forecast, found)
+            facts = notices.gather(opened.warehouse, opened.ledger, evaluation, made.forecast, found, ruleset)
             digests = notices.previews(facts, config, person)
             entry: dict[str, object] = {
                 "digests": [

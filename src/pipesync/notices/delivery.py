@@ -20,7 +20,7 @@ from pipesync.store.warehouse import Warehouse
 if TYPE_CHECKING:
     from pipesync.analysis.bottlenecks import Bottlenecks
     from pipesync.forecast import Forecast
-    from pipesync.rules import Evaluation
+    from pipesync.rules import Evaluation, RuleSet
 
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
@@ -31,8 +31,12 @@ def gather(
     evaluation: Evaluation,
     forecast: Forecast,
     bottlenecks: Bottlenecks | None = None,
+    ruleset: RuleSet | None = None,
 ) -> Facts:
-    """Return what digests are made of, from a run's results and what the stores remember."""
+    """Return what digests are made of, from a run's results and what the stores remember.
+
+    `ruleset` has the findings' texts in other languages.
+    """
     connection, as_of = evaluation.connection, evaluation.as_of
     users = {u.id: u for u in warehouse.records("users", connection) if isinstance(u, User)}
     found = warehouse.rows(
@@ -57,8 +61,9 @@ def gather(
         forecasts={"": total, **{f.scope_id: f for f in forecast.by_owner}},
         week_ago=before[-1] if before else None,
         score=evaluation.score,
-        bottleneck=f"{ranked[0].subject}: {ranked[0].why}" if ranked else "",
+        bottleneck=ranked[0] if ranked else None,
         currency=total.currency,
+        ruleset=ruleset,
     )
 
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from pipesync.model import SEVERITIES, Finding, PeriodForecast, StandingFinding, User
+from pipesync.model import SEVERITIES, Bottleneck, Finding, PeriodForecast, StandingFinding, User
 from pipesync.notices.tongues import Tongue, tongue
+from pipesync.plan.texts import voice
 from pipesync.report.audience import Audience, Kind, audience_of
+from pipesync.rules import RuleSet
 
 SHOWN = 6
 """Findings, people or rules in one list; a digest is read on a phone."""
@@ -33,8 +35,10 @@ class Facts:
     week_ago: PeriodForecast | None
     """The total as it was issued a week ago or longer, of the same period."""
     score: float
-    bottleneck: str
+    bottleneck: Bottleneck | None
     currency: str | None
+    ruleset: RuleSet | None = None
+    """Has the findings' texts in other languages; without it they stay in English."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ def digest(facts: Facts, kind: Kind, person: str, usual: str) -> Digest:
     mine = [f for f in facts.findings if audience.sees(f.owner_id)]
     sections = [
         _forecast(facts, kind, person, speak),
-        _attention(mine, speak),
+        _attention(facts, mine, speak),
         _week(facts, audience, mine, speak),
     ]
     if kind == "manager":
@@ -121,14 +125,22 @@ def _forecast(facts: Facts, kind: Kind, person: str, speak: Tongue) -> Section:
     return Section(speak.say("forecast", end=speak.day(heading)), tuple(lines))
 
 
-def _attention(mine: Sequence[Finding], speak: Tongue) -> Section:
+def _attention(facts: Facts, mine: Sequence[Finding], speak: Tongue) -> Section:
     worst = sorted(
         mine, key=lambda f: (-SEVERITIES.index(f.severity), -(f.amount or Decimal(0)), f.subject_id)
     )
-    lines = [f.message for f in worst[:SHOWN]] or [speak.say("nothing")]
+    lines = [_message(facts, f, speak) for f in worst[:SHOWN]] or [speak.say("nothing")]
     if len(worst) > SHOWN:
         lines.append(speak.say("more", count=speak.number(len(worst) - SHOWN)))
     return Section(speak.say("attention"), tuple(lines))
+
+
+def _message(facts: Facts, finding: Finding, speak: Tongue) -> str:
+    """Say a finding as a task would, in English where its rule is not translated."""
+    rule = facts.ruleset.rules.get(finding.rule) if facts.ruleset else None
+    if rule is None or facts.ruleset is None:
+        return finding.message
+    return voice(None, facts.ruleset.languages, str(speak.locale)).message(finding, rule, facts.currency)
 
 
 def _week(facts: Facts, audience: Audience, mine: Sequence[Finding], speak: Tongue) -> Section:
@@ -175,4 +187,11 @@ def _rules(facts: Facts, mine: Sequence[Finding], speak: Tongue) -> Section:
 
 
 def _bottleneck(facts: Facts, speak: Tongue) -> list[Section]:
-    return [Section(speak.say("bottleneck"), (facts.bottleneck,))] if facts.bottleneck else []
+    one = facts.bottleneck
+    if one is None:
+        return []
+    amount = speak.money(one.amount, one.currency)
+    line = speak.say(f"waits_{one.kind}", subject=one.subject, amount=amount)
+    # Its figures are told in English only.
+    lines = (line, f"({one.why})") if speak.language == "en" else (line,)
+    return [Section(speak.say("bottleneck"), lines)]

@@ -1,4 +1,4 @@
-"""What notices say, in five languages, with dates and money as the reader's country writes them."""
+"""What notices say, in seven languages, with dates and money as the reader's country writes them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from babel import Locale, UnknownLocaleError
 from babel.dates import format_date
 from babel.numbers import format_compact_currency, format_compact_decimal, format_decimal
 
-LANGUAGES = ("en", "de", "fr", "es", "pl")
+LANGUAGES = ("en", "de", "fr", "es", "it", "pl", "sv")
 
 
 @dataclass(frozen=True)
