@@ -17,7 +17,7 @@ from pipesync.config import Config
 from pipesync.errors import InputError
 from pipesync.forecast import Forecast, periods
 from pipesync.forecast import reasons as why
-from pipesync.forecast.calls import calls
+from pipesync.forecast.calls import calls, of_methods
 from pipesync.forecast.fitting import from_document, to_document
 from pipesync.forecast.history import to_moment
 from pipesync.forecast.waterfall import Issued
@@ -131,7 +131,7 @@ class Prepared:
     standing: tuple[StandingFinding, ...]
     """The findings' lives after this evaluation; the ledger's next state."""
     calls: tuple[Call, ...] = ()
-    """What people say will be won."""
+    """What people, and simpler methods, say will be won."""
 
 
 def prepare(
@@ -172,6 +172,7 @@ def prepare(
         else None,
     )
     said = calls(warehouse, examined.features, made.period, config.forecast.calls)
+    said += of_methods(made.total, made.baselines)
     return Prepared(examined, made, situation, plan.make(situation, config, ruleset), standing, tuple(said))
 
 

@@ -90,7 +90,7 @@ def test_kept_calls_are_scored_as_they_were_said() -> None:
                 period_start=date(2024, 6, 1), period_end=date(2024, 7, 1), kind=kind, amount=Decimal(amount)
             ),
         )
-        for kind, amount in (("commit", 800), ("manager", 1100))
+        for kind, amount in (("commit", 800), ("manager", 1100), ("method:run_rate", 700))
     ]
     won = {"id": "x", "owner_id": "a", "created_at": datetime(2024, 5, 1, tzinfo=UTC), "is_closed": True,
            "closed_at": datetime(2024, 6, 20, tzinfo=UTC), "is_won": True, "amount": 1000}  # fmt: skip
@@ -102,3 +102,7 @@ def test_kept_calls_are_scored_as_they_were_said() -> None:
     assert (record.calls, manager.kind, manager.count) == (1, "manager", 1)
     assert record.call_bias == pytest.approx(-0.2)
     assert manager.bias == pytest.approx(0.1)
+    [method] = record.methods
+    assert (method.kind, method.count) == ("run_rate", 1)
+    assert method.wape == pytest.approx(0.3)
+    assert method.own_wape == pytest.approx(0.1)

@@ -4,6 +4,7 @@ What was issued is read from the ledger and never recalculated: only periods tha
 week of the period in which a forecast was issued. A call is what the CRM said at that moment (`calls`): closed so
 far plus the amounts that were committed with a close date in the period. Calls are those that the ledger has of that
 moment; for moments before it kept them, the category's is read from its history, which nothing later changes.
+What simpler methods said of the total is kept with the calls, and judged in the same way.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from pipesync.forecast import history, landmarks, learning, metrics, rollup
-from pipesync.forecast.calls import COMMIT, COMMITTED
+from pipesync.forecast.calls import COMMIT, COMMITTED, METHOD
 from pipesync.forecast.history import DAY, History, Ms, day_ms, to_ms
 from pipesync.forecast.periods import Period
 from pipesync.model import Call, PeriodForecast, Scope
@@ -39,16 +40,20 @@ class Scored:
     """By the forecast category; None where nobody kept it and it has no history, or the scope has no callers."""
     others: Mapping[str, float] = field(default_factory=dict)
     """Further calls by kind, such as a manager's."""
+    methods: Mapping[str, float] = field(default_factory=dict)
+    """What simpler methods said of the total at that moment; empty where they were not kept yet."""
 
 
 @dataclass(frozen=True)
 class Called:
-    """How good one further kind of call was, over those forecasts that it stood beside."""
+    """How good one further kind of call, or a simpler method, was, over those forecasts that it stood beside."""
 
     kind: str
     count: int
     wape: float
     bias: float
+    own_wape: float
+    """Of those forecasts themselves."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,7 @@ class Record:
     calls: int
     """How many had a call to compare with; the call's figures are of those."""
     others: tuple[Called, ...] = ()
+    methods: tuple[Called, ...] = ()
 
 
 def score(
@@ -79,17 +85,21 @@ def score(
     known_at: datetime,
     timezone: str = "UTC",
     kept: Iterable[tuple[datetime, Call]] = (),
+    past: History | None = None,
 ) -> list[Scored]:
     """Hold issued forecasts against what happened, as known at a moment (usually the watermark).
 
-    `kept` are the ledger's calls.
+    `kept` are the ledger's calls. `past` spares reading the history again.
     """
     said: dict[tuple[object, ...], dict[str, float]] = {}
     for as_of, one_call in kept:
         said.setdefault((as_of, *_about(one_call)), {})[one_call.kind] = float(one_call.amount)
-    past = history.load(warehouse, connection)
+    # Where calls were kept, whoever is not among them had nothing won and nothing committed.
+    committed = {key[:3] for key, calls_ in said.items() if COMMIT in calls_}
+    past = past or history.load(warehouse, connection)
     people = rollup.people_of(warehouse, connection)
-    actuals: dict[Period, pd.DataFrame] = {}
+    closed: dict[Period, pd.DataFrame] = {}
+    actuals: dict[tuple[object, ...], float] = {}
     calls: dict[tuple[Ms, Period], pd.DataFrame | None] = {}
     found = []
     for as_of, one in sorted(issued, key=lambda pair: (pair[0], pair[1].scope, pair[1].scope_id)):
@@ -97,16 +107,23 @@ def score(
         if period.ends_at > known_at or as_of >= period.ends_at:
             continue
         start, end = to_ms(period.starts_at), to_ms(period.ends_at)
-        if period not in actuals:
-            actuals[period] = rollup.closed_by_group(past, people, start, end - 1)
-        moment, others = to_ms(as_of), dict(said.get((as_of, *_about(one)), {}))
-        if (moment, period) not in calls:
-            calls[moment, period] = _called(past, people, moment, period)
+        if period not in closed:
+            closed[period] = rollup.closed_by_group(past, people, start, end - 1)
+        if _about(one) not in actuals:
+            actuals[_about(one)] = _of(closed[period], one, people)
+        moment, heard = to_ms(as_of), said.get((as_of, *_about(one)), {})
         week = int(max(moment - start, 0) // (7 * DAY)) + 1
-        called = calls[moment, period]
-        call = None if called is None or one.scope not in CALLED else _of(called, one, people)
-        call = others.pop(COMMIT, call)
-        found.append(Scored(as_of, week, one, _of(actuals[period], one, people), call, others))
+        call = None
+        if one.scope in CALLED and (as_of, one.period_start, one.period_end) in committed:
+            call = heard.get(COMMIT, 0.0)
+        elif one.scope in CALLED:
+            if (moment, period) not in calls:
+                calls[moment, period] = _called(past, people, moment, period)
+            called = calls[moment, period]
+            call = None if called is None else _of(called, one, people)
+        methods = {k.removeprefix(METHOD): v for k, v in heard.items() if k.startswith(METHOD)}
+        others = {k: v for k, v in heard.items() if k != COMMIT and not k.startswith(METHOD)}
+        found.append(Scored(as_of, week, one, actuals[_about(one)], call, others, methods))
     return found
 
 
@@ -142,14 +159,20 @@ def _record(scope: Scope, name: str | None, week: int | None, scored: Sequence[S
         call_wape=metrics.wape(calls, happened) if len(called) else None,
         call_bias=metrics.bias(calls, happened) if len(called) else None,
         calls=len(called),
-        others=tuple(_judged(kind, scored) for kind in sorted({k for s in scored for k in s.others})),
+        others=_judged([(s, s.others) for s in scored]),
+        methods=_judged([(s, s.methods) for s in scored]),
     )
 
 
-def _judged(kind: str, scored: Sequence[Scored]) -> Called:
-    mine = [s for s in scored if kind in s.others]
-    said, happened = np.array([s.others[kind] for s in mine]), np.array([s.actual for s in mine])
-    return Called(kind, len(mine), metrics.wape(said, happened), metrics.bias(said, happened))
+def _judged(beside: Sequence[tuple[Scored, Mapping[str, float]]]) -> tuple[Called, ...]:
+    found = []
+    for kind in sorted({kind for _, heard in beside for kind in heard}):
+        mine = [(s, heard[kind]) for s, heard in beside if kind in heard]
+        said, happened = np.array([amount for _, amount in mine]), np.array([s.actual for s, _ in mine])
+        own = np.array([float(s.forecast.p50) for s, _ in mine])
+        wape, bias = metrics.wape(said, happened), metrics.bias(said, happened)
+        found.append(Called(kind, len(mine), wape, bias, metrics.wape(own, happened)))
+    return tuple(found)
 
 
 def _about(one: PeriodForecast | Call) -> tuple[object, ...]:

@@ -16,12 +16,14 @@ from pipesync.features import Features
 from pipesync.forecast import rollup
 from pipesync.forecast.periods import Period
 from pipesync.forecast.totals import NOBODY
-from pipesync.model import Call, Scope
+from pipesync.model import Call, PeriodForecast, Scope
 from pipesync.store.warehouse import Warehouse
 
 COMMITTED = ("commit", "closed")
 COMMIT = "commit"
 """The kind of the call that the forecast category makes."""
+METHOD = "method:"
+"""Before the name of a simpler method, whose total is kept beside people's calls."""
 _WORDS = (*COMMITTED, "yes", "true")
 
 _CLOSED = """
@@ -70,6 +72,17 @@ def calls(
             for (scope, name), owners in _groups(list(sums), people).items()
         ]  # fmt: skip
     return found
+
+
+def of_methods(total: PeriodForecast, baselines: Mapping[str, float]) -> list[Call]:
+    """Return what simpler methods say of the same total, so that both can be held against what came."""
+    return [
+        Call(
+            connection=total.connection, period_start=total.period_start, period_end=total.period_end,
+            kind=f"{METHOD}{name}", amount=rollup.money(amount),
+        )
+        for name, amount in sorted(baselines.items())
+    ]  # fmt: skip
 
 
 def _groups(owners: list[str], people: pd.DataFrame) -> dict[tuple[Scope, str], list[str]]:

@@ -45,14 +45,14 @@ def audience_of(text: str, users: Mapping[str, User]) -> Audience:
     if kind == "leader":
         return Audience()
     if person not in users:
-        known = [u for u in users if kind == "rep" or _below(u, users)]
+        known = [u for u in users if kind == "rep" or below(u, users)]
         raise InputError(Problem(f"no user {person!r} to write a report for", fix=nearest(person, known)))
     if kind == "rep":
         return Audience(kind, person, frozenset({person}))
-    return Audience(kind, person, frozenset({person, *_below(person, users)}))
+    return Audience(kind, person, frozenset({person, *below(person, users)}))
 
 
-def _below(manager: str, users: Mapping[str, User]) -> set[str]:
+def below(manager: str, users: Mapping[str, User]) -> set[str]:
     """Everybody who reports to a manager, through all levels; a circle ends where it closes."""
     found: set[str] = set()
     level = {manager}

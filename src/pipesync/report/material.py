@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 
 EXPLAINED = 400
 """Opportunities whose history and reasons are told; those with most at stake."""
+_MOVERS = 400
+"""Opportunities that are named of each move between stages."""
 _WEEK = timedelta(days=7)
 _TREND = timedelta(days=28)
 """How far back hygiene is compared with."""
@@ -69,7 +71,8 @@ _RUNS = 12
 _ROWS = """
 SELECT id, name, account_name, owner_id, owner_name, team, pipeline, stage, stage_order, amount::DOUBLE AS amount,
        currency, close_date, created_at, closed_at, is_open, is_won, product, source, segment, forecast_category,
-       stage_entered_at, last_activity_at, next_activity_at, next_step, lost_reason, push_count
+       stage_entered_at, last_activity_at, next_activity_at, next_step, lost_reason, push_count, days_since_closed,
+       local_date(created_at) AS created_on, local_date(closed_at) AS closed_on
 FROM features WHERE is_open OR days_since_closed <= 366
 ORDER BY is_open DESC, coalesce(amount, 0) DESC, id
 """
@@ -78,6 +81,20 @@ SELECT opportunity_id, changed_at, field, value FROM field_changes
 SEMI JOIN (SELECT unnest(?) AS opportunity_id) USING (opportunity_id)
 WHERE connection = ? AND changed_at <= ? AND field IN ('stage', 'amount', 'close_date', 'forecast_category', 'owner_id')
 ORDER BY opportunity_id, changed_at, seq
+"""
+# Who made each move, the latest first.
+_MOVED = """
+SELECT coalesce(pipeline, ''), stage, coalesce(next_stage, exit) AS moved_to, count(*),
+       list(opportunity_id ORDER BY left_at DESC, opportunity_id)[:?]
+FROM (SELECT DISTINCT ON (pipeline, stage, next_stage, exit, opportunity_id) * FROM stage_visits
+      WHERE coalesce(next_stage, exit) IS NOT NULL
+      ORDER BY pipeline, stage, next_stage, exit, opportunity_id, left_at DESC)
+GROUP BY ALL ORDER BY ALL
+"""
+# `sold` is left in the session by the analysis of products.
+_SOLD = """
+SELECT sold.product, list(id ORDER BY id) FROM sold JOIN features AS f USING (id)
+WHERE f.is_open OR f.days_since_closed <= 366 GROUP BY ALL ORDER BY ALL
 """
 # What analyses read from the mirror itself, by whose it is.
 _OWNED = {"opportunities": "owner_id", "leads": "owner_id", "quotas": "owner_id"}
@@ -112,6 +129,18 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """Who went from one stage to another, or left the pipeline by `won` or `lost`."""
+
+    pipeline: str
+    stage: str
+    to: str
+    opportunities: int
+    ids: tuple[str, ...]
+    """The latest of them, latest first."""
+
+
+@dataclass(frozen=True)
 class Changed:
     """The way from a forecast issued earlier to this one."""
 
@@ -140,6 +169,8 @@ class Material:
     changed: Changed | None
     """What moved the company's forecast since the one that was issued about a week ago."""
     accuracy: Sequence[accuracies.Record]
+    scored: Sequence[accuracies.Scored]
+    """The audience's own total as it was issued, against what came; the oldest first."""
     targets: Sequence[target_analysis.Target]
     plans: target_analysis.Plans | None
     coverage: Coverages
@@ -153,6 +184,7 @@ class Material:
     """Share lost of all that is decided."""
     bottlenecks: bottleneck_analysis.Bottlenecks
     process: processmap.ProcessMap
+    moved: Sequence[Moved]
     flows: Sequence[flow_analysis.Flow]
     waterfall: waterfall_analysis.Waterfall
     """Of everything open, from the start of the period."""
@@ -166,6 +198,8 @@ class Material:
     owners_missing: Sequence[str]
     today: Today
     products: Products
+    sold: Mapping[str, Sequence[str]]
+    """Product -> the opportunities that it counts, open or closed within a year."""
     sources: source_analysis.Sources
     needs: Sequence[source_analysis.Need]
     rows: Sequence[Row]
@@ -212,16 +246,15 @@ def gather(
     reached = target_analysis.against_quota(warehouse, connection, made, _owner_of(warehouse))
     issued = ledger.issued(connection) if ledger else []
     over = [one for one in issued if one[1].period_end <= as_of.date()]
-    records = (
-        accuracies.summarise(
-            accuracies.score(
-                warehouse,
-                connection,
-                over,
-                known_at=as_of,
-                timezone=config.calendar.timezone,
-                kept=ledger.issued_calls(connection) if ledger else (),
-            )
+    scored = (
+        accuracies.score(
+            warehouse,
+            connection,
+            over,
+            known_at=as_of,
+            timezone=config.calendar.timezone,
+            kept=ledger.issued_calls(connection) if ledger else (),
+            past=past,
         )
         if over
         else []
@@ -257,6 +290,7 @@ def gather(
     since_start, since_week = waterfall_analysis.waterfalls(
         warehouse, connection, (min(begin, as_of), as_of - _WEEK), as_of, config.calendar
     )
+    found_products = products(warehouse, features, forecast=_foreseen(made, audience))
     wait, left = (max((to_ms(moment) - to_ms(as_of)) / DAY, 0.0) for moment in (begin, made.period.ends_at))
     return Material(
         connection=connection,
@@ -271,7 +305,8 @@ def gather(
         chances={i: o for i, o in chances.items() if i in mine},
         issued=_issued(issued, made, audience),
         changed=Changed(before.as_of, changed) if before and changed else None,
-        accuracy=[r for r in records if _is_of(r.scope, r.scope_id, audience, users)],
+        accuracy=[r for r in accuracies.summarise(scored) if _is_of(r.scope, r.scope_id, audience, users)],
+        scored=[s for s in scored if (s.forecast.scope, s.forecast.scope_id) == _scope(audience)],
         targets=[t for t in reached if _is_of(t.scope, t.scope_id, audience, users)],
         plans=plans,
         coverage=coverage(warehouse, features, made.period, config.calendar),
@@ -283,6 +318,10 @@ def gather(
         base_rate=base_rate,
         bottlenecks=bottleneck_analysis.find(warehouse, connection, as_of, config.calendar),
         process=processmap.process_map(warehouse, features, variants=6),
+        moved=[
+            Moved(pipeline, stage, to, n, tuple(ids))
+            for pipeline, stage, to, n, ids in warehouse.rows(_MOVED, [_MOVERS])
+        ],
         flows=flow_analysis.flows(warehouse, features),
         waterfall=since_start,
         week=since_week,
@@ -293,7 +332,8 @@ def gather(
         owners=[o for o in compared.rows if audience.sees(o.owner_id)],
         owners_missing=compared.missing,
         today=day,
-        products=products(warehouse, features, forecast=_foreseen(made, audience)),
+        products=found_products,
+        sold=dict(warehouse.rows(_SOLD)) if found_products.rows else {},
         sources=found_sources,
         needs=source_analysis.leads_needed(found_sources, quota.gap) if quota and quota.gap else (),
         rows=rows,

@@ -16,7 +16,9 @@ from urllib.parse import quote
 
 from pipesync.report.draw import money as short_money
 
-Kind = Literal["money", "count", "number", "share", "points", "date", "moment", "text", "code"]
+Kind = Literal[
+    "money", "count", "number", "share", "points", "date", "day", "month", "moment", "text", "code"
+]
 Tone = Literal["", "good", "bad", "quiet", "strong"]
 
 
@@ -89,6 +91,15 @@ def day(value: date | None, **more: Any) -> Cell:  # Any: other fields of Cell
     return BLANK if value is None else Cell("date", value.isoformat(), f"{value:%-d %b %Y}", **more)
 
 
+def short_day(value: date) -> Cell:
+    """Write a day without its year, as the axis of a chart has room for."""
+    return Cell("day", value.isoformat(), f"{value:%-d %b}")
+
+
+def month(value: date, **more: Any) -> Cell:  # Any: other fields of Cell
+    return Cell("month", value.isoformat(), f"{value:%b %Y}", **more)
+
+
 def moment(value: datetime | None, **more: Any) -> Cell:  # Any: other fields of Cell
     if value is None:
         return BLANK
@@ -108,6 +119,11 @@ def drill(**conditions: str | None) -> str:
     return "&".join(
         f"{name}={quote(value, safe='')}" for name, value in conditions.items() if value is not None
     )
+
+
+def span(start: date, end: date) -> str:
+    """Return days as a condition of a list takes them; `end` is the day after the last."""
+    return f"{start.isoformat()}..{end.isoformat()}"
 
 
 def opportunity(identity: str) -> str:
@@ -139,6 +155,7 @@ class Bar:
     mark: ClassVar[str] = "bar"
     width: float
     label: str = ""
+    drill: str = ""
 
 
 @dataclass(frozen=True)
@@ -152,6 +169,7 @@ class Range:
     label: str
     done: float | None = None
     target: float | None = None
+    drill: str = ""
 
 
 Mark = Cell | Bar | Range
@@ -248,8 +266,10 @@ class Fan:
     quota: float | None
     ticks: tuple[tuple[float, Cell], ...]
     """Of the y axis: position from the top, value."""
-    weeks: tuple[tuple[float, str], ...]
+    weeks: tuple[tuple[float, Cell], ...]
     """Of the x axis."""
+    points: tuple[tuple[float, float, str, str], ...]
+    """What can be opened: x, y, what it says, and the list behind it."""
     rows: tuple[tuple[Cell, ...], ...]
     """The same as numbers: week, won so far, P10, P50, P90."""
 
@@ -319,6 +339,7 @@ class Edge:
     label: str
     x: float
     y: float
+    drill: str = ""
 
 
 @dataclass(frozen=True)
@@ -344,7 +365,7 @@ class Bars:
     title: str
     said: Sentence
     series: tuple[str, ...]
-    ticks: tuple[tuple[str, tuple[tuple[Cell, float], ...]], ...]
+    ticks: tuple[tuple[Cell, tuple[tuple[Cell, float], ...]], ...]
     empty: str = "Nothing happened in these weeks."
 
 
@@ -443,11 +464,12 @@ class Page:
 class Sets:
     """Named lists of opportunities that no condition describes: what a bar or a point stands for."""
 
-    lists: dict[str, tuple[str, list[str]]] = field(default_factory=dict)
+    lists: dict[str, tuple[str, list[str], int]] = field(default_factory=dict)
 
-    def add(self, name: str, title: str, ids: Sequence[str]) -> str:
-        """Keep a list and return its address; empty where there is nothing in it."""
+    def add(self, name: str, title: str, ids: Sequence[str], total: int = 0) -> str:
+        """Keep a list and return its address; empty where there is nothing in it. `total`: of which these are some."""
         if not ids:
             return ""
-        self.lists[name] = (title, list(dict.fromkeys(ids)))
+        kept = list(dict.fromkeys(ids))
+        self.lists[name] = (title, kept, max(total, len(kept)))
         return drill(set=name)

@@ -8,7 +8,10 @@ from typing import Any
 
 import orjson
 
+from pipesync.forecast.targets import Target
+from pipesync.forecast.totals import NOBODY
 from pipesync.model import Finding, PeriodForecast
+from pipesync.report.audience import below
 from pipesync.report.encode import plain
 from pipesync.report.html.blocks import Sets
 from pipesync.report.material import Event, Material, Row
@@ -18,6 +21,7 @@ EMBEDDED = 12_000
 _SET = 1_500
 _EVENTS = 40
 _EPOCH = date(1970, 1, 1)
+_YEAR = 365.0
 _CATEGORIES = (
     "owner_id",
     "team",
@@ -30,7 +34,6 @@ _CATEGORIES = (
     "forecast_category",
     "account_name",
 )
-_FACETS = ("team", "owner", "product", "pipeline", "currency")
 
 Json = dict[str, Any]  # Any: JSON
 
@@ -52,9 +55,12 @@ def document(made: Material, sets: Sets, files: str) -> str:
         "rules": [[r, made.rule_texts[r].title if r in made.rule_texts else r] for r in by_rule],
         "rows": _columns(made, rows, by_rule),
         "sets": {
-            name: [title, [at[i] for i in ids[:_SET] if i in at], len(ids)]
-            for name, (title, ids) in sets.lists.items()
+            name: [title, [at[i] for i in ids[:_SET] if i in at], total]
+            for name, (title, ids, total) in sets.lists.items()
         },
+        "sold": {product: [at[i] for i in ids if i in at] for product, ids in made.sold.items()},
+        "below": _below(made),
+        "teams": {u.id: u.team for u in made.users.values() if u.team},
         "scopes": _scopes(made),
         "details": _details(made, at),
     }
@@ -80,11 +86,12 @@ def _days(value: date | datetime | None) -> int | None:
 def _columns(made: Material, rows: Sequence[Row], rules: Sequence[str]) -> Json:
     number = {rule: i for i, rule in enumerate(rules)}
     found: dict[str, list[int]] = {}
-    worst: dict[str, str] = {}
+    severities: dict[str, list[str]] = {}
     for f in made.findings:
         if f.opportunity_id:
             found.setdefault(f.subject_id, []).append(number[f.rule])
-            worst.setdefault(f.subject_id, f.severity)
+            if f.severity not in severities.setdefault(f.subject_id, []):
+                severities[f.subject_id].append(f.severity)
     columns: Json = {name: _coded(r[name] for r in rows) for name in _CATEGORIES}
     chances = [made.chances.get(r["id"]) for r in rows]
     return columns | {
@@ -93,12 +100,16 @@ def _columns(made: Material, rows: Sequence[Row], rules: Sequence[str]) -> Json:
         "amount": [None if r["amount"] is None else round(r["amount"], 2) for r in rows],
         "state": [0 if r["is_open"] else 1 if r["is_won"] else 2 for r in rows],
         "close": [_days(r["close_date"]) for r in rows],
-        "created": [_days(r["created_at"]) for r in rows],
-        "closed": [_days(r["closed_at"]) for r in rows],
+        "created": [_days(r["created_on"]) for r in rows],
+        # A year and a few hours ago.
+        "late": [i for i, r in enumerate(rows) if (r["days_since_closed"] or 0) > _YEAR],
+        "closed": [_days(r["closed_on"]) for r in rows],
         "win": [None if c is None else round(c.win_probability, 3) for c in chances],
         "soon": [None if c is None else round(c.win_in_period, 3) for c in chances],
+        "worth": [None if c is None else round(c.expected_amount or 0) for c in chances],
+        "likely": [_days(c.expected_close[1]) if c and c.expected_close else None for c in chances],
         "found": {i: found[r["id"]] for i, r in enumerate(rows) if r["id"] in found},
-        "severity": {i: worst[r["id"]] for i, r in enumerate(rows) if r["id"] in worst},
+        "severity": {i: severities[r["id"]] for i, r in enumerate(rows) if r["id"] in severities},
     }
 
 
@@ -110,27 +121,38 @@ def _coded(values: Iterable[str | None]) -> list[Any]:  # Any: the distinct valu
 
 
 def _scopes(made: Material) -> Json:
-    """The forecast of every group that a filter can choose."""
+    """The forecast of the whole and of every group, with its quota: what a filter shows, and what lists explain."""
     quotas = {(t.scope, t.scope_id): t for t in made.targets}
 
     def figures(one: PeriodForecast) -> Json:
         target = quotas.get((one.scope, one.scope_id))
-        said: Json = {k: getattr(one, k) for k in ("p10", "p50", "p90", "closed", "open", "new")}
-        if target:
-            said |= {
-                "quota": target.quota,
-                "gap": target.gap,
-                "reach": target.reach,
-                "coverage": target.coverage,
-                "needed": target.coverage_needed,
-            }
-        return said
+        said: Json = {k: getattr(one, k) for k in ("p10", "p50", "p90", "mean", "closed", "open", "new")}
+        return said | (reached(target) if target else {})
 
-    return {
-        scope: {one.scope_id: figures(one) for one in groups}
-        for scope, groups in made.rollups.items()
-        if scope in _FACETS
-    }
+    def reached(target: Target) -> Json:
+        return {
+            "quota": target.quota,
+            "gap": target.gap,
+            "reach": target.reach,
+            "coverage": target.coverage,
+            "needed": target.coverage_needed,
+        }
+
+    found: Json = {"total": {"": figures(made.total)} if made.total else {}}
+    for scope, groups in made.rollups.items():
+        found[scope] = {one.scope_id: figures(one) for one in groups}
+    for t in made.targets:
+        found.setdefault(t.scope, {}).setdefault(t.scope_id, reached(t))
+    return found
+
+
+def _below(made: Material) -> dict[str, list[str]]:
+    """Manager -> everybody whose figures are in the manager's; who has none is under `NOBODY`."""
+    managers = [one.scope_id for one in made.rollups.get("manager", ()) if one.scope_id != NOBODY]
+    found = {m: sorted({m, *below(m, made.users)}) for m in managers}
+    managed = {one for members in found.values() for one in members}
+    rest = sorted({one.scope_id for one in made.rollups.get("owner", ())} - managed)
+    return found | ({NOBODY: rest} if rest else {})
 
 
 def _details(made: Material, at: Mapping[str, int]) -> Json:

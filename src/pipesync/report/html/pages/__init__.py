@@ -29,5 +29,5 @@ def pages(made: Material, sets: Sets) -> tuple[Page, ...]:
         market.sources(made),
         hygiene.page(made, sets),
         opportunities.page(made),
-        runs.page(made),
+        runs.page(made, sets),
     )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import date, timedelta
+from decimal import Decimal
 from itertools import pairwise
 
+from pipesync.forecast.accuracy import Record
+from pipesync.forecast.path import WeekEnd
 from pipesync.report.html.blocks import (
+    BLANK,
     Block,
     Column,
     Fan,
@@ -13,8 +18,10 @@ from pipesync.report.html.blocks import (
     Figures,
     Note,
     Page,
+    Range,
     Row,
     Scale,
+    Sentence,
     Sets,
     Step,
     Table,
@@ -23,17 +30,23 @@ from pipesync.report.html.blocks import (
     code,
     count,
     day,
+    drill,
     money,
     number,
     points,
     share,
+    short_day,
+    span,
     text,
 )
 from pipesync.report.html.pages.overview import hero
 from pipesync.report.html.pages.shared import (
     DIMENSIONS,
     FORECAST_COLUMNS,
+    behind,
+    facets_of,
     forecast_row,
+    label_of,
     last_day,
     own_target,
 )
@@ -49,7 +62,7 @@ def page(made: Material, sets: Sets) -> Page:
         rollups(made),
         *simpler(made),
         *why_it_changed(made, sets),
-        accuracy(made),
+        *accuracy(made),
         *model(made),
     ]
     return Page(
@@ -61,76 +74,130 @@ def page(made: Material, sets: Sets) -> Page:
 
 
 def fan(made: Material) -> list[Fan]:
-    """The way so far, week by week, and the interval that it runs into."""
-    total, period = made.total, made.forecast.period
-    quarter = next(
-        (q for q in made.quarters if q.period.start == period.start and q.period.end == period.end), None
-    )
+    """The way so far, week by week, and the interval of every week to come."""
+    total, period, target = made.total, made.forecast.period, own_target(made)
     if total is None:
         return []
-    cur, target = made.currency, own_target(made)
+    cur, days = made.currency, (period.end - period.start).days
+    path = way(made)
     now = min(max(made.as_of.date(), period.start), period.end)
-    won, so_far = [(0.0, 0.0)], 0.0
-    days = (period.end - period.start).days
-    rows = []
-    for i, part in enumerate(quarter.by_week if quarter else ()):
-        begin = period.start + timedelta(days=7 * i)
-        if begin > now:
-            break
-        so_far += part * (quarter.won_amount if quarter else 0.0)
-        end = min(begin + timedelta(days=7), now, period.end)
-        won.append((100 * (end - period.start).days / days, so_far))
-        rows.append((day(end), money(so_far, cur)))
-    if len(won) == 1:
-        won.append((100 * (now - period.start).days / days, float(total.closed)))
-    scale = Scale([total.p90, so_far, target.quota if target else None])
+    past = [w for w in path if w.is_past]
+    here = (now, float(total.closed)) if now < period.end else (period.end, float(path[-1].p50))
+    won = [(period.start, 0.0), *((w.end, float(w.p50)) for w in past if w.end < now), here]
+    coming = [w for w in path if not w.is_past]
+    scale = Scale([total.p90, total.closed, *(w.p90 for w in path), target.quota if target else None])
 
-    def placed(points_: list[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-        return tuple((round(x, 2), round(100 - scale.at(y), 2)) for x, y in points_)
+    def placed(points_: Sequence[tuple[date, float]]) -> tuple[tuple[float, float], ...]:
+        return tuple(
+            (round(100 * (d - period.start).days / days, 2), round(100 - scale.at(y), 2)) for d, y in points_
+        )
 
-    start = won[-1]
+    def until(end: date) -> str:
+        return drill(state="won", closed=span(period.start, end))
+
+    def open_until(end: date) -> str:
+        return drill(state="open", likely=span(date.min, end))
+
     ends = {
-        name: [start, (100.0, float(value))]
-        for name, value in (("low", total.p10), ("middle", total.p50), ("high", total.p90))
+        name: placed([here, *((w.end, float(getattr(w, name))) for w in coming)])
+        for name in ("p10", "p50", "p90")
     }
-    weeks = [
-        (round(100 * 7 * i / days, 2), f"{period.start + timedelta(days=7 * i):%-d %b}")
-        for i in range(0, -(-days // 7), 2)
+    points_ = [
+        (*at, f"Won until {w.end - _DAY:%-d %b}: {money(w.p50, cur).text}", until(w.end))
+        for w, at in zip(past, placed([(w.end, float(w.p50)) for w in past]), strict=True)
+        if w.end <= now
+    ] + [
+        (
+            *at,
+            f"Until {w.end - _DAY:%-d %b}: likely {money(w.p50, cur).text}, "
+            f"from {money(w.p10, cur).text} to {money(w.p90, cur).text}",
+            open_until(w.end) if w.end < period.end else behind("spread"),
+        )
+        for w, at in zip(coming, ends["p50"][1:], strict=True)
+        # A short last week would cover the end.
+        if w.end == period.end or (period.end - w.end).days > 3
     ]
+    said: Sentence = (
+        "Won so far: ",
+        money(total.closed, cur, drill=drill(state="won", closed="period")),
+        ". It ends between ",
+        money(total.p10, cur, drill=behind("spread")),
+        " and ",
+        money(total.p90, cur, drill=behind("spread")),
+        " in four of five cases, most likely at ",
+        money(total.p50, cur, drill=behind("likely")),
+        ".",
+    )
+    if made.audience.people is not None and coming:
+        said += (" From today to the end the band is drawn straight.",)
+    elif coming:
+        step, after = _steepest(here[1], coming)
+        said += (
+            " Most is likely to come in the week until ",
+            day(after - _DAY),
+            ": ",
+            money(step, cur, drill=open_until(after)),
+            ".",
+        )
     return [
         Fan(
             "The way to the end of the period",
-            (
-                "Won so far: ",
-                money(total.closed, cur),
-                ". It ends between ",
-                money(total.p10, cur),
-                " and ",
-                money(total.p90, cur),
-                " in four of five cases, most likely at ",
-                money(total.p50, cur),
-                ". From today to the end the band is drawn straight.",
-            ),
+            said,
             line=placed(won),
-            low=placed(ends["low"]),
-            middle=placed(ends["middle"]),
-            high=placed(ends["high"]),
-            now=round(start[0], 2),
+            low=ends["p10"],
+            middle=ends["p50"],
+            high=ends["p90"],
+            now=placed([here])[0][0],
             quota=round(100 - scale.at(target.quota), 2) if target else None,
             ticks=tuple((round(100 - 25 * i, 2), money(scale.high * i / 4, cur)) for i in range(5)),
-            weeks=tuple(weeks),
-            rows=(
-                *((w, m, text(""), text(""), text("")) for w, m in rows),
-                (
-                    last_day(made),
-                    text(""),
-                    money(total.p10, cur),
-                    money(total.p50, cur),
-                    money(total.p90, cur),
-                ),
+            weeks=tuple(
+                (round(100 * 7 * i / days, 2), short_day(period.start + timedelta(days=7 * i)))
+                for i in range(0, -(-days // 7), 2)
+            ),
+            points=tuple(points_),
+            rows=tuple(
+                (day(w.end - _DAY), money(w.p50, cur, drill=until(w.end)), BLANK, BLANK, BLANK)
+                if w.is_past
+                else (
+                    day(w.end - _DAY),
+                    BLANK,
+                    *(
+                        money(x, cur, key=f"path.{w.end}.{name}", drill=open_until(w.end))
+                        for name, x in (("p10", w.p10), ("p50", w.p50), ("p90", w.p90))
+                    ),
+                )
+                for w in path
             ),
         )
     ]
+
+
+_DAY = timedelta(days=1)
+
+
+def way(made: Material) -> tuple[WeekEnd, ...]:
+    """The total at the end of every week; of a part of the company only what is won so far, and the end, are known."""
+    total, period = made.total, made.forecast.period
+    if made.audience.people is None or total is None:
+        return made.forecast.path
+    quarter = next((q for q in made.quarters if q.period == period), None)
+    now, so_far, found = made.as_of.date(), 0.0, []
+    for i, part in enumerate(quarter.by_week if quarter else ()):
+        end = min(period.start + timedelta(days=7 * (i + 1)), period.end)
+        if end > now:
+            break
+        so_far += part * (quarter.won_amount if quarter else 0.0)
+        found.append(WeekEnd(end, *(Decimal(f"{so_far:.2f}"),) * 3, is_past=True))
+    return (*found, WeekEnd(period.end, total.p10, total.p50, total.p90, is_past=now >= period.end))
+
+
+def _steepest(start: float, coming: Sequence[WeekEnd]) -> tuple[float, date]:
+    """Return what the week to come that brings most is likely to bring, and its end."""
+    levels = [start, *(float(w.p50) for w in coming)]
+    return max(
+        ((b - a, w.end) for (a, b), w in zip(pairwise(levels), coming, strict=True)),
+        key=lambda p: (p[0], p[1]),
+    )
 
 
 def rollups(made: Material) -> Tabs:
@@ -183,8 +250,8 @@ def simpler(made: Material) -> list[Block]:
         Row(
             (
                 text(_METHODS.get(name, name.replace("_", " "))),
-                money(value, made.currency, key=f"baseline.{name}"),
-                money(value - own, made.currency),
+                money(value, made.currency, key=f"baseline.{name}", drill=_listed(made, name)),
+                money(value - own, made.currency, drill=behind("likely")),
             )
         )
         for name, value in made.forecast.baselines.items()
@@ -198,6 +265,14 @@ def simpler(made: Material) -> list[Block]:
             name="baselines",
         )
     ]
+
+
+def _listed(made: Material, method: str) -> str:
+    """Return the opportunities that a method counts."""
+    if method == "run_rate":
+        day_ = made.as_of.date()
+        return drill(state="won", closed=span(day_ - timedelta(days=90), day_ + _DAY))
+    return drill(state="open", category="commit") if method == "crm_category" else drill(state="open")
 
 
 _KINDS = {
@@ -274,16 +349,17 @@ def issued(made: Material, title: str) -> Block:
         )
     rows = []
     last = made.issued[-9:]
-    for (_, old), (as_of, one) in pairwise(last):
+    for (then, old), (as_of, one) in pairwise(last):
+        since = span(then.date(), as_of.date() + _DAY)
         rows.append(
             Row(
                 (
                     day(as_of.date()),
-                    money(one.p50, cur),
-                    money(one.p50 - old.p50, cur, tone="strong"),
-                    money(one.closed - old.closed, cur),
-                    money(one.open - old.open, cur),
-                    money(one.new - old.new, cur),
+                    money(one.p50, cur, drill=behind("likely")),
+                    money(one.p50 - old.p50, cur, tone="strong", drill=behind("likely")),
+                    money(one.closed - old.closed, cur, drill=drill(state="won", closed=since)),
+                    money(one.open - old.open, cur, drill=drill(state="open")),
+                    money(one.new - old.new, cur, drill=drill(created=since)),
                 )
             )
         )
@@ -307,51 +383,192 @@ def issued(made: Material, title: str) -> Block:
     )
 
 
-def accuracy(made: Material) -> Block:
-    """How good the issued forecasts were, beside people's own calls."""
+def accuracy(made: Material) -> list[Block]:
+    """How good the issued forecasts were: beside people's calls and simpler methods, one by one, and by group."""
+    whole = [r for r in made.accuracy if r.week is None and (r.scope, r.scope_id or "") == _own(made)]
     if not made.accuracy:
-        return Note(
-            "How good it was",
-            (
-                "No period for which a forecast was issued has ended yet. Forecasts are kept as they were issued, "
-                "and are held here against what came, beside people's own calls. Until then, ",
-                code("pipesync forecast backtest"),
-                " says how good they would have been.",
-            ),
-        )
+        return [
+            Note(
+                "How good it was",
+                (
+                    "No period for which a forecast was issued has ended yet. Forecasts are kept as they were issued, "
+                    "and are held here against what came, beside people's own calls and simpler methods. Until then, ",
+                    code("pipesync forecast backtest"),
+                    " says how good they would have been.",
+                ),
+            )
+        ]
+    return [*(_beside(made, one) for one in whole[:1]), *_one_by_one(made), *_by_group(made)]
+
+
+def _own(made: Material) -> tuple[str, str]:
+    scopes = {"leader": "total", "manager": "manager", "rep": "owner"}
+    return scopes[made.audience.kind], made.audience.person
+
+
+def _beside(made: Material, one: Record) -> Table:
+    """The forecast and everything else that was said of the same totals; each compared where both were said."""
+    key = "accuracy.total"
     rows = [
         Row(
             (
-                text(
-                    record.scope if record.scope_id is None else record.scope_id,
-                    sub=f"week {record.week}" if record.week else "",
-                ),
-                count(record.count),
-                share(record.wape),
-                points(record.bias),
-                share(record.coverage_80),
-                share(record.call_wape),
-                points(record.call_bias),
+                text("This forecast", tone="strong"),
+                count(one.count, key=f"{key}.count"),
+                share(one.wape, key=f"{key}.wape"),
+                BLANK,
+                points(one.bias, key=f"{key}.bias"),
+                share(one.coverage_80, key=f"{key}.coverage_80"),
             )
         )
-        for record in made.accuracy
-        if record.scope == "total" or record.week is None
     ]
-    columns = (
-        Column("Scope"),
-        Column("Forecasts", "right"),
-        Column("Error", "right", "Absolute error over what came (WAPE)."),
-        Column("Bias", "right", wide_only=True),
-        Column("Inside", "right", "How often what came lay in the 80% interval."),
-        Column("People's error", "right"),
-        Column("People's bias", "right", wide_only=True),
+    others = [(f"Call of {c.kind.replace('_', ' ')}", f"call.{c.kind}", c) for c in one.others]
+    others += [(_METHODS.get(c.kind, c.kind.replace("_", " ")), f"method.{c.kind}", c) for c in one.methods]
+    if one.call_wape is not None:
+        rows.append(
+            Row(
+                (
+                    text("People's commit"),
+                    count(one.calls, key=f"{key}.calls"),
+                    share(one.call_wape, key=f"{key}.call_wape"),
+                    share(one.wape) if one.calls == one.count else BLANK,
+                    points(one.call_bias, key=f"{key}.call_bias"),
+                    BLANK,
+                )
+            )
+        )
+    rows += [
+        Row(
+            (
+                text(label),
+                count(c.count),
+                share(c.wape, key=f"{key}.{name}.wape"),
+                share(c.own_wape),
+                points(c.bias, key=f"{key}.{name}.bias"),
+                BLANK,
+            )
+        )
+        for label, name, c in others
+    ]
+    better = [c for c in one.methods if c.wape < c.own_wape]
+    verdict = (
+        f"It was closer than all {len(one.methods)} simpler methods. "
+        if one.methods and not better
+        else f"{', '.join(_METHODS.get(c.kind, c.kind) for c in better)} came closer. "
+        if better
+        else ""
     )
     return Table(
         "How good it was",
-        columns,
-        tuple(rows[:SHOWN]),
-        ("Periods that have ended, as issued at the time; people's calls beside.",),
+        (
+            Column("Who said it"),
+            Column("Compared", "right", "Forecasts whose period has ended."),
+            Column("Error", "right", "Absolute error over what came (WAPE)."),
+            Column("Ours then", "right", "This forecast's error in the same cases.", wide_only=True),
+            Column("Bias", "right", "Above or below what came, on average."),
+            Column("Inside", "right", "How often what came lay in the 80% interval.", wide_only=True),
+        ),
+        tuple(rows),
+        (verdict + "Periods that have ended, as everything was said at the time.",),
         name="accuracy",
+    )
+
+
+def _one_by_one(made: Material) -> list[Block]:
+    """The last forecast of each week of periods that have ended, with what came."""
+    weekly = {(s.forecast.period_start, s.week): s for s in made.scored}
+    shown = sorted(weekly.values(), key=lambda s: s.as_of, reverse=True)
+    if not shown:
+        return []
+    scale = Scale(x for s in shown for x in (s.forecast.p90, s.actual))
+    rows = []
+    for s in shown[:SHOWN]:
+        one, came = s.forecast, span(s.forecast.period_start, s.forecast.period_end)
+        listed = drill(state="won", closed=came, ever="1")
+        rows.append(
+            Row(
+                (
+                    day(s.as_of.date()),
+                    text(f"week {s.week}", sub="of the period"),
+                    money(one.p50, one.currency),
+                    Range(
+                        scale.at(one.p10),
+                        scale.at(one.p50),
+                        scale.at(one.p90),
+                        f"from {money(one.p10, one.currency).text} to {money(one.p90, one.currency).text}, "
+                        f"likely {money(one.p50, one.currency).text}; {money(s.actual, one.currency).text} came",
+                        target=scale.at(s.actual),
+                        drill=listed,
+                    ),
+                    money(s.actual, one.currency, drill=listed, tone="strong"),
+                    money(s.call, one.currency),
+                )
+            )
+        )
+    inside = sum(s.forecast.p10 <= s.actual <= s.forecast.p90 for s in shown)
+    return [
+        Table(
+            "Forecast by forecast",
+            (
+                Column("As of"),
+                Column("When", wide_only=True),
+                Column("Likely", "right"),
+                Column("Interval", "mark", "Band: P10 to P90. Line: likely. Diamond: what came."),
+                Column("Came", "right"),
+                Column("Commit", "right", wide_only=True),
+            ),
+            tuple(rows),
+            (
+                "The last one of each week. What came lay inside the band in ",
+                count(inside),
+                " of ",
+                count(len(shown)),
+                "; four of five are meant to.",
+            ),
+            total=len(shown),
+            name="scored",
+        )
+    ]
+
+
+def _by_group(made: Material) -> list[Block]:
+    rows = tuple(
+        Row(
+            (
+                text(label_of(made, r.scope, r.scope_id or ""), sub=DIMENSIONS.get(r.scope, "").lower()),
+                count(r.count),
+                share(r.wape),
+                points(r.bias),
+                share(r.coverage_80),
+                share(r.call_wape),
+                points(r.call_bias),
+            ),
+            facets_of(made, r.scope, r.scope_id or ""),
+        )
+        for r in made.accuracy
+        if r.scope in ("owner", "team", "manager") and r.scope_id and r.week is None
+    )
+    columns = (
+        Column("Of whom"),
+        Column("Forecasts", "right", wide_only=True),
+        Column("Error", "right", "Absolute error over what came (WAPE)."),
+        Column("Bias", "right", wide_only=True),
+        Column("Inside", "right", "How often what came lay in the 80% interval."),
+        Column("Commit's error", "right"),
+        Column("Commit's bias", "right", wide_only=True),
+    )
+    return (
+        [
+            Table(
+                "How good it was, by whom",
+                columns,
+                rows[:SHOWN],
+                ("The forecast of each beside what was committed.",),
+                total=len(rows),
+                name="accuracy-groups",
+            )
+        ]
+        if rows
+        else []
     )
 
 
@@ -360,7 +577,11 @@ def model(made: Material) -> list[Block]:
     alarms = [str(a.get("text") or a.get("kind") or a) for a in card.get("alarms", ())]
     items = [
         Figure("Method", text(str(card["forecaster"])), (str(card["why"]),)),
-        Figure("Learnt from", count(card["closed"], "closed"), (count(card["won"], "won"),)),
+        Figure(
+            "Learnt from",
+            count(card["closed"], "closed", drill=drill(closed="..", ever="1")),
+            ("of them ", count(card["won"], "won", drill=drill(state="won", ever="1"))),
+        ),
     ]
     shock = card.get("learned", {}).get("shock")
     if shock is not None:

@@ -57,7 +57,7 @@ def score(made: Material) -> Figures:
     items = [
         Figure(
             "Score",
-            number(made.score, "of 100", key="score"),
+            number(made.score, "of 100", key="score", drill=drill(findings="any")),
             ("ten points an opportunity, weighted by amount",),
         )
     ]
@@ -90,7 +90,7 @@ def by_rule(made: Material) -> Table:
             text(SEVERITY_WORDS[severity[rule]]) if rule in severity else text(""),
             count(len(amounts), key=f"rule.{rule}.findings", drill=listed),
             money(sum(amounts), made.currency, drill=listed),
-            Bar(scale.at(sum(amounts)), "share of the largest"),
+            Bar(scale.at(sum(amounts)), f"{known.title if known else rule}: at stake", listed),
         ]
         rows.append(Row((*cells, *_effect(made, rule)) if made.effects else tuple(cells)))
     columns = [
@@ -113,21 +113,21 @@ def by_rule(made: Material) -> Table:
         if made.base_rate is not None:
             said += (
                 " Of all that is decided, ",
-                share(made.base_rate),
+                share(made.base_rate, drill=drill(state="lost", ever="1")),
                 " were lost: what a rule has to beat.",
             )
     return Table("By rule", tuple(columns), tuple(rows), said, empty="No rule found anything.", name="rules")
 
 
 def _effect(made: Material, rule: str) -> tuple[Mark, ...]:
-    effect = made.effects.get(rule)
+    effect, listed = made.effects.get(rule), drill(rule=rule)
     if effect is None:
         return (BLANK,) * 4
     return (
-        count(effect.episodes, key=f"rule.{rule}.episodes"),
-        number(effect.days_to_mend, "days"),
-        share(effect.acted_on, key=f"rule.{rule}.acted_on"),
-        share(effect.foretold, sub=f"of {effect.decided:,}", key=f"rule.{rule}.foretold"),
+        count(effect.episodes, key=f"rule.{rule}.episodes", drill=listed),
+        number(effect.days_to_mend, "days", drill=listed),
+        share(effect.acted_on, key=f"rule.{rule}.acted_on", drill=listed),
+        share(effect.foretold, sub=f"of {effect.decided:,}", key=f"rule.{rule}.foretold", drill=listed),
     )
 
 
@@ -142,8 +142,12 @@ def by_owner(made: Material) -> Table:
             (
                 text(made.name(owner), tone="strong", drill=drill(findings="any", owner=owner)),
                 count(len(amounts), key=f"findings.owner.{owner}", drill=drill(findings="any", owner=owner)),
-                Bar(scale.at(len(amounts)), "share of the largest"),
-                money(sum(amounts), made.currency),
+                Bar(
+                    scale.at(len(amounts)),
+                    f"{made.name(owner)}: findings",
+                    drill(findings="any", owner=owner),
+                ),
+                money(sum(amounts), made.currency, drill=drill(findings="any", owner=owner)),
             ),
             facets(made, owner),
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from pipesync.analysis.products import Pair
 from pipesync.analysis.sources import Share
 from pipesync.report.html.blocks import (
     BLANK,
@@ -23,7 +26,7 @@ from pipesync.report.html.blocks import (
     share,
     text,
 )
-from pipesync.report.html.pages.shared import own_target, sentence
+from pipesync.report.html.pages.shared import behind, own_target, sentence
 from pipesync.report.material import Material
 
 SHOWN = 40
@@ -33,11 +36,15 @@ def _missing(missing: tuple[str, ...]) -> list[Block]:
     return [Note("Not known", (sentence(missing),))] if missing else []
 
 
-def _rate(rate: float | None, low: float, high: float, scale: Scale) -> Mark:
+def _rate(rate: float | None, low: float, high: float, scale: Scale, listed: str = "") -> Mark:
     if rate is None:
         return BLANK
     return Range(
-        scale.at(low), scale.at(rate), scale.at(high), f"{rate:.0%}, between {low:.0%} and {high:.0%}"
+        scale.at(low),
+        scale.at(rate),
+        scale.at(high),
+        f"{rate:.0%}, between {low:.0%} and {high:.0%}",
+        drill=listed,
     )
 
 
@@ -49,20 +56,23 @@ def products(made: Material) -> Page:
     for p in found.rows[:SHOWN]:
         one = by_name.get(p.product)
         key = f"product.{p.product}"
+        opened, decided = drill(state="open", sold=p.product), drill(year="1", sold=p.product)
+        won = drill(state="won", year="1", sold=p.product)
         rows.append(
             Row(
                 (
-                    text(p.product, tone="strong", drill=drill(state="open", product=p.product)),
-                    count(p.open, key=f"{key}.open"),
-                    money(p.open_amount, cur, key=f"{key}.open_amount"),
-                    money(p.won_amount, cur, key=f"{key}.won_amount"),
-                    share(p.win_rate, key=f"{key}.win_rate"),
-                    _rate(p.win_rate, p.low, p.high, scale),
-                    money(p.average, cur),
-                    number(p.cycle_days, "days"),
-                    money(one.p50, cur) if one else BLANK,
+                    text(p.product, tone="strong", drill=opened),
+                    count(p.open, key=f"{key}.open", drill=opened),
+                    money(p.open_amount, cur, key=f"{key}.open_amount", drill=opened),
+                    money(p.won_amount, cur, key=f"{key}.won_amount", drill=won),
+                    share(p.win_rate, key=f"{key}.win_rate", drill=decided),
+                    _rate(p.win_rate, p.low, p.high, scale, decided),
+                    money(p.average, cur, drill=won),
+                    number(p.cycle_days, "days", drill=won),
+                    money(one.p50, cur, drill=behind("likely", "product", p.product)) if one else BLANK,
                     points(
                         p.trend,
+                        drill=decided,
                         tone=("good" if (p.trend or 0) > 0 else "bad") if p.trend_is_real else "quiet",
                     ),
                 ),
@@ -87,11 +97,22 @@ def products(made: Material) -> Page:
         ),
     )
     pairs = tuple(
-        Row((text(f"{p.one} + {p.other}"), count(p.together), number(p.lift, "×"))) for p in found.pairs[:8]
+        Row(
+            (
+                text(f"{p.one} + {p.other}", tone="strong"),
+                count(p.together, drill=_pair(p)),
+                number(p.lift, "×", drill=_pair(p)),
+            )
+        )
+        for p in found.pairs[:8]
     )
     best = max((p for p in found.rows if p.won), key=lambda p: p.won_amount, default=None)
     said = (
-        (f"{best.product} brought most in the last 365 days: ", money(best.won_amount, cur), ".")
+        (
+            f"{best.product} brought most in the last 365 days: ",
+            money(best.won_amount, cur, drill=drill(state="won", year="1", sold=best.product)),
+            ".",
+        )
         if best
         else ()
     )
@@ -119,9 +140,18 @@ def products(made: Material) -> Page:
     return Page("products", "Products", ("What sells, how fast, and what goes with what.",), tuple(blocks))
 
 
-def _of(part: Share, scale: Scale) -> tuple[Mark, ...]:
-    return share(part.rate, sub=f"{part.k:,} of {part.n:,}"), Range(
-        scale.at(part.low), scale.at(part.rate), scale.at(part.high), f"{part.low:.0%} to {part.high:.0%}"
+def _pair(one: Pair) -> str:
+    """Return the list of what was won with both."""
+    return f"{drill(state='won', sold=one.one, ever='1')}&{drill(sold=one.other)}"
+
+
+def _of(part: Share, scale: Scale, listed: str) -> tuple[Mark, ...]:
+    return share(part.rate, sub=f"{part.k:,} of {part.n:,}", drill=listed), Range(
+        scale.at(part.low),
+        scale.at(part.rate),
+        scale.at(part.high),
+        f"{part.low:.0%} to {part.high:.0%}",
+        drill=listed,
     ) if part.rate is not None else BLANK
 
 
@@ -143,6 +173,11 @@ def sources(made: Material) -> Page:
     )
 
 
+def _of_source(source: str | None, **more: str) -> str:
+    """Return the list of what came from a source, as far back as it is listed."""
+    return drill(source=source or "", **more, ever="1")
+
+
 def _from_leads(made: Material) -> list[Block]:
     found, cur = made.sources, made.currency
     if not found.rows:
@@ -152,13 +187,15 @@ def _from_leads(made: Material) -> list[Block]:
     rows = tuple(
         Row(
             (
-                text(s.key or "Not said", tone="strong", drill=drill(source=s.key) if s.key else ""),
-                count(s.leads, key=f"source.{s.key}.leads"),
-                *_of(s.converted, converted),
-                *_of(s.won, won),
-                count(s.wins, key=f"source.{s.key}.wins"),
-                money(s.won_amount, cur, key=f"source.{s.key}.won_amount"),
-                number(s.touch_hours, "h"),
+                text(s.key or "Not said", tone="strong", drill=_of_source(s.key)),
+                count(s.leads, key=f"source.{s.key}.leads", drill=_of_source(s.key)),
+                *_of(s.converted, converted, _of_source(s.key)),
+                *_of(s.won, won, _of_source(s.key, state="won")),
+                count(s.wins, key=f"source.{s.key}.wins", drill=_of_source(s.key, state="won")),
+                money(
+                    s.won_amount, cur, key=f"source.{s.key}.won_amount", drill=_of_source(s.key, state="won")
+                ),
+                number(s.touch_hours, "h", drill=_of_source(s.key)),
             )
         )
         for s in found.rows[:SHOWN]
@@ -205,16 +242,21 @@ def _from_opportunities(made: Material) -> list[Block]:
     rows = tuple(
         Row(
             (
-                text(
-                    o.source or "Not said",
-                    tone="strong",
-                    drill=drill(source=o.source) if o.source else "",
+                text(o.source or "Not said", tone="strong", drill=_of_source(o.source)),
+                count(o.opportunities, drill=_of_source(o.source)),
+                share(o.won.rate, sub=f"{o.won.k:,} of {o.won.n:,}", drill=_of_source(o.source)),
+                _rate(o.won.rate, o.won.low, o.won.high, rates, _of_source(o.source)),
+                money(
+                    o.won_amount,
+                    cur,
+                    key=f"from.{o.source}.won_amount",
+                    drill=_of_source(o.source, state="won"),
                 ),
-                count(o.opportunities),
-                share(o.won.rate, sub=f"{o.won.k:,} of {o.won.n:,}"),
-                _rate(o.won.rate, o.won.low, o.won.high, rates),
-                money(o.won_amount, cur, key=f"from.{o.source}.won_amount"),
-                Bar(scale.at(o.won_amount), "share of the largest"),
+                Bar(
+                    scale.at(o.won_amount),
+                    f"{o.source or 'Not said'}: won amount",
+                    _of_source(o.source, state="won"),
+                ),
             )
         )
         for o in found.opportunities[:SHOWN]
@@ -245,11 +287,11 @@ def _for_the_gap(made: Material) -> list[Block]:
     rows = tuple(
         Row(
             (
-                text(n.key or "Not said"),
-                number(n.wins),
-                count(n.leads),
-                count(n.worst),
-                number(n.weeks, "weeks"),
+                text(n.key or "Not said", tone="strong", drill=_of_source(n.key)),
+                *(
+                    replace(c, drill=_of_source(n.key, state="won"))
+                    for c in (number(n.wins), count(n.leads), count(n.worst), number(n.weeks, "weeks"))
+                ),
             )
         )
         for n in made.needs[:8]
@@ -266,7 +308,11 @@ def _for_the_gap(made: Material) -> list[Block]:
             "What the gap would take",
             columns,
             rows,
-            ("If one source alone were to close the gap of ", money(target.gap, cur), "."),
+            (
+                "If one source alone were to close the gap of ",
+                money(target.gap, cur, drill=behind("quota")),
+                ".",
+            ),
             name="needs",
         )
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipesync.report.html.blocks import Explorer, Page, count
+from pipesync.report.html.blocks import Explorer, Page, count, drill
 from pipesync.report.material import Material
 
 
@@ -11,7 +11,12 @@ def page(made: Material) -> Page:
     return Page(
         "opportunities",
         "Opportunities",
-        (count(opened), " are open, ", count(len(made.rows) - opened), " were closed within a year."),
+        (
+            count(opened, key="all.open", drill=drill(state="open")),
+            " are open, ",
+            count(len(made.rows) - opened, key="all.closed", drill=drill(closed="..")),
+            " were closed within a year.",
+        ),
         (
             Explorer(
                 "All opportunities",

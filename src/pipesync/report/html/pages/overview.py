@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pipesync.analysis.waterfall import Waterfall
 from pipesync.report.html.blocks import (
     BLANK,
     Column,
@@ -28,7 +29,7 @@ from pipesync.report.html.blocks import (
     share,
     text,
 )
-from pipesync.report.html.pages.shared import facets, last_day, own_target
+from pipesync.report.html.pages.shared import behind, facets, last_day, own_target
 from pipesync.report.material import Material
 
 DECISIONS = 5
@@ -44,6 +45,8 @@ MOVES = (
 )
 """Kinds of steps of everything that is open, with their title and what happened."""
 ADDS = {"new", "reopened", "moved_in", "pulled_in", "increased"}
+CAME_IN = {"new", "reopened", "moved_in", "pulled_in"}
+WENT_OUT = {"lost", "won", "moved_out", "pushed_out"}
 
 
 def page(made: Material, sets: Sets) -> Page:
@@ -65,11 +68,12 @@ def hero(made: Material) -> Forecast | Note:
         )
     quota = target.quota if target else None
     scale = Scale([total.p90, total.closed, quota])
+    spread = behind("spread")
     said: Sentence = (
         "With 80% confidence, between ",
-        money(total.p10, cur),
+        money(total.p10, cur, drill=spread),
         " and ",
-        money(total.p90, cur),
+        money(total.p90, cur, drill=spread),
         " will have been won by ",
         last_day(made),
         ".",
@@ -77,17 +81,17 @@ def hero(made: Material) -> Forecast | Note:
     if target:
         said += (
             " The quota of ",
-            money(target.quota, cur),
+            money(target.quota, cur, drill=behind("quota")),
             " is reached with a probability of ",
-            share(target.reach),
+            share(target.reach, drill=behind("reach")),
             ".",
         )
     return Forecast(
         "Forecast",
         said,
-        middle=money(total.p50, cur, key="forecast.total.p50", drill=drill(state="open")),
-        low=money(total.p10, cur, key="forecast.total.p10"),
-        high=money(total.p90, cur, key="forecast.total.p90"),
+        middle=money(total.p50, cur, key="forecast.total.p50", drill=behind("likely")),
+        low=money(total.p10, cur, key="forecast.total.p10", drill=spread),
+        high=money(total.p90, cur, key="forecast.total.p90", drill=spread),
         parts=(
             (
                 "Won so far",
@@ -99,7 +103,10 @@ def hero(made: Material) -> Forecast | Note:
                 "From open",
                 money(total.open, cur, key="forecast.total.open", drill=drill(state="open")),
             ),
-            ("Still to be created", money(total.new, cur, key="forecast.total.new")),
+            (
+                "Still to be created",
+                money(total.new, cur, key="forecast.total.new", drill=behind("new")),
+            ),
         ),
         mark=Range(
             low=scale.at(total.p10),
@@ -109,7 +116,7 @@ def hero(made: Material) -> Forecast | Note:
             target=scale.at(quota) if quota else None,
             label="",
         ),
-        quota=money(quota, cur, key="quota.total") if quota else None,
+        quota=money(quota, cur, key="quota.total", drill=behind("quota")) if quota else None,
     )
 
 
@@ -120,20 +127,25 @@ def figures(made: Material) -> Figures:
         found += [
             Figure(
                 "Gap to quota",
-                money(target.gap, cur, key="gap.total", drill=_gap_list(made)),
+                money(target.gap, cur, key="gap.total", drill=behind("quota")),
                 ("quota less what is won",),
             ),
             Figure(
-                "Chance to reach it", share(target.reach, key="reach.total"), ("of 2,000 simulated endings",)
+                "Chance to reach it",
+                share(target.reach, key="reach.total", drill=behind("reach")),
+                ("of 2,000 simulated endings",),
             ),
             Figure(
                 "Coverage",
-                number(target.coverage, "×", key="coverage.total", drill=drill(state="open"))
+                number(target.coverage, "×", key="coverage.total", drill=behind("coverage"))
                 if target.coverage
                 else BLANK,
-                ("needed at this point: ", number(target.coverage_needed, "×", key="coverage.needed"))
+                (
+                    number(target.coverage_needed, "×", key="coverage.needed", drill=behind("coverage")),
+                    " is needed at this point",
+                )
                 if target.coverage_needed
-                else ("open amount over the gap",),
+                else ("what is dated in the period, over the gap",),
             ),
         ]
     opened = [r for r in made.rows if r["is_open"]]
@@ -141,18 +153,18 @@ def figures(made: Material) -> Figures:
     found += [
         Figure(
             "Hygiene",
-            number(made.score, key="score", unit="of 100"),
+            number(made.score, key="score", unit="of 100", drill=drill(findings="any")),
             (
                 count(worst, drill=drill(findings="any")),
                 " of ",
-                count(len(opened)),
+                count(len(opened), drill=drill(state="open")),
                 " open ones have findings",
             ),
         ),
         Figure(
             "Open pipeline",
             money(sum(r["amount"] or 0 for r in opened), cur, key="open.amount", drill=drill(state="open")),
-            (count(len(opened), key="open.count"), " opportunities"),
+            (count(len(opened), key="open.count", drill=drill(state="open")), " opportunities"),
         ),
     ]
     return Figures(tuple(found))
@@ -183,9 +195,9 @@ def changes(made: Material, sets: Sets) -> Table:
     before = _a_week_before(made)
     said: Sentence = (
         "The open pipeline went from ",
-        money(made.week.start, cur),
+        money(made.week.start, cur, drill=stood(made, made.week, sets, "week-start", "Open a week ago")),
         " to ",
-        money(made.week.end, cur),
+        money(made.week.end, cur, drill=drill(state="open")),
         " in seven days.",
     )
     if made.total and before:
@@ -193,7 +205,7 @@ def changes(made: Material, sets: Sets) -> Table:
             " The likely end of the period moved from ",
             money(before, cur),
             " to ",
-            money(made.total.p50, cur),
+            money(made.total.p50, cur, drill=behind("likely")),
             ".",
         )
     return Table(
@@ -204,6 +216,14 @@ def changes(made: Material, sets: Sets) -> Table:
         empty="Nothing was created, changed or closed in the last seven days.",
         name="week",
     )
+
+
+def stood(made: Material, way: Waterfall, sets: Sets, name: str, title: str) -> str:
+    """Keep the list of what was open when a waterfall began: what is open now, less what came, and what went."""
+    came = {s.opportunity_id for s in way.steps if s.kind in CAME_IN}
+    went = {s.opportunity_id for s in way.steps if s.kind in WENT_OUT}
+    ids = [r["id"] for r in made.rows if r["id"] not in came and (r["is_open"] or r["id"] in went)]
+    return sets.add(name, title, ids)
 
 
 def _a_week_before(made: Material) -> float | None:

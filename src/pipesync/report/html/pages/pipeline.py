@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
 
+from pipesync.analysis.linearity import Quarter
 from pipesync.analysis.processmap import Move
 from pipesync.report.html.blocks import (
     BLANK,
@@ -34,13 +38,16 @@ from pipesync.report.html.blocks import (
     count,
     drill,
     money,
+    month,
     number,
     share,
+    short_day,
+    span,
     text,
 )
-from pipesync.report.html.pages.overview import ADDS, MOVES
-from pipesync.report.html.pages.shared import facets
-from pipesync.report.material import Material
+from pipesync.report.html.pages.overview import ADDS, MOVES, stood
+from pipesync.report.html.pages.shared import behind, facets
+from pipesync.report.material import Material, Moved
 
 _NODE_WIDTH, _NODE_HEIGHT, _GAP = 140.0, 62.0, 66.0
 _EXIT_NAMES = {"won": "won", "lost": "lost"}
@@ -49,9 +56,9 @@ _AGES = ("up to the usual stay", "up to P85", "up to P95", "beyond P95")
 
 def page(made: Material, sets: Sets) -> Page:
     blocks: list[Block] = [
-        funnel(made),
+        funnel(made, sets),
         bottlenecks(made),
-        *process(made),
+        *process(made, sets),
         waterfall(made, sets),
         coverage(made),
         linearity(made),
@@ -66,7 +73,7 @@ def page(made: Material, sets: Sets) -> Page:
     )
 
 
-def funnel(made: Material) -> Funnel:
+def funnel(made: Material, sets: Sets) -> Funnel:
     frame = made.bottlenecks.stages
     held = {(b.pipeline or "", b.subject) for b in made.bottlenecks.ranked if b.kind in ("time", "queue")}
     one = frame["pipeline"].nunique() < 2
@@ -91,6 +98,7 @@ def funnel(made: Material) -> Funnel:
                     r.advance,
                     sub=f"{r.advance_low:.0%} to {r.advance_high:.0%}",
                     key=f"advance.{r.pipeline}.{r.stage}",
+                    drill=left_from(made, sets, r.pipeline, r.stage),
                 )
                 if r.ended
                 else BLANK,
@@ -110,6 +118,18 @@ def funnel(made: Material) -> Funnel:
         ),
         tuple(stages),
         ages=any(s.ages for s in stages),
+    )
+
+
+def left_from(made: Material, sets: Sets, pipeline: str, stage: str) -> str:
+    """Keep the list of what was in a stage and left it, wherever it went."""
+    ways = [m for m in made.moved if (m.pipeline, m.stage) == (pipeline, stage)]
+    ids = [i for m in ways for i in m.ids]
+    return sets.add(
+        f"left-{pipeline}-{stage}",
+        f"Left {stage}",
+        ids,
+        total=max((m.opportunities for m in ways), default=0),
     )
 
 
@@ -144,7 +164,7 @@ def bottlenecks(made: Material) -> Items:
     )
 
 
-def process(made: Material) -> list[Block]:
+def process(made: Material, sets: Sets) -> list[Block]:
     """One drawing per pipeline: stages in their order, moves on above, moves back below."""
     found: list[Block] = []
     frame = made.bottlenecks.stages
@@ -166,17 +186,48 @@ def process(made: Material) -> list[Block]:
             for r in _stages(part)
         }
         said: Sentence = ("Every move between stages; the thicker, the more often.",)
+        order = {stage: i for i, stage in enumerate(stages)}
+        steps = {
+            m: order[m.to] - order[m.stage]
+            for m in made.moved
+            if m.pipeline == pipeline and {m.stage, m.to} <= set(order)
+        }
+
         if rounds and rounds.rework_rate is not None:
             said += (
                 " ",
-                share(rounds.rework_rate),
+                share(
+                    rounds.rework_rate,
+                    drill=sets.add(
+                        f"back-{pipeline}", "Went back a stage", _walkers(steps, lambda step: step < 0)
+                    ),
+                ),
                 " of moves go back, ",
-                share(rounds.skip_rate),
+                share(
+                    rounds.skip_rate,
+                    drill=sets.add(
+                        f"skipped-{pipeline}", "Skipped a stage", _walkers(steps, lambda step: step > 1)
+                    ),
+                ),
                 " skip a stage.",
             )
         title = f"How {pipeline} is walked" if frame["pipeline"].nunique() > 1 else "How it is walked"
-        found.append(_drawing(title, pipeline, stages, moves, lines, held, said))
+        lists = {
+            (m.stage, m.to): sets.add(
+                f"moved-{pipeline}-{m.stage}-{m.to}",
+                f"From {m.stage} to {m.to}",
+                m.ids,
+                total=m.opportunities,
+            )
+            for m in made.moved
+            if m.pipeline == pipeline
+        }
+        found.append(_drawing(title, pipeline, stages, moves, lines, held, said, lists))
     return found
+
+
+def _walkers(steps: Mapping[Moved, int], is_so: Callable[[int], bool]) -> list[str]:
+    return [i for m, step in steps.items() if is_so(step) for i in m.ids]
 
 
 def _drawing(
@@ -187,6 +238,7 @@ def _drawing(
     lines: dict[str, tuple[str, str]],
     held: set[str],
     said: Sentence,
+    lists: Mapping[tuple[str, str], str],
 ) -> ProcessMap:
     step = _NODE_WIDTH + _GAP
     at = {stage: i for i, stage in enumerate(stages)}
@@ -195,13 +247,16 @@ def _drawing(
     shown = [m for m in inner if m.n >= 0.02 * largest]
     rise = max((abs(at[m.to_stage] - at[m.from_stage or ""]) for m in shown), default=1)
     top = 26.0 + 22 * min(rise, 5)
-    edges = [_edge(m, at, step, top, largest) for m in shown]
+    edges = [
+        replace(_edge(m, at, step, top, largest), drill=lists.get((m.from_stage or "", m.to_stage), ""))
+        for m in shown
+    ]
     for stage in stages:
         x = at[stage] * step + _NODE_WIDTH / 2
         outs = [(m.to_stage, m.n) for m in moves if m.from_stage == stage and m.to_stage in _EXIT_NAMES]
         for j, (name, n) in enumerate(sorted(outs, reverse=True)):
             y = top + _NODE_HEIGHT + 18 + 15 * j + 22 * min(rise, 5)
-            edges.append(Edge("", 0, "out", f"{n:,} {name}", x, y))
+            edges.append(Edge("", 0, "out", f"{n:,} {name}", x, y, lists.get((stage, name), "")))
     return ProcessMap(
         title,
         said,
@@ -274,7 +329,18 @@ def waterfall(made: Material, sets: Sets) -> Waterfall:
         levels.append(level)
     scale = Scale(levels)
     steps = [
-        Step("At the start", money(found.start, cur, key="waterfall.start"), 0.0, scale.at(levels[0]), "sum")
+        Step(
+            "At the start",
+            money(
+                found.start,
+                cur,
+                key="waterfall.start",
+                drill=stood(made, found, sets, "period-start", "Open at the start of the period"),
+            ),
+            0.0,
+            scale.at(levels[0]),
+            "sum",
+        )
     ]
     for i, (kind, title, amount) in enumerate(moves):
         low, high = sorted((levels[i], levels[i + 1]))
@@ -302,9 +368,9 @@ def waterfall(made: Material, sets: Sets) -> Waterfall:
         "What came and what went",
         (
             "From ",
-            money(found.start, cur),
+            steps[0].cell,
             " at the start of the period to ",
-            money(found.end, cur),
+            steps[-1].cell,
             " now: everything that is open, at full amount.",
         ),
         tuple(steps),
@@ -319,13 +385,23 @@ def coverage(made: Material) -> Block:
             (
                 text(
                     made.name(c.scope_id) if c.scope_id else "Without an owner",
-                    drill=drill(state="open", owner=c.scope_id),
+                    drill=drill(state="open", owner=c.scope_id or ""),
                 ),
-                money(c.open_amount, cur, key=f"covered.{c.scope_id}"),
-                money(c.closed, cur),
-                money(c.quota, cur),
-                money(c.gap, cur),
-                number(c.coverage, "×", key=f"coverage.{c.scope_id}"),
+                money(
+                    c.open_amount,
+                    cur,
+                    key=f"covered.{c.scope_id}",
+                    drill=drill(state="open", close="period", owner=c.scope_id or ""),
+                ),
+                money(c.closed, cur, drill=drill(state="won", closed="period", owner=c.scope_id or "")),
+                money(c.quota, cur, drill=behind("quota", "owner", c.scope_id or "")),
+                money(c.gap, cur, drill=behind("quota", "owner", c.scope_id or "")),
+                number(
+                    c.coverage,
+                    "×",
+                    key=f"coverage.{c.scope_id}",
+                    drill=behind("coverage", "owner", c.scope_id or ""),
+                ),
             ),
             facets(made, c.scope_id),
         )
@@ -339,7 +415,7 @@ def coverage(made: Material) -> Block:
     if found.needed:
         said += (
             " At this point of earlier periods, ",
-            number(found.needed, "×", key="coverage.needed.past"),
+            number(found.needed, "×", key="coverage.needed.past", drill=behind("coverage")),
             " was needed.",
         )
     columns = (
@@ -360,11 +436,23 @@ def linearity(made: Material) -> Block:
     rows = [
         Row(
             (
-                text(f"{q.period.start:%b %Y}", sub="" if q.is_over else "running"),
-                count(q.won),
-                money(q.won_amount, made.currency, key=f"won.{q.period}"),
-                *(share(m) for m in q.by_month),
-                share(q.last_two_weeks, key=f"late.{q.period}"),
+                month(q.period.start, sub="" if q.is_over else "running"),
+                count(q.won, drill=_won(made, q.period.start, q.period.end)),
+                money(
+                    q.won_amount,
+                    made.currency,
+                    key=f"won.{q.period}",
+                    drill=_won(made, q.period.start, q.period.end),
+                ),
+                *(
+                    share(m, drill=_won(made, *span_))
+                    for m, span_ in zip(q.by_month, _months(q), strict=True)
+                ),
+                share(
+                    q.last_two_weeks,
+                    key=f"late.{q.period}",
+                    drill=_won(made, q.period.end - timedelta(days=14), q.period.end),
+                ),
             )
         )
         for q in reversed(quarters)
@@ -382,22 +470,52 @@ def linearity(made: Material) -> Block:
     said: Sentence = ("How evenly a quarter's revenue comes in.",)
     if over:
         last = over[-1]
-        said += (" In the last whole quarter ", share(last.last_two_weeks), " came in its last two weeks.")
+        listed = _won(made, last.period.end - timedelta(days=14), last.period.end)
+        said += (
+            " In the last whole quarter ",
+            share(last.last_two_weeks, drill=listed),
+            " came in its last two weeks.",
+        )
     return Table("When it is won", columns, tuple(rows), said, name="linearity")
+
+
+def _won(made: Material, start: date, end: date) -> str:
+    """Return the list of what was won in these days; `ever` where some of it is older than what is listed."""
+    older = start < made.as_of.date() - timedelta(days=365)
+    return drill(state="won", closed=span(start, end), ever="1" if older else None)
+
+
+def _months(quarter: Quarter) -> list[tuple[date, date]]:
+    start = quarter.period.start
+    begins = [(start.replace(day=1) + timedelta(days=31 * i)).replace(day=1) for i in (1, 2)]
+    edges = [start, *begins, quarter.period.end]
+    return list(pairwise(edges))
 
 
 def speed(made: Material) -> Iterable[Block]:
     v, cur = made.velocity, made.currency
     if v and v.per_day:
         items = [
-            Figure("Velocity", money(v.per_day, cur, key="velocity.per_day"), ("of won revenue a day",)),
+            Figure(
+                "Velocity",
+                money(v.per_day, cur, key="velocity.per_day", drill=drill(state="open")),
+                ("of won revenue a day: open × win rate × average win ÷ days",),
+            ),
             Figure(
                 "Win rate",
-                share(v.win_rate, key="velocity.win_rate"),
+                share(v.win_rate, key="velocity.win_rate", drill=drill(year="1")),
                 (f"{v.low:.0%} to {v.high:.0%}, of {v.decided:,} decided",),
             ),
-            Figure("Average win", money(v.amount, cur), ("in the last 365 days",)),
-            Figure("From creation to win", number(v.cycle_days, "days"), ("on average",)),
+            Figure(
+                "Average win",
+                money(v.amount, cur, drill=drill(state="won", year="1")),
+                ("in the last 365 days",),
+            ),
+            Figure(
+                "From creation to win",
+                number(v.cycle_days, "days", drill=drill(state="won", year="1")),
+                ("on average",),
+            ),
         ]
         yield Figures(tuple(items), "How fast it flows")
         yield Table(
@@ -417,12 +535,23 @@ def speed(made: Material) -> Iterable[Block]:
         ("Created", "Won", "Lost"),
         tuple(
             (
-                f"{w.start:%-d %b}",
-                tuple((money(a, cur), scale.at(a)) for a in (w.created_amount, w.won_amount, w.lost_amount)),
+                short_day(w.start),
+                tuple(
+                    (money(amount, cur, drill=listed), scale.at(amount))
+                    for amount, listed in (
+                        (w.created_amount, drill(created=_week(w.start))),
+                        (w.won_amount, drill(state="won", closed=_week(w.start))),
+                        (w.lost_amount, drill(state="lost", closed=_week(w.start))),
+                    )
+                ),
             )
             for w in weeks
         ),
     )
+
+
+def _week(start: date) -> str:
+    return span(start, start + timedelta(days=7))
 
 
 def losses(made: Material, sets: Sets) -> Items:

@@ -10,6 +10,7 @@ from pipesync.report.html.blocks import (
     Note,
     Page,
     Row,
+    Sets,
     Table,
     code,
     count,
@@ -22,7 +23,7 @@ from pipesync.report.material import Material, RunRecord
 WRITES = 60
 
 
-def page(made: Material) -> Page:
+def page(made: Material, sets: Sets) -> Page:
     blocks: list[Block] = []
     if not made.runs:
         blocks.append(
@@ -34,15 +35,20 @@ def page(made: Material) -> Page:
             else Note("No runs", ("No sync has run for this connection yet.",))
         )
     else:
-        blocks += [runs(made), *failures(made), writes(made)]
+        blocks += [runs(made, sets), *failures(made), writes(made)]
     return Page(
         "runs", "Runs", ("What pipesync wrote, what failed, and how to take it back.",), tuple(blocks)
     )
 
 
-def _row(one: RunRecord, alone: bool) -> Row:
+def _row(one: RunRecord, alone: bool, sets: Sets) -> Row:
     run = one.run
     by_status = Counter(e.status for e in one.entries)
+    ids = {
+        s: [e.opportunity_id for e in one.entries if e.status == s and e.opportunity_id] for s in by_status
+    }
+    written = sets.add(f"run-{run.id}", "Written to in this run", ids.get("applied", []))
+    failed = sets.add(f"run-{run.id}-failed", "Failed in this run", ids.get("failed", []))
     undo = (
         code(f"pipesync undo {run.id}") if by_status["applied"] and run.kind != "undo" and alone else text("")
     )
@@ -51,14 +57,19 @@ def _row(one: RunRecord, alone: bool) -> Row:
             moment(run.started_at),
             text(run.kind),
             text(run.status, tone="bad" if run.status == "failed" else ""),
-            count(by_status["applied"], key=f"run.{run.id}.applied"),
-            count(by_status["failed"], key=f"run.{run.id}.failed", tone="bad" if by_status["failed"] else ""),
+            count(by_status["applied"], key=f"run.{run.id}.applied", drill=written),
+            count(
+                by_status["failed"],
+                key=f"run.{run.id}.failed",
+                tone="bad" if by_status["failed"] else "",
+                drill=failed,
+            ),
             undo,
         )
     )
 
 
-def runs(made: Material) -> Table:
+def runs(made: Material, sets: Sets) -> Table:
     alone = made.audience.people is None
     columns = (
         Column("Started"),
@@ -71,7 +82,7 @@ def runs(made: Material) -> Table:
     return Table(
         "The last runs",
         columns,
-        tuple(_row(one, alone) for one in made.runs),
+        tuple(_row(one, alone, sets) for one in made.runs),
         ("A run is taken back by its command: our fields get their values from before, its tasks go.",),
         name="runs",
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from typing import Literal
 
 from pipesync.forecast.targets import Target
 from pipesync.model import Finding, PeriodForecast, Scope
@@ -84,6 +86,14 @@ def drill_of(scope: Scope, name: str, **more: str) -> str:
     return drill(**{scope: name}, **more) if scope != "total" else drill(**more)
 
 
+Calculation = Literal["likely", "spread", "reach", "quota", "coverage", "new"]
+
+
+def behind(what: Calculation, scope: Scope = "total", name: str = "") -> str:
+    """Return the address of what a figure is made of that is no sum of opportunities."""
+    return drill_of(scope, name, calc=what)
+
+
 def interval(one: PeriodForecast, scale: Scale, quota: float | None = None) -> Range:
     return Range(
         low=scale.at(one.p10),
@@ -112,7 +122,10 @@ def forecast_row(made: Material, one: PeriodForecast, scale: Scale) -> Row:
     target = target_of(made, one.scope, one.scope_id)
     key = f"forecast.{one.scope}.{one.scope_id}"
     cur = one.currency
-    listed = drill_of(one.scope, one.scope_id, state="open")
+    listed, spread = (
+        drill_of(one.scope, one.scope_id, state="open"),
+        behind("spread", one.scope, one.scope_id),
+    )
     return Row(
         (
             text(label_of(made, one.scope, one.scope_id), drill=listed, tone="strong"),
@@ -122,16 +135,38 @@ def forecast_row(made: Material, one: PeriodForecast, scale: Scale) -> Row:
                 key=f"{key}.closed",
                 drill=drill_of(one.scope, one.scope_id, state="won", closed="period"),
             ),
-            money(one.p10, cur, key=f"{key}.p10"),
-            money(one.p50, cur, key=f"{key}.p50", tone="strong", drill=listed),
-            money(one.p90, cur, key=f"{key}.p90"),
-            interval(one, scale, target.quota if target else None),
-            money(target.quota, cur, key=f"quota.{one.scope}.{one.scope_id}") if target else BLANK,
-            share(target.reach, key=f"reach.{one.scope}.{one.scope_id}") if target else BLANK,
+            money(one.p10, cur, key=f"{key}.p10", drill=spread),
+            money(
+                one.p50, cur, key=f"{key}.p50", tone="strong", drill=behind("likely", one.scope, one.scope_id)
+            ),
+            money(one.p90, cur, key=f"{key}.p90", drill=spread),
+            replace(interval(one, scale, target.quota if target else None), drill=spread),
+            money(
+                target.quota,
+                cur,
+                key=f"quota.{one.scope}.{one.scope_id}",
+                drill=behind("quota", one.scope, one.scope_id),
+            )
+            if target
+            else BLANK,
+            share(
+                target.reach,
+                key=f"reach.{one.scope}.{one.scope_id}",
+                drill=behind("reach", one.scope, one.scope_id),
+            )
+            if target
+            else BLANK,
         ),
         facets_of(made, one.scope, one.scope_id),
         listed,
     )
+
+
+def _about(one: Finding) -> str:
+    """Return the list behind a finding: its opportunity, or what its owner, team, stage... has open."""
+    if one.opportunity_id:
+        return opportunity(one.subject_id)
+    return drill(state="open", **({one.level: one.subject_id} if one.level != "pipeline" else {}))
 
 
 def finding_row(made: Material, one: Finding) -> Row:
@@ -139,10 +174,14 @@ def finding_row(made: Material, one: Finding) -> Row:
     return Row(
         (
             text(SEVERITY_WORDS[one.severity], tone="bad" if one.severity in ("critical", "high") else ""),
-            text(one.message, drill=opportunity(one.subject_id) if one.opportunity_id else "", sub=title),
+            text(one.message, drill=_about(one), sub=title),
             text(made.name(one.owner_id) if one.owner_id else ""),
             day(one.first_seen.date()),
-            money(one.amount, one.currency or made.currency),
+            money(
+                one.amount,
+                one.currency or made.currency,
+                drill=_about(one),
+            ),
         ),
         facets(made, one.owner_id),
     )

@@ -30,7 +30,7 @@ from pipesync.report.html.blocks import (
     share,
     text,
 )
-from pipesync.report.html.pages.shared import facets, own_target, sentence, target_of
+from pipesync.report.html.pages.shared import behind, facets, own_target, sentence, target_of
 from pipesync.report.material import Material
 
 
@@ -69,13 +69,25 @@ def _card(made: Material, o: Owner, sets: Sets) -> Card:
     target = target_of(made, "owner", o.owner_id)
     figures = [
         Figure("Open", money(o.open_amount, made.currency, drill=drill(state="open", owner=o.owner_id))),
-        Figure("Win rate", share(o.win_rate)),
+        Figure("Win rate", share(o.win_rate, drill=drill(year="1", owner=o.owner_id))),
     ]
     if o.hygiene is not None:
         trend = () if o.hygiene_before is None else ("four weeks ago ", number(o.hygiene_before))
-        figures.append(Figure("Hygiene", number(o.hygiene, key=f"owner.{o.owner_id}.hygiene"), trend))
+        figures.append(
+            Figure(
+                "Hygiene",
+                number(
+                    o.hygiene,
+                    key=f"owner.{o.owner_id}.hygiene",
+                    drill=drill(findings="any", owner=o.owner_id),
+                ),
+                trend,
+            )
+        )
     if target:
-        figures.append(Figure("Gap", money(target.gap, made.currency)))
+        figures.append(
+            Figure("Gap", money(target.gap, made.currency, drill=behind("quota", "owner", o.owner_id)))
+        )
     points: tuple[tuple[str, Tone, str], ...] = tuple(
         (
             f"{p.text[:1].upper()}{p.text[1:]}.",
@@ -104,12 +116,15 @@ def comparison(made: Material) -> Block:
     by_owner = {p.scope_id: p for p in made.rollups.get("owner", ())}
     for o in sorted(made.owners, key=lambda o: (-o.open_amount, o.owner_id)):
         target, one = target_of(made, "owner", o.owner_id), by_owner.get(o.owner_id)
+        decided = drill(year="1", owner=o.owner_id)
+        won = drill(state="won", year="1", owner=o.owner_id)
         interval = (
             Range(
                 scale.at(o.low),
                 scale.at(o.win_rate),
                 scale.at(o.high),
                 f"{o.win_rate:.0%}, between {o.low:.0%} and {o.high:.0%}",
+                drill=decided,
             )
             if o.win_rate is not None
             else BLANK
@@ -126,13 +141,22 @@ def comparison(made: Material) -> Block:
                     count(
                         o.open, key=f"owner.{o.owner_id}.open", drill=drill(state="open", owner=o.owner_id)
                     ),
-                    money(o.open_amount, made.currency, key=f"owner.{o.owner_id}.open_amount"),
-                    count(o.won, key=f"owner.{o.owner_id}.won"),
-                    share(o.win_rate, key=f"owner.{o.owner_id}.win_rate"),
+                    money(
+                        o.open_amount,
+                        made.currency,
+                        key=f"owner.{o.owner_id}.open_amount",
+                        drill=drill(state="open", owner=o.owner_id),
+                    ),
+                    count(o.won, key=f"owner.{o.owner_id}.won", drill=won),
+                    share(o.win_rate, key=f"owner.{o.owner_id}.win_rate", drill=decided),
                     interval,
-                    number(o.cycle_days, "days"),
-                    money(one.p50, made.currency) if one else BLANK,
-                    money(target.gap, made.currency) if target else BLANK,
+                    number(o.cycle_days, "days", drill=won),
+                    money(one.p50, made.currency, drill=behind("likely", "owner", o.owner_id))
+                    if one
+                    else BLANK,
+                    money(target.gap, made.currency, drill=behind("quota", "owner", o.owner_id))
+                    if target
+                    else BLANK,
                 ),
                 facets(made, o.owner_id),
             )
@@ -172,22 +196,22 @@ def plans(made: Material, sets: Sets) -> list[Block]:
     if made.plans.short > 0:
         said = (
             "With what is won and new business, all open ones together are expected to make ",
-            money(target.quota - made.plans.short, cur),
+            money(target.quota - made.plans.short, cur, drill=drill(set="plan-a")),
             "; ",
-            money(made.plans.short, cur, key="plan.short"),
+            money(made.plans.short, cur, key="plan.short", drill=behind("reach")),
             " of the quota is not covered.",
         )
     else:
         said = (
             "With what is won and new business, these are expected to reach the quota of ",
-            money(target.quota, cur),
+            money(target.quota, cur, drill=behind("quota")),
             ".",
         )
     return [
         Table(
             "Plan A: what carries the number",
             columns,
-            _carriers(made, a[:15]),
+            _carriers(made, a[:15], "plan-a"),
             said,
             total=len(a),
             more="opportunities.csv",
@@ -196,7 +220,7 @@ def plans(made: Material, sets: Sets) -> list[Block]:
         Table(
             "Plan B: what could be pulled in",
             columns,
-            _carriers(made, b[:15]),
+            _carriers(made, b[:15], "plan-b"),
             ("Not needed by plan A; these would add most if they came in time.",) if b else (),
             total=len(b),
             more="opportunities.csv",
@@ -206,7 +230,7 @@ def plans(made: Material, sets: Sets) -> list[Block]:
     ]
 
 
-def _carriers(made: Material, carriers: Sequence[Carrier]) -> tuple[Row, ...]:
+def _carriers(made: Material, carriers: Sequence[Carrier], name: str) -> tuple[Row, ...]:
     rows = {r["id"]: r for r in made.rows}
     found = []
     for c in carriers:
@@ -216,10 +240,10 @@ def _carriers(made: Material, carriers: Sequence[Carrier]) -> tuple[Row, ...]:
                 (
                     text(row.get("name") or c.id, drill=opportunity(c.id), sub=row.get("stage") or ""),
                     text(made.name(row.get("owner_id"))),
-                    money(c.amount, made.currency),
-                    share(c.win_in_period),
-                    share(c.win_probability),
-                    money(c.running, made.currency),
+                    money(c.amount, made.currency, drill=opportunity(c.id)),
+                    share(c.win_in_period, key=f"{name}.{c.id}.win_in_period", drill=opportunity(c.id)),
+                    share(c.win_probability, drill=opportunity(c.id)),
+                    money(c.running, made.currency, key=f"{name}.{c.id}.running", drill=drill(set=name)),
                 ),
                 facets(
                     made,

@@ -12,6 +12,7 @@ from pipesync.report.html.blocks import (
     Page,
     Sets,
     count,
+    drill,
     money,
     opportunity,
     share,
@@ -61,7 +62,11 @@ def page(made: Material, sets: Sets) -> Page:
     return Page(
         "today",
         "Today",
-        (f"{who}: ", count(len(made.today.items)), " open opportunities, the first to take first."),
+        (
+            f"{who}: ",
+            count(len(made.today.items), drill=drill(state="open")),
+            " open opportunities, the first to take first.",
+        ),
         tuple(blocks),
     )
 
@@ -77,5 +82,9 @@ def _item(made: Material, i: Task, alone: bool) -> Item:
         opportunity(i.opportunity_id),
         action=i.action,
         facets=facets(made, row["owner"]),
-        detail=(f"{owner}{i.stage or 'no stage'} · ", share(i.win_probability), " to be won"),
+        detail=(
+            f"{owner}{i.stage or 'no stage'} · ",
+            share(i.win_probability, drill=opportunity(i.opportunity_id)),
+            " to be won",
+        ),
     )

@@ -47,6 +47,8 @@
     return formats.get(key);
   }
   const dates = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+  const days = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", timeZone: "UTC" });
+  const months = new Intl.DateTimeFormat(locale, { month: "short", year: "numeric", timeZone: "UTC" });
   const moments = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
 
   function money(value, unit, long) {
@@ -66,6 +68,8 @@
     if (kind === "share") return format({ style: "percent", maximumFractionDigits: value > 0 && value < 0.095 ? 1 : 0 }).format(value);
     if (kind === "points") return counted(format({ signDisplay: "exceptZero", maximumFractionDigits: 0 }).format(value * 100), "points");
     if (kind === "date") return dates.format(new Date(raw + "T00:00:00Z"));
+    if (kind === "day") return days.format(new Date(raw + "T00:00:00Z"));
+    if (kind === "month") return months.format(new Date(raw + "T00:00:00Z"));
     if (kind === "moment") return moments.format(new Date(raw));
     return raw;
   }
@@ -159,22 +163,36 @@
     const tests = [];
     for (const [key, is] of Object.entries(wanted)) {
       if (key === "set") { rows = (data.sets[is] || ["", [], 0])[1]; continue; }
+      if (key === "ever" || key === "calc") continue;
       if (key === "state") { const code = STATES.indexOf(is); tests.push((i) => data.rows.state[i] === code); continue; }
-      if (key === "closed") { tests.push((i) => data.rows.closed[i] >= data.start && data.rows.closed[i] < data.end); continue; }
+      if (key === "closed" || key === "created" || key === "close" || key === "likely") {
+        const column = data.rows[key], [from, to] = between(data, is);
+        tests.push((i) => column[i] !== null && column[i] >= from && column[i] < to);
+        continue;
+      }
+      if (key === "year") { const late = new Set(data.rows.late); tests.push((i) => data.rows.state[i] > 0 && !late.has(i)); continue; }
+      if (key === "manager") { const people = new Set(data.below[is] || []); tests.push((i) => people.has(value(data, "owner_id", i) || "")); continue; }
+      if (key === "sold") { const sold = new Set(data.sold[is] || []); tests.push((i) => sold.has(i)); continue; }
       if (key === "rule") { const n = data.rules.findIndex((r) => r[0] === is); tests.push((i) => (data.rows.found[i] || []).includes(n)); continue; }
       if (key === "findings") { tests.push((i) => i in data.rows.found); continue; }
-      if (key === "severity") { tests.push((i) => data.rows.severity[i] === is); continue; }
+      if (key === "severity") { tests.push((i) => (data.rows.severity[i] || []).includes(is)); continue; }
       if (key === "q") { const words = is.toLocaleLowerCase().split(/\s+/).filter(Boolean); tests.push((i) => words.every((w) => data.text[i].includes(w))); continue; }
       if (key === "period") { tests.push(period(data, is)); continue; }
       const column = data.rows[COLUMN[key] || key];
       if (!column) continue;
       const code = column[0].indexOf(is);
-      tests.push((i) => column[1][i] === code && code >= 0);
+      tests.push(is === "" ? (i) => column[1][i] < 0 : (i) => column[1][i] === code && code >= 0);
     }
     const found = [];
     const keep = (i) => { for (const test of tests) if (!test(i)) return; found.push(i); };
     if (rows) rows.forEach(keep); else for (let i = 0; i < data.size; i++) keep(i);
     return found;
+  }
+  // "period", or a day and the day after the last: "2026-10-01..2027-01-01"; either may be left out.
+  function between(data, is) {
+    if (is === "period") return [data.start, data.end];
+    const [from, to] = is.split("..");
+    return [from ? Date.parse(from) / DAY : -Infinity, to ? Date.parse(to) / DAY : Infinity];
   }
   function period(data, is) {
     const close = data.rows.close;
@@ -318,14 +336,28 @@
 
   // --- Lists ---------------------------------------------------------------------------------------------------
 
-  const LIST = [
+  const COLUMNS = [
     ["name", "Opportunity", "", (d, i) => [el("a", { class: "drill strong", "data-drill": "opp=" + encodeURIComponent(d.rows.id[i]), href: "#" }, bdi(d.rows.name[i])), el("small", { class: "sub" }, bdi([value(d, "stage", i), value(d, "account_name", i)].filter(Boolean).join(" · ") || "–"))], (d, i) => d.rows.name[i]],
     ["owner", "Owner", "wide", (d, i) => bdi(d.people[value(d, "owner_id", i)] || value(d, "owner_id", i) || "–"), (d, i) => d.people[value(d, "owner_id", i)] || ""],
     ["close", "Closes", "wide", (d, i) => dated(d.rows.close[i]), (d, i) => d.rows.close[i]],
     ["win", "To be won", "right", (d, i) => d.rows.state[i] === 0 ? number("share", d.rows.win[i]) : el("span", { class: "quiet" }, STATES[d.rows.state[i]]), (d, i) => d.rows.state[i] === 0 ? d.rows.win[i] : -1],
     ["amount", "Amount", "right", (d, i) => number("money", d.rows.amount[i], d.currency, true), (d, i) => d.rows.amount[i]],
   ];
+  // Of what is closed, people ask when; of what is open, when it is to close.
+  function listed(data, rows) {
+    return rows.length && rows.every((i) => data.rows.state[i] > 0) ? COLUMNS.map((c) => c[0] === "close" ? WON_ON : c) : COLUMNS;
+  }
+  // What single opportunities bring to a forecast, and how far each alone moves it up or down (standard deviation).
+  const soon = (d, i) => d.rows.soon[i] || 0, worth = (d, i) => d.rows.worth[i] || 0;
+  const expected = (d, i) => worth(d, i) * soon(d, i);
+  const swing = (d, i) => worth(d, i) * Math.sqrt(soon(d, i) * (1 - soon(d, i)));
+  const SOON = ["soon", "In the period", "right", (d, i) => number("share", soon(d, i)), soon];
+  const WORTH = ["worth", "Amount", "right wide", (d, i) => number("money", worth(d, i), d.currency, true), worth];
+  const EXPECTED = ["expected", "Expected", "right", (d, i) => number("money", expected(d, i), d.currency, true), expected];
+  const SWING = ["swing", "Swing, ±", "right", (d, i) => number("money", swing(d, i), d.currency, true), swing];
+  const WON_ON = ["closed", "Closed", "right wide", (d, i) => dated(d.rows.closed[i]), (d, i) => d.rows.closed[i]];
   function listing(data, rows, options = {}) {
+    const LIST = options.columns || listed(data, rows);
     let [by, down] = options.order || ["amount", true];
     let shown = SHOWN;
     const box = el("div");
@@ -340,7 +372,7 @@
         return (down ? -order : order) || a - b;
       });
       const head = el("tr", {}, LIST.map(([key, label, kind]) => el("th", { scope: "col", class: kind, "aria-sort": key === by ? (down ? "descending" : "ascending") : null },
-        el("button", { type: "button", class: "sort", onclick: () => { down = key === by ? !down : key === "amount" || key === "win"; by = key; draw(); $$("button.sort", box).find((b) => b.textContent === label).focus(); } }, label))));
+        el("button", { type: "button", class: "sort", onclick: () => { down = key === by ? !down : kind.startsWith("right"); by = key; draw(); $$("button.sort", box).find((b) => b.textContent === label).focus(); } }, label))));
       const body = ordered.slice(0, shown).map((i) => el("tr", {}, LIST.map(([, , kind, cell], n) => el(n ? "td" : "th", { class: kind, scope: n ? null : "row" }, cell(data, i)))));
       const rest = rows.length - shown;
       box.replaceChildren(
@@ -353,7 +385,8 @@
     draw();
     return box;
   }
-  function incomplete(data, kept, whole) {
+  function incomplete(data, kept, whole, ever) {
+    if (ever) return "Those that were closed longer than a year ago are counted and not listed; the rest is in";
     if (whole > kept) return `${format({}).format(whole)} in all; the rest is in`;
     return data.total > data.size ? `Of the ${format({}).format(data.size)} largest; all ${format({}).format(data.total)} are in` : "";
   }
@@ -362,10 +395,19 @@
     if (known.set) return (data.sets[known.set] || ["This list is empty now"])[0];
     if (known.q) return `Found for “${known.q}”`;
     if (known.rule) return (data.rules.find((r) => r[0] === known.rule) || [known.rule, known.rule])[1];
-    const name = known.owner ? data.people[known.owner] || known.owner : known.team || known.product || known.source || known.stage || known.segment || known.pipeline || known.currency;
-    const what = known.state === "won" ? "Won" : known.state === "lost" ? "Lost" : known.findings ? "With findings" : known.severity ? `With a ${known.severity} finding` : known.state === "open" ? "Open" : "Opportunities";
-    return name ? `${what}: ${name}` : known.closed ? `${what} in this period` : what;
+    const group = [...SCOPES, "sold", "stage"].filter((name) => name in known && (name !== "pipeline" || !known.stage || data.rows.pipeline[0].length > 1)).map((name) => nameOf(data, name, known[name])).join(", ");
+    const what = known.state === "won" ? "Won" : known.state === "lost" ? "Lost" : known.findings ? "With findings" : known.severity ? `With a ${known.severity} finding`
+      : known.state === "open" ? "Open" : known.year || known.closed ? "Closed" : known.created ? "Created" : "Opportunities";
+    const time = known.closed || known.created || known.close || known.likely;
+    const when = known.year ? " in the last 365 days" : !time || time === ALWAYS ? "" : time === "period" ? (known.close ? ", to close in this period" : " in this period")
+      : known.likely ? `, likely to close by ${until(data, time)}` : known.created && known.state ? `, created ${from(data, time)}` : ` ${from(data, time)}`;
+    return `${what}${when}${group ? `: ${group}` : ""}`;
   }
+  const until = (data, span) => dates.format(new Date((between(data, span)[1] - 1) * DAY));
+  const from = (data, span) => `from ${dates.format(new Date(between(data, span)[0] * DAY))} to ${until(data, span)}`;
+  const ALWAYS = "..";
+  const SCOPES = ["manager", "team", "owner", "product", "source", "segment", "pipeline", "currency"];
+  const nameOf = (data, scope, is) => (scope === "owner" || scope === "manager" ? data.people[is] || is : is) || "not said";
 
   // --- The drawer ----------------------------------------------------------------------------------------------
 
@@ -381,14 +423,84 @@
 
   function showList(data, drill, filter) {
     const conditions = [...new URLSearchParams(drill)];
+    const calc = conditions.find((c) => c[0] === "calc");
+    if (calc) { showCalc(data, calc[1], conditions, filter); return; }
     const rows = select(data, conditions.some((c) => c[0] === "set") ? {} : filter, conditions);
     const known = conditions.find((c) => c[0] === "set");
     const whole = known && data.sets[known[1]] ? data.sets[known[1]][2] : rows.length;
     inside.replaceChildren(
       el("h2", { id: "drawer-title" }, bdi(titleOf(data, conditions))),
       el("p", { class: "said" }, number("count", rows.length), rows.length === 1 ? " opportunity, " : " opportunities, ", number("money", sum(data, rows), data.currency), " at full amount"),
-      listing(data, rows, { note: incomplete(data, rows.length, whole) }),
+      listing(data, rows, { note: incomplete(data, rows.length, whole, conditions.some((c) => c[0] === "ever")) }),
     );
+  }
+
+  // --- Figures that are not sums of opportunities: what they are made of, and which opportunities decide them --------
+
+  const CALCULATIONS = {
+    likely: "How the likely end comes about", spread: "What lies between low and high", reach: "The chance to reach the quota",
+    quota: "The quota", coverage: "Coverage", new: "Still to be created",
+  };
+  const linked = (drill, ...content) => el("a", { class: "drill", href: "#", "data-drill": drill }, content);
+  // Each part: what it is, a number or nothing, the list behind it, and whether it is the result.
+  function parts(list) {
+    return el("table", { class: "parts" }, el("tbody", {}, list.filter((p) => p && p[1]).map(([label, is, drill, isResult, note]) =>
+      el("tr", { class: isResult ? "strong" : null }, el("th", { scope: "row" }, label, note ? el("small", { class: "sub" }, note) : null),
+        el("td", { class: "right" }, drill ? linked(drill, is) : is)))));
+  }
+  function showCalc(data, calc, conditions, filter) {
+    const known = Object.fromEntries(conditions);
+    const scope = SCOPES.find((n) => n in known) || SCOPES.find((n) => filter[n]) || "total";
+    const name = scope === "total" ? "" : scope in known ? known[scope] : filter[scope];
+    const figures = (data.scopes[scope] || {})[name] || {};
+    const within = scope === "total" ? "" : `&${scope}=${encodeURIComponent(name)}`;
+    const here = scope === "total" ? {} : { [scope]: name };
+    const open = select(data, here, [["state", "open"]]);
+    const cash = (x) => number("money", x, data.currency, true);
+    const title = `${CALCULATIONS[calc] || calc}${scope === "total" ? "" : `: ${nameOf(data, scope, name)}`}`;
+    const wonList = `state=won&closed=period${within}`, openList = `state=open${within}`;
+    const lacks = figures.quota === undefined ? [] : [["Quota", cash(figures.quota), `calc=quota${within}`], ["Less what is won", cash(figures.closed || 0), wonList], ["Lacking", cash(figures.gap), "", true]];
+    const show = (said, table, ...rest) => inside.replaceChildren(el("h2", { id: "drawer-title" }, bdi(title)), el("p", { class: "said" }, said), table, ...rest.flat());
+    if (figures.p50 === undefined && calc !== "quota") { show("Nothing is foretold of this group in this period.", ""); return; }
+    if (calc === "likely") {
+      show(["Won so far, what is expected of open opportunities, and what is still to be created. The likely end is the middle of 2,000 simulated endings; their average differs where a few large ones decide."],
+        parts([["Won so far", cash(figures.closed), wonList], ["Expected of open opportunities", cash(figures.open), openList], ["Still to be created", cash(figures.new), `calc=new${within}`],
+          ["On average", cash(figures.mean), "", true], ["Likely end (P50)", cash(figures.p50), `calc=spread${within}`, true, "as many endings above as below"]]),
+        section("Open opportunities, by what is expected of each"),
+        listing(data, open.filter((i) => expected(data, i) > 0), { columns: [COLUMNS[0], SOON, WORTH, EXPECTED], order: ["expected", true] }));
+    } else if (calc === "spread" || calc === "reach") {
+      const all = open.reduce((total, i) => total + swing(data, i) ** 2, 0), ranked = open.filter((i) => swing(data, i) > 0).sort((a, b) => swing(data, b) - swing(data, a));
+      const ten = ranked.slice(0, 10).reduce((total, i) => total + swing(data, i) ** 2, 0);
+      const said = calc === "reach" && figures.reach !== undefined
+        ? ["The quota is reached in ", number("count", figures.reach * 2000), " of 2,000 simulated endings."]
+        : ["One ending in ten is below ", cash(figures.p10), ", one in ten above ", cash(figures.p90), "."];
+      show(said, parts([...(calc === "reach" ? lacks : []), ["Low (P10)", cash(figures.p10)], ["Likely (P50)", cash(figures.p50), `calc=likely${within}`], ["High (P90)", cash(figures.p90)],
+        calc === "reach" && figures.reach !== undefined ? ["Chance to reach it", number("share", figures.reach), "", true] : null]),
+        section("What decides it"),
+        el("p", { class: "said" }, ranked.length ? ["How far each open opportunity alone moves the end up or down. The first ", number("count", Math.min(10, ranked.length)), " make ", number("share", all ? ten / all : 0), " of what single opportunities make uncertain; shared ups and downs and new business come on top."] : "No open opportunity makes a difference any more."),
+        ranked.length ? listing(data, ranked, { columns: [COLUMNS[0], SOON, WORTH, SWING], order: ["swing", true] }) : "");
+    } else if (calc === "quota") {
+      const owners = Object.entries(data.scopes.owner || {}).filter(([id, f]) => f.quota !== undefined && (scope === "total" || (scope === "owner" && id === name) || (scope === "manager" && (data.below[name] || []).includes(id)) || (scope === "team" && data.teams[id] === name)));
+      owners.sort((a, b) => b[1].quota - a[1].quota || nameOf(data, "owner", a[0]).localeCompare(nameOf(data, "owner", b[0])));
+      const sums = owners.reduce((total, [, f]) => total + f.quota, 0);
+      show(figures.quota === undefined ? "There is no quota for this group in this period." : owners.length ? ["The quotas of ", number("count", owners.length), owners.length === 1 ? " owner" : " owners", " come to ", cash(sums), Math.abs(sums - figures.quota) > 0.5 ? "; where a manager has a quota of their own, it stands for the team, or comes on top if it is smaller." : "."] : "It is a quota of its own, not the sum of others.",
+        parts(lacks),
+        owners.length ? [...section("By owner"), el("div", { class: "scroll", role: "region", "aria-label": "Quotas by owner", tabindex: 0 }, el("table", {},
+          el("thead", {}, el("tr", {}, ["Owner", "Quota", "Won", "Lacking", "Chance"].map((t, n) => el("th", { scope: "col", class: n ? "right" : null }, t)))),
+          el("tbody", {}, owners.map(([id, f]) => el("tr", {}, el("th", { scope: "row" }, linked(`calc=reach&owner=${encodeURIComponent(id)}`, bdi(nameOf(data, "owner", id)))), [cash(f.quota), cash(f.closed || 0), cash(f.gap), number("share", f.reach)].map((is) => el("td", { class: "right" }, is)))))))] : []);
+    } else if (calc === "coverage") {
+      const dated = select(data, here, [["state", "open"], ["close", "period"]]);
+      show("What is open and dated in the period, over what the quota still lacks. How much is needed follows from what such amounts came to.",
+        parts([["Open, to close in the period", cash(sum(data, dated)), `state=open&close=period${within}`], ...lacks, ["Coverage", figures.coverage ? number("number", figures.coverage, "×") : null, "", true], ["Needed at this point", figures.needed ? number("number", figures.needed, "×") : null, "", true, "by what the forecast expects of it"]]),
+        section("Open, to close in the period"), listing(data, dated));
+    } else {
+      const left = Math.max(data.end - data.today, 0);
+      const quick = select(data, here, [["state", "won"]]).filter((i) => data.rows.created[i] !== null && data.rows.closed[i] - data.rows.created[i] <= left);
+      const recent = select(data, here, [["created", `${iso(data.today - 91)}..${iso(data.today + 1)}`]]);
+      show(["What is created from now on and won within the ", number("count", left), " days that are left: how many are created a week, what share of them is won that fast, and what such wins were worth."],
+        parts([["Created in the last 13 weeks", number("count", recent.length), `created=${iso(data.today - 91)}..${iso(data.today + 1)}${within}`, false, "a week’s pace, recent weeks weighing more"], ["Won that fast within a year", number("count", quick.length)], ["Still to be created", cash(figures.new), "", true]]),
+        section(`Won within ${left} days of their creation`), listing(data, quick, { empty: "Nothing was won that fast within a year." }));
+    }
   }
   function fact(label, ...content) { return el("div", {}, el("dt", {}, label), el("dd", {}, content)); }
   function section(title, ...content) { return [el("h3", {}, title), ...content]; }
@@ -583,7 +695,7 @@
   function complete(e) {
     const link = e.target.closest && e.target.closest("a[data-drill], .menu a[data-page]");
     if (!link) return;
-    if (link.dataset.drill) link.href = merged(target(link.dataset.drill));
+    if (link.dataset.drill) link.setAttribute("href", merged(target(link.dataset.drill)));  // of a drawing it is no text
     else {
       const kept = Object.fromEntries([...state.params].filter(([k]) => k === "connection" || FILTERS.some(([n]) => n === k)));
       link.href = address(link.dataset.page, new URLSearchParams(kept));
@@ -604,5 +716,6 @@
   });
   $("#print").addEventListener("click", () => print());
   addEventListener("beforeprint", () => localise(document));
+  localise($(".foot"));
   render();
 })();
