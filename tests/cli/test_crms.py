@@ -148,7 +148,7 @@ def test_fields_are_installed_where_an_api_allows(played: Played, pipesync: Run)
     assert {i["status"] for i in told["hubspot"]} == {"exists"}
     assert "tasks.pipesync_key" in {i["what"] for i in told["hubspot"]}
     assert [i["status"] for i in told["salesforce"]] == ["by hand"]
-    assert "sf project deploy validate --source-dir force-app" in shown.out
+    assert "sf project deploy start --dry-run --source-dir force-app" in shown.out
 
 
 def test_tasks_are_where_they_belong(played: Played, pipesync: Run) -> None:

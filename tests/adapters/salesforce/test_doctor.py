@@ -85,6 +85,23 @@ def test_each_is_named_with_its_mend(
     assert (found[name].status, said in found[name].fix) == (status, True), found[name]
 
 
+def test_who_may_not_see_the_limits_hears_of_requests_all_the_same(
+    connect: Connect, sandbox: Sandbox
+) -> None:
+    """Salesforce tells them to users who may view Setup; an integration user of the kit may not."""
+    put(sandbox, limits_refused=True, daily_limit=1000, used=930)
+
+    found = examined(connect)
+
+    assert (found["limits: requests"].status, "of 1,000 requests" in found["limits: requests"].detail) == (
+        "warning",
+        True,
+    )
+    assert found["limits: Bulk query jobs"].status == "ok"
+    assert "View Setup and Configuration" in found["limits: Bulk query jobs"].detail
+    assert "read Opportunity" in found
+
+
 def test_every_other_object_is_named_when_it_is_hidden(connect: Connect, sandbox: Sandbox) -> None:
     """As a warning: the rest goes on without it."""
     others = [source for source in SOURCES.values() if source != "Opportunity"]

@@ -83,7 +83,7 @@ class SalesforceAdapter:
     def clock(self) -> datetime:
         """The org's own time, as its last answer told it."""
         if self._api.server_time is None:
-            self._api.get("limits")
+            self._api.versions()  # costs nothing, and nobody is refused it
         return self._api.server_time or datetime.now(UTC)
 
     def columns(self) -> Sequence[ColumnState]:
@@ -193,7 +193,7 @@ class SalesforceAdapter:
     def install_fields(self, *, dry_run: bool = False) -> Sequence[Installed]:
         """Say how to deploy: fields are metadata, which only an admin's own sign-in may deploy."""
         project = shipped("adapters") / "salesforce"
-        command = f"sf project deploy {'validate' if dry_run else 'start'} --source-dir force-app --target-org ALIAS"
+        command = f"sf project deploy start{' --dry-run' * dry_run} --source-dir force-app --target-org ALIAS"
         return (Installed("fields and permission sets", "by hand", f"cd {project}\n{command}"),)
 
     def close(self) -> None:

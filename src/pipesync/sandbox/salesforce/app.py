@@ -1,8 +1,8 @@
 """The org's REST API at its addresses, as Starlette routes.
 
 Settings of the org that this module heeds: `api_disabled` (an edition without API access), `daily_limit` and `used`
-(requests of the last 24 hours before the sandbox began), `page_size`, `times_out_above` (rows of a query),
-`deleted_known_from`.
+(requests of the last 24 hours before the sandbox began), `limits_refused` (to who may not view Setup), `page_size`,
+`times_out_above` (rows of a query), `deleted_known_from`.
 """
 
 from __future__ import annotations
@@ -126,6 +126,8 @@ def versions(org: Org, request: Request, body: bytes) -> Response:
 
 
 def limits(org: Org, request: Request, body: bytes) -> Response:
+    if org.setting("limits_refused", False):
+        raise Refused(403, "INSUFFICIENT_ACCESS", "insufficient access rights on this resource")
     most = org.setting("daily_limit", DAILY_LIMIT)
     jobs = org.setting("daily_jobs", bulk.DAILY_JOBS)
     return JSONResponse({
