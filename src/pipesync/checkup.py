@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipesync.adapters.base import Check
+from pipesync.adapters.base import Adapter, Check
 from pipesync.config import Config
 from pipesync.errors import PipesyncError, StoreError
 from pipesync.notices.delivery import addresses_of
@@ -33,10 +33,18 @@ def checks(config: Config, now: datetime) -> Iterator[Check]:
     yield from _notices(config)
 
 
-def beside(
-    config: Config, crm_zone: str, crm_time: datetime, now: datetime, told: Sequence[Check]
-) -> Iterator[Check]:
-    """Yield what concerns one connection and its adapter does not look at itself: zone and clock."""
+def of_connection(config: Config, adapter: Adapter, now: datetime) -> Iterator[Check]:
+    """Yield what an adapter tells of its connection, and what it does not look at itself: zone and clock."""
+    told = []
+    for check in adapter.checks():
+        told.append(check)
+        yield check
+    try:
+        crm_zone, crm_time = adapter.connection().timezone, adapter.clock()
+    except PipesyncError as error:
+        if not any(check.status == "failed" for check in told):
+            yield Check("account", "failed", str(error).splitlines()[0], getattr(error, "fix", ""))
+        return
     ours = config.calendar.timezone
     if ours == "UTC" and crm_zone not in ("UTC", "GMT", "Etc/UTC"):
         fix = f"say `calendar: {{timezone: {crm_zone}}}`, or whose business days count"

@@ -74,10 +74,16 @@ def pull(
 def _lost(before: Collection[ColumnState], now: Collection[ColumnState]) -> dict[str, list[str]]:
     """Say of each stream which columns could be read at the last pull and cannot be now, and why."""
     known = {(c.stream, c.column) for c in before if c.state == "known"}
+    here = {c.stream for c in now if c.state == "known"}
     found: dict[str, list[str]] = {}
     for c in now:
-        if c.state == "unreadable" and (c.stream, c.column) in known:
-            found.setdefault(c.stream, []).append(f"{c.stream}.{c.column} is not known any more: {c.detail}")
+        if c.state != "unreadable" or (c.stream, c.column) not in known:
+            continue
+        said = found.setdefault(c.stream, [])
+        if c.stream in here:
+            said.append(f"{c.stream}.{c.column} is not known any more: {c.detail}")
+        elif not said:
+            said.append(f"nothing of {c.stream} can be read any more; what was pulled stays as it was")
     return found
 
 

@@ -211,9 +211,7 @@ def doctor(source: Source, form: str) -> None:
     def work(name: str) -> Result:
         adapter = open_adapter(name, config.connections[name], config.folder)
         try:
-            found = list(adapter.checks())
-            if not any(check.status == "failed" and check.name == "sign-in" for check in found):
-                found += checkup.beside(config, adapter.connection().timezone, adapter.clock(), now(), found)
+            found = list(checkup.of_connection(config, adapter, now()))
         finally:
             adapter.close()
         code = 3 if any(c.status == "failed" for c in found) else 0

@@ -110,7 +110,7 @@ def _json(value: Any) -> Any:  # Any: as above
 def _behind(
     warehouse: Warehouse, connection: str, fields: Iterable[str], known: Collection[tuple[str, str]]
 ) -> tuple[str, ...]:
-    """Name the readable streams that are not at the moment of the last pull.
+    """Name the readable streams that are not at the moment of the last pull; opportunities must be, readable or not.
 
     Our own records are read once more after an apply; that leaves no other stream behind.
     """
@@ -128,7 +128,7 @@ def _behind(
         )
     }
     last = max((until for s, (until, _) in pulls.items() if s not in _OWN), default=None)
-    readable = {stream for stream, _ in known}
+    readable = {"opportunities", *(stream for stream, _ in known)}
     reached = {s for s, (_, watermark) in pulls.items() if watermark and not (last and watermark < last)}
     return tuple(sorted((needed & readable) - reached))
 

@@ -28,11 +28,17 @@ print(*sorted(sys.modules))
 """
 
 
-@pytest.mark.parametrize("crm", OF_CRM)
-def test_a_pull_loads_what_it_needs_and_no_more(crm: str, sandbox: Sandbox, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("crm", "options"),
+    [("salesforce", {}), ("salesforce", {"bulk_from": 20}), ("hubspot", {})],
+    ids=["salesforce", "salesforce by Bulk", "hubspot"],
+)
+def test_a_pull_loads_what_it_needs_and_no_more(
+    crm: str, options: dict[str, int], sandbox: Sandbox, tmp_path: Path
+) -> None:
     """No frames, models, templates or servers, and nothing of another CRM's client."""
     config = tmp_path / "pipesync.yaml"
-    config.write_text(yaml.safe_dump({"connections": {"crm": sandbox.settings(crm, tmp_path)}}))
+    config.write_text(yaml.safe_dump({"connections": {"crm": sandbox.settings(crm, tmp_path) | options}}))
 
     done = subprocess.run(
         [sys.executable, "-c", PULL, str(config)], capture_output=True, text=True, check=False

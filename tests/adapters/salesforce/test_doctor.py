@@ -14,11 +14,13 @@ from cryptography.x509.oid import NameOID
 from tests.adapters.salesforce.conftest import Connect, order, put
 
 from pipesync.adapters.base import Check
-from pipesync.config import Write
+from pipesync.checkup import of_connection
+from pipesync.config import Write, from_text
 from pipesync.errors import CrmError, InputError, SignInRefused
 from pipesync.mapping import load
 from pipesync.sandbox.process import Sandbox
 
+AS_OF = datetime.datetime(2026, 11, 16, 8, tzinfo=datetime.UTC)
 ALL = Write(enabled=True, tasks=True, forecasts=True, opportunity_fields=True, findings=True)
 SOURCES = {"opportunities": "Opportunity", "users": "User", "accounts": "Account", "products": "Product2",
            "contact_roles": "OpportunityContactRole", "line_items": "OpportunityLineItem", "leads": "Lead"}  # fmt: skip
@@ -85,6 +87,19 @@ def test_each_is_named_with_its_mend(
     assert (found[name].status, said in found[name].fix) == (status, True), found[name]
 
 
+def test_what_else_is_wrong_is_told_beside_it(connect: Connect, sandbox: Sandbox, tmp_path: Path) -> None:
+    """An org that refuses everything ends the checks, not the command."""
+    put(sandbox, api_disabled=True)
+    config = from_text("version: 1\nconnections: {crm: {adapter: files, path: .}}\n", tmp_path)
+
+    found = list(of_connection(config, connect(), AS_OF))
+
+    assert [(c.name, c.status) for c in found] == [
+        ("sign-in", "ok"), ("API version", "ok"), ("api access", "failed"),
+    ]  # fmt: skip
+    assert "API Enabled" in found[-1].fix
+
+
 def test_who_may_not_see_the_limits_hears_of_requests_all_the_same(
     connect: Connect, sandbox: Sandbox
 ) -> None:
@@ -142,10 +157,13 @@ def test_the_first_pull_is_estimated(connect: Connect) -> None:
 
 
 def test_a_version_that_the_org_does_not_speak_is_named(connect: Connect) -> None:
-    """With one that it does."""
-    check = examined(connect, api_version="31.0")["API version"]
+    """With one that it does; a pull says so too."""
+    for version in ("30.0", "69.0"):
+        check = examined(connect, api_version=version)["API version"]
 
-    assert (check.status, 'api_version: "68.0"' in check.fix) == ("failed", True)
+        assert (check.status, 'api_version: "68.0"' in check.fix) == ("failed", True)
+        with pytest.raises(CrmError, match="`api_version`"):
+            connect(api_version=version).connection()
 
 
 # --- Bad input ----------------------------------------------------------------------------------------------------

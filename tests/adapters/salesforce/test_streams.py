@@ -10,8 +10,10 @@ import pytest
 import yaml
 from tests.adapters.salesforce.conftest import Connect, edit, facts, put
 
+from pipesync.plan.facts import read
 from pipesync.pull import pull
 from pipesync.sandbox.process import Sandbox
+from pipesync.sandbox.salesforce.objects import OBJECTS
 from pipesync.store.warehouse import Warehouse
 
 
@@ -107,15 +109,31 @@ def test_a_field_that_appears_is_read_of_every_record(connect: Connect, sandbox:
 def test_an_object_that_disappears_keeps_what_was_pulled(
     connect: Connect, sandbox: Sandbox, pulled: Warehouse
 ) -> None:
-    """A warning names it; its columns are unknown."""
+    """A warning names it, not each of its columns; they are unknown."""
     before = pulled.rows("SELECT count(*) FROM accounts")
     hidden(sandbox, "Account")
 
     found = pull(connect(), pulled)
 
-    assert any("Account" in w for w in found["accounts"].warnings)
+    lost, refused = found["accounts"].warnings
+    assert lost == "nothing of accounts can be read any more; what was pulled stays as it was"
+    assert refused.startswith("Account cannot be read")
     assert states(pulled)["accounts.name"] == "unreadable"
     assert pulled.rows("SELECT count(*) FROM accounts") == before
+
+
+def test_a_user_without_the_permission_set_is_told_of_each_object(
+    connect: Connect, sandbox: Sandbox, pulled: Warehouse
+) -> None:
+    """With the permission set that mends it; and nothing is planned on opportunities that nobody can look at."""
+    hidden(sandbox, *OBJECTS)
+
+    found = pull(connect(), pulled)
+
+    told = {stream for stream, brought in found.items() if "permission set" in " ".join(brought.warnings)}
+    assert told == set(found) - {"pipelines"}  # of record types, which few orgs have
+    assert {"opportunities", "stages", "activities", "field_changes", "own_tasks"} <= told
+    assert "opportunities" in read(pulled, "crm", ()).behind
 
 
 def test_an_object_can_be_switched_off(sandbox: Sandbox, connect: Connect, tmp_path: Path) -> None:

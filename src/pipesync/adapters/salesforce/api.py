@@ -358,7 +358,7 @@ class Api:
             field = re.search(r"'([\w.]+)'", message)
             said = f"{said}: {field[1]} cannot be read" if field else said
             return PermissionMissing(said, code=code, fix=FIXES.get(code, FIXES["INSUFFICIENT_ACCESS"]))
-        return RequestRefused(said, code=code)
+        return RequestRefused(said, code=code, fix=FIXES.get(code, ""))
 
 
 class _Expired(SignInRefused):

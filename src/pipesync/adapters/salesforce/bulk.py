@@ -21,7 +21,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from pipesync.adapters.salesforce.api import Api
-from pipesync.arrays import TEXT
+from pipesync.arrays import TEXT, no_rows
 from pipesync.errors import CrmError, RequestRefused, RetryLater
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 10.0
@@ -134,7 +134,7 @@ def _fetch(api: Api, job: str, locator: str, size: int) -> _Page:
 def _parts_of(page: _Page, columns: Sequence[str]) -> Iterator[Part]:
     """Yield a page's rows block by block; its last block is held back until all of its rows are counted."""
     found, requests = 0, page.requests
-    held = pa.schema([(c, TEXT) for c in columns]).empty_table()
+    held = no_rows(pa.schema([(c, TEXT) for c in columns]))
     with page.spool as spool:
         spool.seek(0)
         for rows in _read(spool, columns):

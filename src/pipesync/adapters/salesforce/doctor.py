@@ -31,15 +31,19 @@ def checks(name: str, org: Org, options: Options, allowed: Write) -> Iterator[Ch
     try:
         _ = org.api.client
     except (CrmError, InputError) as error:
-        yield Check("sign-in", "failed", str(error).splitlines()[0], getattr(error, "fix", "") or str(error))
+        fix = error.fix if isinstance(error, CrmError) else "; ".join(p.fix for p in error.problems)
+        yield Check("sign-in", "failed", str(error).splitlines()[0], fix)
         return
     yield Check("sign-in", "ok", options.url)
+    version = _version(org, options)
+    yield version
+    if version.status == "failed":  # every request is refused
+        return
     try:
         yield from _limits(org, options)
     except CrmError as error:
         yield Check("api access", "failed", str(error).splitlines()[0], error.fix)
         return
-    yield from _versions(org, options)
     yield from _clock(org, options)
     yield from _readable(org)
     yield from _history(org)
@@ -103,13 +107,12 @@ def _limits(org: Org, options: Options) -> Iterator[Check]:
             yield Check(f"limits: {what}", "ok", said)
 
 
-def _versions(org: Org, options: Options) -> Iterator[Check]:
+def _version(org: Org, options: Options) -> Check:
     known = org.api.versions()
     if options.api_version in known:
-        yield Check("API version", "ok", f"{options.api_version}; the org has up to {known[-1]}")
-    else:
-        said = f"the org does not speak {options.api_version}, but {known[0]} to {known[-1]}"
-        yield Check("API version", "failed", said, f'say `api_version: "{known[-1]}"` in the connection')
+        return Check("API version", "ok", f"{options.api_version}; the org has up to {known[-1]}")
+    said = f"the org does not speak {options.api_version}, but {known[0]} to {known[-1]}"
+    return Check("API version", "failed", said, f'say `api_version: "{known[-1]}"` in the connection')
 
 
 def _clock(org: Org, options: Options) -> Iterator[Check]:

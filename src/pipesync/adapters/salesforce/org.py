@@ -90,6 +90,10 @@ class Org:
             )
             if self.sees("OpportunityStage", f)
         ]  # fmt: skip
+        if not wanted:
+            raise PermissionMissing(
+                "OpportunityStage cannot be read", fix="assign the permission set Pipesync_Integration"
+            )
         rows: list[Json] = self.api.query(
             f"SELECT {', '.join(wanted)} FROM OpportunityStage ORDER BY SortOrder"
         )["records"]

@@ -47,7 +47,9 @@ ACTIONS: dict[str, Action] = {
 TRANSIENT = frozenset({406, 408, 420, 429, 500, 502, 503, 504})
 """HTTP statuses that pass, whatever the body is."""
 
-OF_THE_ORG = frozenset({"API_DISABLED_FOR_ORG", "API_CURRENTLY_DISABLED", "TXN_SECURITY_METERING_ERROR"})
+OF_THE_ORG = frozenset({
+    "API_DISABLED_FOR_ORG", "API_CURRENTLY_DISABLED", "TXN_SECURITY_METERING_ERROR", "UNSUPPORTED_API_VERSION",
+})  # fmt: skip
 """Codes that no object is to blame for: nothing can be read at all."""
 
 FIXES = {
@@ -57,6 +59,8 @@ FIXES = {
     "INVALID_FIELD": "assign the permission set Pipesync_Integration, or unmap the field",
     "INSUFFICIENT_ACCESS": "assign the permission set Pipesync_Integration",
     "TXN_SECURITY_METERING_ERROR": "give the user Exempt from Transaction Security",
+    "UNSUPPORTED_API_VERSION": "name a newer `api_version`; `pipesync doctor` tells those that the org speaks",
+    "NOT_FOUND": "check `api_version`; `pipesync doctor` tells those that the org speaks",
 }
 
 

@@ -26,7 +26,7 @@ from pipesync.sandbox.salesforce.soql import stored_time
 Endpoint = Callable[[Org, Request, bytes], Response]
 DAILY_LIMIT = 1_000_000
 _LONGEST_ADDRESS = 16_384
-VERSIONS = ("58.0", "59.0", "60.0", "61.0", "62.0", "63.0", "64.0", "65.0", "66.0", "67.0", "68.0")
+VERSIONS = tuple(f"{n}.0" for n in range(31, 69))
 _FREE = ("/services/oauth2/token", "/services/oauth2/introspect", "/services/data/")
 """What is answered to anyone and counts against no limit."""
 
@@ -98,6 +98,10 @@ def _served(org: Org, endpoint: Endpoint) -> Callable[[Request], Any]:
                 if "session" in request.scope.get("faults", {}):
                     org.expire(authorization)
                 request.state.session = org.require(authorization)
+                if (version := request.path_params.get("version", VERSIONS[-1])) not in VERSIONS:
+                    if float(version) < float(VERSIONS[0]):
+                        raise Refused(410, "UNSUPPORTED_API_VERSION", f"API version {version} is retired.")
+                    raise Refused(404, "NOT_FOUND", "The requested resource does not exist")
                 if org.setting("api_disabled", False):
                     raise Refused(
                         403, "API_DISABLED_FOR_ORG", "The REST API is not enabled for this Organization."
