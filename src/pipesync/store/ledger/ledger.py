@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 import sqlalchemy as sa
 
@@ -20,21 +20,19 @@ from pipesync.model import (
     Outcome,
     PeriodForecast,
     Reason,
-    Record,
     RuleCount,
     Run,
     StandingFinding,
     TaskFate,
 )
 from pipesync.secrecy import redacted
-from pipesync.store.ledger import erasing, leases
+from pipesync.store.ledger import erasing, foretold, leases, rows
 from pipesync.store.ledger.database import open_database
 from pipesync.store.ledger.tables import (
     episodes,
     findings,
     issued_calls,
     issued_forecasts,
-    issued_opportunities,
     journal,
     notices,
     rule_evaluations,
@@ -44,9 +42,6 @@ from pipesync.store.ledger.tables import (
 )
 from pipesync.store.ledger.tables import leases as lease_table
 
-R = TypeVar("R", bound=Record)
-
-_OPPORTUNITIES_KEPT = timedelta(days=35)
 LEASE = timedelta(minutes=10)
 """How long a silent run keeps others out; `apply` renews its lease with every batch."""
 
@@ -105,7 +100,7 @@ class Ledger:
         )
         with self._engine.begin() as transaction:
             transaction.execute(earlier.values(status="failed", detail=leases.UNSAID))
-            transaction.execute(runs.insert().values(_values(run)))
+            transaction.execute(runs.insert().values(rows.values(run)))
         return run
 
     def finish_run(
@@ -124,21 +119,21 @@ class Ledger:
         found = self._rows(sa.select(runs).where(runs.c.id == run))
         if not found:
             raise InputError(Problem(f"no run {run!r}", fix="`pipesync status` lists the last runs"))
-        return _record(Run, found[0])
+        return rows.record(Run, found[0])
 
     def runs(self, connection: str | None = None, limit: int = 20) -> list[Run]:
         """Return the last runs, the newest first."""
         query = sa.select(runs).order_by(runs.c.started_at.desc(), runs.c.id.desc()).limit(limit)
         if connection is not None:
             query = query.where(runs.c.connection == connection)
-        return [_record(Run, row) for row in self._rows(query)]
+        return [rows.record(Run, row) for row in self._rows(query)]
 
     # --- Findings ---------------------------------------------------------------------------------------------
 
     def standing_findings(self, connection: str) -> list[StandingFinding]:
         """Return every finding that the connection ever had, in its latest episode."""
         found = self._rows(sa.select(findings).where(findings.c.connection == connection))
-        return [_record(StandingFinding, row) for row in found]
+        return [rows.record(StandingFinding, row) for row in found]
 
     def save_findings(self, connection: str, standing: Iterable[StandingFinding]) -> None:
         """Enter what became of the findings in a run; those that are not given stay as they were."""
@@ -148,9 +143,9 @@ class Ledger:
             s for s in changed if s.status != "pending" and not _never_opened(s, before.get(_subject(s)))
         ]
         with self._engine.begin() as transaction:
-            _replace(transaction, findings, [_values(s) for s in changed])
+            rows.replace(transaction, findings, [rows.values(s) for s in changed])
             names = [c.name for c in episodes.c]
-            _replace(transaction, episodes, [{n: _values(s)[n] for n in names} for s in opened])
+            rows.replace(transaction, episodes, [{n: rows.values(s)[n] for n in names} for s in opened])
 
     def episodes(self, connection: str) -> list[StandingFinding]:
         """Return every episode that ever opened, as findings without their texts."""
@@ -165,15 +160,15 @@ class Ledger:
 
     def save_counts(self, connection: str, run: str, counts: Iterable[RuleCount]) -> None:
         """Enter what each rule said in a run."""
-        rows = [{**_values(c), "connection": connection, "run": run} for c in counts]
+        lines = [{**rows.values(c), "connection": connection, "run": run} for c in counts]
         with self._engine.begin() as transaction:
-            _replace(transaction, rule_evaluations, rows)
+            rows.replace(transaction, rule_evaluations, lines)
 
     def counts(self, connection: str) -> list[RuleCount]:
         """Return what the rules said in every run, the oldest first."""
         table = rule_evaluations
         query = sa.select(table).where(table.c.connection == connection).order_by(table.c.as_of, table.c.run)
-        return [_record(RuleCount, row) for row in self._rows(query)]
+        return [rows.record(RuleCount, row) for row in self._rows(query)]
 
     def last_counts(self, connection: str) -> dict[str, RuleCount]:
         """Return for each rule its last count in which the breaker did not trip."""
@@ -185,7 +180,7 @@ class Ledger:
         self, run: Run, changes: Sequence[Change], *, at: datetime, as_of: datetime, basis: str = ""
     ) -> None:
         """Enter what is about to be sent; nothing may be sent before this returns."""
-        rows = [
+        lines = [
             {
                 **{c.name: getattr(change, c.name) for c in journal.c if c.name in Change.model_fields},
                 "connection": run.connection,
@@ -201,13 +196,13 @@ class Ledger:
             }
             for change in changes
         ]
-        if rows:
+        if lines:
             with self._engine.begin() as transaction:
-                transaction.execute(journal.insert(), rows)
+                transaction.execute(journal.insert(), lines)
 
     def settle(self, run: str, outcomes: Iterable[Outcome], *, at: datetime) -> None:
         """Enter what became of a run's intents, by their keys."""
-        rows = [
+        lines = [
             {
                 "b_key": o.key,
                 "status": o.status,
@@ -218,7 +213,7 @@ class Ledger:
             }
             for o in outcomes
         ]
-        if not rows:
+        if not lines:
             return
         statement = (
             journal.update()
@@ -230,7 +225,7 @@ class Ledger:
             .values(target=sa.func.coalesce(sa.bindparam("target", type_=sa.String), journal.c.target))
         )
         with self._engine.begin() as transaction:
-            transaction.execute(statement, rows)
+            transaction.execute(statement, lines)
 
     def journal(self, connection: str) -> list[JournalEntry]:
         """Return every write ever intended, in the order of intent."""
@@ -261,13 +256,13 @@ class Ledger:
     def save_fates(self, connection: str, fates: Iterable[TaskFate]) -> None:
         """Enter how tasks ended; the first that was seen of a task stays."""
         known = {f.key for f in self.fates(connection)}
-        rows = [
-            {**_values(f), "connection": connection, "rules": list(f.rules)}
+        lines = [
+            {**rows.values(f), "connection": connection, "rules": list(f.rules)}
             for f in fates
             if f.key not in known
         ]
         with self._engine.begin() as transaction:
-            _replace(transaction, task_fates, rows)
+            rows.replace(transaction, task_fates, lines)
 
     def fates(self, connection: str) -> list[TaskFate]:
         found = self._rows(sa.select(task_fates).where(task_fates.c.connection == connection))
@@ -287,67 +282,26 @@ class Ledger:
         What was issued as of a moment is never changed: a repeat as of the same moment is not entered. Of single
         opportunities the last issue of each of the last 35 days is kept.
         """
-        issued = list(forecasts)
         with self._engine.begin() as transaction:
-            _enter(
-                transaction, issued_forecasts, [{**_values(f), "as_of": as_of, "run": run} for f in issued]
-            )
-            _enter(transaction, issued_calls, [{**_values(c), "as_of": as_of, "run": run} for c in calls])
-            said = {
-                one.id: [one.win_in_period, float(one.expected_amount or 0)]
-                for one in opportunities
-                if one.win_in_period > 0
-            }
-            for total in (f for f in issued if f.scope == "total" and said):
-                self._enter_opportunities(transaction, total, as_of, said, run)
-
-    @staticmethod
-    def _enter_opportunities(
-        transaction: sa.Connection,
-        total: PeriodForecast,
-        as_of: datetime,
-        said: dict[str, list[float]],
-        run: str,
-    ) -> None:
-        table = issued_opportunities
-        row = {name: getattr(total, name) for name in ("connection", "period_start", "period_end")}
-        same = sa.and_(*(table.c[name] == value for name, value in row.items()))
-        day = as_of.replace(hour=0, minute=0, second=0, microsecond=0)
-        superseded = sa.and_(table.c.as_of >= day, table.c.as_of < as_of)
-        transaction.execute(
-            table.delete().where(same, sa.or_(superseded, table.c.as_of < day - _OPPORTUNITIES_KEPT))
-        )
-        _enter(transaction, table, [{**row, "as_of": as_of, "document": said, "run": run}])
+            foretold.enter(transaction, run, as_of, list(forecasts), calls, opportunities)
 
     def issued(self, connection: str) -> list[tuple[datetime, PeriodForecast]]:
         """Return (as of, forecast), the oldest first."""
         table = issued_forecasts
         query = sa.select(table).where(table.c.connection == connection).order_by(table.c.as_of)
-        return [(row.as_of, _record(PeriodForecast, row)) for row in self._rows(query)]
+        return [(row.as_of, rows.record(PeriodForecast, row)) for row in self._rows(query)]
 
     def issued_calls(self, connection: str) -> list[tuple[datetime, Call]]:
         """Return (as of, call), the oldest first."""
         table = issued_calls
         query = sa.select(table).where(table.c.connection == connection).order_by(table.c.as_of)
-        return [(row.as_of, _record(Call, row)) for row in self._rows(query)]
+        return [(row.as_of, rows.record(Call, row)) for row in self._rows(query)]
 
     def issued_opportunities(
         self, connection: str, period_start: date, period_end: date, before: datetime
     ) -> tuple[datetime, dict[str, tuple[float, float]]] | None:
         """Return the last issue before a moment: as of when, and by id the probability in the period and the amount."""
-        table = issued_opportunities
-        query = (
-            sa.select(table.c.as_of, table.c.document)
-            .where(
-                table.c.connection == connection,
-                table.c.period_start == period_start,
-                table.c.period_end == period_end,
-                table.c.as_of < before,
-            )
-            .order_by(table.c.as_of.desc())
-            .limit(1)
-        )
-        for row in self._rows(query):
+        for row in self._rows(foretold.last_of_opportunities(connection, period_start, period_end, before)):
             return row.as_of, {name: (float(p), float(amount)) for name, (p, amount) in row.document.items()}
         return None
 
@@ -408,7 +362,7 @@ class Ledger:
             "sent_at": at,
         }
         with self._engine.begin() as transaction:
-            _replace(transaction, notices, [values])
+            rows.replace(transaction, notices, [values])
 
     def noticed(self, connection: str, kind: str, period: str) -> set[str]:
         """Return who was told."""
@@ -466,37 +420,3 @@ def _never_opened(now: StandingFinding, then: StandingFinding | None) -> bool:
 
 def _subject(standing: StandingFinding) -> tuple[str, str, str]:
     return standing.rule, standing.level, standing.subject_id
-
-
-def _values(record: Record) -> dict[str, Any]:  # Any: columns' values
-    return {name: getattr(record, name) for name in type(record).model_fields}
-
-
-def _record(kind: type[R], row: sa.Row[Any]) -> R:  # Any: columns of any table
-    """Values come from our own tables: they were checked when they went in."""
-    return kind.model_construct(**{n: v for n, v in row._mapping.items() if n in kind.model_fields})
-
-
-def _enter(transaction: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows whose primary key is not there yet; those that are stay as they are."""
-    if not rows:
-        return
-    keys = list(table.primary_key)
-    moments = {r["as_of"] for r in rows}
-    there = transaction.execute(
-        sa.select(*keys).where(table.c.connection == rows[0]["connection"], table.c.as_of.in_(moments))
-    )
-    known = {tuple(row) for row in there}
-    fresh = [r for r in rows if tuple(r[key.name] for key in keys) not in known]
-    if fresh:
-        transaction.execute(table.insert(), [{c.name: r[c.name] for c in table.c} for r in fresh])
-
-
-def _replace(transaction: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows in place of those with the same primary key."""
-    if not rows:
-        return
-    keys = [c.name for c in table.primary_key]
-    same = sa.and_(*(table.c[k] == sa.bindparam(f"b_{k}") for k in keys))
-    transaction.execute(table.delete().where(same), [{f"b_{k}": r[k] for k in keys} for r in rows])
-    transaction.execute(table.insert(), [{c.name: r[c.name] for c in table.c} for r in rows])
