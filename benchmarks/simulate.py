@@ -226,6 +226,8 @@ class Scored:
     """The share of owners whose interval did. An owner with few wins has an interval that begins at 0 and holds more
     than 80% by its nature; `owners_exact` divides ties by chance, as is right for lumps."""
     owners_exact: float
+    owners_narrowest: float
+    """Share held by the narrowest interval that has at least 80% of the draws."""
     error: float
     width: float
 
@@ -248,15 +250,31 @@ def score(seed: int, *, weeks: int = 104) -> Scored:
         for one in found.by_owner
         if float(one.p90) > 0
     ]
-    ranks = []
+    ranks, narrow = [], []
     for owner, drawn in found.draws["owner"].items():
         won = float(actual.get(owner, 0.0))
+        from_, to = narrowest(drawn, 0.8)
+        narrow.append(from_ - 0.01 <= won <= to + 0.01)
         below, same = float(np.mean(drawn < won - 0.01)), float(np.mean(np.abs(drawn - won) <= 0.01))
         ranks.append(below + random.random() * same)
     exact = float(np.mean([0.1 <= rank <= 0.9 for rank in ranks]))
     return Scored(
-        low <= truth <= high, float(np.mean(owners)), exact, (middle - truth) / truth, (high - low) / truth
+        low <= truth <= high,
+        float(np.mean(owners)),
+        exact,
+        float(np.mean(narrow)),
+        (middle - truth) / truth,
+        (high - low) / truth,
     )
+
+
+def narrowest(draws: Floats, share: float) -> tuple[float, float]:
+    """Return the narrowest interval that holds at least this share of the draws."""
+    ordered = np.sort(draws)
+    inside = int(np.ceil(share * len(ordered)))
+    widths = ordered[inside - 1 :] - ordered[: len(ordered) - inside + 1]
+    first = int(np.argmin(widths))
+    return float(ordered[first]), float(ordered[first + inside - 1])
 
 
 def main() -> None:
@@ -273,7 +291,10 @@ def main() -> None:
     print(
         f"80% interval of the total held the truth: {totals.mean():.1%} (se {totals.std() / len(found) ** 0.5:.1%})"
     )
-    print(f"80% interval of an owner: {owners:.1%}, ties divided by chance: {exact:.1%}")
+    narrow = np.mean([f.owners_narrowest for f in found])
+    print(
+        f"80% interval of an owner: {owners:.1%}, ties divided by chance: {exact:.1%}, narrowest: {narrow:.1%}"
+    )
     print(f"error of P50: median {np.median(error):+.1%}, mean size {np.abs(error).mean():.1%}")
     print(f"width of the interval: {width.mean():.2f} of the actual amount")
 

@@ -264,3 +264,25 @@ def test_a_warehouse_from_before_a_column_is_opened(tmp_path: Path) -> None:
         new.set_connection(Connection(connection="crm", adapter="files", fiscal_year_starts=7), [])
 
         assert [c.fiscal_year_starts for c in new.connections()] == [7]
+
+
+def test_what_does_not_fit_into_memory_lies_where_nobody_else_can_read_it(tmp_path: Path) -> None:
+    """Beside the warehouse while it is open, gone when it is closed; what a killed process left goes with the next."""
+    path = tmp_path / "w.duckdb"
+    left = tmp_path / "w.duckdb.killed.tmp"
+    left.mkdir()
+    (left / "duckdb_temp").write_text("of somebody's customers")
+
+    with Warehouse(path) as warehouse:
+        [(folder, limit)] = warehouse.rows(
+            "SELECT current_setting('temp_directory'), current_setting('memory_limit')"
+        )
+        assert Path(folder).parent == tmp_path
+        assert Path(folder).stat().st_mode & 0o777 == 0o700
+        assert limit.startswith("1.3 GiB")
+        assert not left.exists()
+        reader_of = warehouse.publish()
+    with Warehouse(reader_of, read_only=True):
+        assert len(list(tmp_path.glob("*.tmp"))) == 1
+
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["w.duckdb", "w.published.duckdb"]

@@ -23,6 +23,7 @@ import duckdb
 from pipesync.errors import InputError, Problem, StoreError
 from pipesync.model import TABLES, ColumnState, Connection, Record
 from pipesync.schema import KINDS, ddl, schema
+from pipesync.store import spill
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,10 +74,17 @@ class Warehouse:
         if path and not read_only:
             _prepare_folder(path)
         self._db = _connect(path, read_only=read_only)
+        if path and not read_only:
+            spill.clear(path, of_all=True)
+        self._spilled = spill.bound(self._db, path) if path else None
         if not read_only:
             if path:
                 path.chmod(0o600)
-            self._create()
+            try:
+                self._create()
+            except BaseException:
+                self.close()
+                raise
 
     def _create(self) -> None:
         self._db.execute(_BOOKS)
@@ -98,6 +106,7 @@ class Warehouse:
         """Return another session on the open file, for a thread of its own; temporary tables are not shared."""
         session = object.__new__(Warehouse)
         session.path, session._clock, session._db = self.path, self._clock, self._db.cursor()
+        session._spilled = None
         session._db.execute("SET TimeZone = 'UTC'")
         return session
 
@@ -109,6 +118,8 @@ class Warehouse:
 
     def close(self) -> None:
         self._db.close()
+        if self._spilled:
+            shutil.rmtree(self._spilled, ignore_errors=True)
 
     # --- Reading ----------------------------------------------------------------------------------------------
 
@@ -424,6 +435,7 @@ class Warehouse:
         with fresh.open("rb") as copied:
             os.fsync(copied.fileno())
         fresh.replace(target)
+        spill.clear(target, of_all=False)
         return target
 
     def rewrite_file(self) -> None:
@@ -438,9 +450,10 @@ class Warehouse:
         self.execute(f'COPY FROM DATABASE "{name}" TO rewritten')
         self.execute("DETACH rewritten")
         fresh.chmod(0o600)
-        self._db.close()
+        self.close()
         fresh.replace(self.path)
         self._db = _connect(self.path)
+        self._spilled = spill.bound(self._db, self.path)
 
 
 def _prepare_folder(path: Path) -> None:
@@ -462,6 +475,7 @@ def _connect(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyCo
     except (duckdb.Error, OSError) as error:
         raise StoreError(f"{path} cannot be opened as a warehouse: {type(error).__name__}") from None
     opened.execute("SET TimeZone = 'UTC'")
+    opened.execute("SET enable_progress_bar = false")  # a library prints nothing
     return opened
 
 
