@@ -69,6 +69,9 @@ LongDuration = Annotated[timedelta, BeforeValidator(_long_duration), Field(ge=ti
 Zone = Annotated[str, AfterValidator(_zone)]
 
 
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+
+
 class Write(Section):
     """What may be written to a connection; nothing unless `enabled`."""
 
@@ -169,6 +172,18 @@ def _country(value: str) -> str:
     return value
 
 
+class FiscalWeeks(Section):
+    """Fiscal months of whole weeks, as in retail. A 53rd week is the last month's."""
+
+    pattern: Literal["4-4-5", "4-5-4", "5-4-4"] = "4-4-5"
+    """Weeks of the months of each quarter."""
+    begins: Weekday = "sunday"
+    """The weekday with which fiscal years, and so all their months, begin."""
+    year: Literal["nearest", "last"] = "nearest"
+    """Which of these days: the one nearest to the first of the month that `fiscal_year_starts` names, or the last up to
+    it."""
+
+
 class Calendar(Section):
     timezone: Zone = "UTC"
     country: Annotated[str, AfterValidator(_country)] | None = None
@@ -176,7 +191,9 @@ class Calendar(Section):
     holidays: tuple[date, ...] = ()
     """Further days off, of the whole company."""
     fiscal_year_starts: int = Field(default=1, ge=1, le=12)
-    """The month. Where this is not given, a CRM that tells its own is believed."""
+    """The month. Where this is not given, a CRM that tells its own is believed (HubSpot tells none)."""
+    weeks: FiscalWeeks | None = None
+    """Where the fiscal months are no calendar months."""
 
 
 class ForecastConfig(Section):
@@ -242,7 +259,7 @@ class DigestConfig(Section):
     to: tuple[Literal["reps", "managers", "leaders"], ...] = ("reps", "managers", "leaders")
     leaders: tuple[str, ...] = ()
     """Ids, in the CRM, of those who see everything."""
-    weekday: Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"] = "monday"
+    weekday: Weekday = "monday"
     hour: int = Field(default=7, ge=0, le=23)
     """From then on, in the calendar's zone, the first sync sends it; a missed one is made up for within the week."""
 

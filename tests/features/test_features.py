@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipesync.config import Calendar
+from pipesync.config import Calendar, FiscalWeeks
 from pipesync.errors import InputError
 from pipesync.features import COLUMNS, compute, stand
 from pipesync.mapping import REQUIRABLE
@@ -340,6 +340,28 @@ def test_a_closing_knows_its_fiscal_quarter(
     )
 
     found = row(warehouse, calendar=Calendar(fiscal_year_starts=starts))
+
+    assert (found["quarters_since_closed"], found["quarter_days_left"]) == (quarters, left)
+
+
+@pytest.mark.parametrize(
+    ("closed", "quarters", "left"),
+    [
+        (date(2026, 8, 2), 1, 91),
+        (date(2026, 11, 1), 0, 91),
+        (date(2026, 10, 31), 1, 1),
+        (date(2024, 2, 3), 12, 1),
+    ],
+)
+def test_a_fiscal_quarter_may_be_one_of_weeks(build: Build, closed: date, quarters: int, left: int) -> None:
+    """Retail's year of 2023 ends with a 53rd week on 3 February 2024; its third quarter of 2026 on 31 October."""
+    at = datetime(closed.year, closed.month, closed.day, 12, tzinfo=UTC)
+    warehouse = build(
+        opportunities=[opportunity(is_closed=True, closed_at=at, created_at=at - timedelta(days=9))]
+    )
+    retail = Calendar(fiscal_year_starts=2, weeks=FiscalWeeks(pattern="4-5-4"))
+
+    found = row(warehouse, calendar=retail)
 
     assert (found["quarters_since_closed"], found["quarter_days_left"]) == (quarters, left)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from pipesync.config import Calendar, Config, ConnectionConfig
+from pipesync.config import Calendar, Config, ConnectionConfig, FiscalWeeks
 from pipesync.errors import InputError
-from pipesync.forecast.periods import Period, following, parse_period, period_of
+from pipesync.forecast.periods import Period, PeriodKind, following, parse_period, period_of
 from pipesync.model import Connection
 
 CIVIL = Calendar()
@@ -39,6 +39,44 @@ def test_what_is_no_period(text: str) -> None:
     """Anything else is refused with what could be written instead."""
     with pytest.raises(InputError, match="period"):
         parse_period(text, CIVIL)
+
+
+RETAIL = Calendar(fiscal_year_starts=2, weeks=FiscalWeeks(pattern="4-5-4"))
+MAKER = Calendar(weeks=FiscalWeeks(begins="monday", year="last"))
+
+
+@pytest.mark.parametrize(
+    ("text", "calendar", "start", "end"),
+    [
+        # The National Retail Federation's calendar: 2023 has 53 weeks, and ends on 3 February 2024.
+        ("2023", RETAIL, date(2023, 1, 29), date(2024, 2, 4)),
+        ("2024", RETAIL, date(2024, 2, 4), date(2025, 2, 2)),
+        ("2024-Q1", RETAIL, date(2024, 2, 4), date(2024, 5, 5)),
+        ("2023-Q4", RETAIL, date(2023, 10, 29), date(2024, 2, 4)),
+        ("2024-03", RETAIL, date(2024, 3, 3), date(2024, 4, 7)),
+        ("2024-01", RETAIL, date(2023, 12, 31), date(2024, 2, 4)),
+        ("2026", MAKER, date(2025, 12, 29), date(2026, 12, 28)),
+        ("2026-Q1", MAKER, date(2025, 12, 29), date(2026, 3, 30)),
+    ],
+)
+def test_months_of_whole_weeks(text: str, calendar: Calendar, start: date, end: date) -> None:
+    """Years, quarters and months of 4-4-5 and its kin, a 53rd week in the last month."""
+    found = parse_period(text, calendar)
+
+    assert (found.start, found.end) == (start, end)
+
+
+@pytest.mark.parametrize("calendar", [CIVIL, FROM_APRIL, RETAIL, MAKER])
+@pytest.mark.parametrize("kind", ["month", "quarter", "year"])
+def test_periods_follow_one_another_without_a_gap(calendar: Calendar, kind: PeriodKind) -> None:
+    """For twenty years each is followed by the one that holds its end, and holds its own first and last days."""
+    one = period_of(datetime(2015, 1, 20, tzinfo=UTC), kind, calendar)
+    while one.end.year < 2035:
+        assert period_of(one.starts_at, kind, calendar) == one
+        assert period_of(one.ends_at - timedelta(hours=1), kind, calendar) == one
+        later = following(one, calendar)
+        assert later == period_of(one.ends_at, kind, calendar)
+        one = later
 
 
 def test_a_moment_belongs_to_the_period_of_the_companys_own_day() -> None:

@@ -6,12 +6,13 @@ a month are usually nobody's estimate. Reads the session's `features`; quarters 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 from pipesync.config import Calendar
-from pipesync.features import Features
+from pipesync.features import Features, fiscal
 from pipesync.forecast.periods import Period, following, period_of
 from pipesync.store.warehouse import Warehouse
 
@@ -65,19 +66,22 @@ def linearity(
     while one.start <= present.start:
         if one.end > won[0][0]:
             inside = [(day, amount) for day, amount in won if one.start <= day < one.end]
-            found.append(_quarter(one, inside, is_over=one.end <= present.start))
+            found.append(_quarter(one, inside, calendar, is_over=one.end <= present.start))
         one = following(one, calendar)
     return tuple(found[-quarters:])
 
 
-def _quarter(period: Period, won: Sequence[tuple[date, float]], *, is_over: bool) -> Quarter:
+def _quarter(
+    period: Period, won: Sequence[tuple[date, float]], calendar: Calendar, *, is_over: bool
+) -> Quarter:
     weeks = -(-(period.end - period.start).days // 7)
     by_week, by_month = [0.0] * weeks, [0.0] * 3
-    first = period.start.year * 12 + period.start.month
+    months = fiscal.months(fiscal.year_of(period.start, calendar), calendar)
+    first = months.index(period.start)
     late = 0.0
     for day, amount in won:
         by_week[(day - period.start).days // 7] += amount
-        by_month[day.year * 12 + day.month - first] += amount
+        by_month[bisect_right(months, day) - 1 - first] += amount
         late += amount if day >= period.end - timedelta(days=14) else 0.0
     total = sum(by_week)
     share = 1 / total if total else 0.0

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from pipesync.config import Calendar
 from pipesync.errors import InputError, Problem
+from pipesync.features import fiscal
 from pipesync.features.columns import COLUMNS, Column
 from pipesync.model import ColumnState
 from pipesync.store.warehouse import Warehouse
@@ -106,6 +107,8 @@ _VARIABLES = {
     "is_current": "BOOLEAN",
     "holidays": "DATE[]",
     "fiscal_month": "INTEGER",
+    "quarter_starts": "DATE[]",
+    "quarter_numbers": "INTEGER[]",
 }
 
 
@@ -116,11 +119,14 @@ def set_moment(
     local = as_of.astimezone(ZoneInfo(calendar.timezone))
     holidays = [h for h in calendar.holidays if h.isoweekday() < 6]
     moment = as_of.astimezone(UTC).replace(tzinfo=None)
-    month = calendar.fiscal_year_starts
+    month, quarters = calendar.fiscal_year_starts, fiscal.quarters_of_weeks(calendar)
     _set_variables(
-        warehouse, (connection, moment, local.date(), local.utcoffset(), is_current, holidays, month)
+        warehouse,
+        (connection, moment, local.date(), local.utcoffset(), is_current, holidays, month, *quarters),
     )
     _run(warehouse, "macros")
+    if calendar.weeks:
+        _run(warehouse, "macros_of_weeks")
 
 
 def _set_variables(warehouse: Warehouse, values: Sequence[object]) -> None:

@@ -33,8 +33,7 @@ SELECT
     CASE WHEN o.is_closed THEN days_since(o.ended_at) END AS days_since_closed,
     local_date(o.created_at) AS created_on,
     CASE WHEN o.is_closed THEN
-        date_diff('quarter', quarter_of(local_date(o.ended_at)), quarter_of(getvariable('today'))) END
-        AS quarters_since_closed,
+        quarters_between(local_date(o.ended_at), getvariable('today')) END AS quarters_since_closed,
     CASE WHEN o.is_closed THEN
         date_diff('day', local_date(o.ended_at), quarter_end(local_date(o.ended_at))) END AS quarter_days_left,
     coalesce(o.is_closed AND local_date(o.ended_at) = created_on, FALSE) AS closed_same_day,

@@ -33,6 +33,9 @@ CREATE OR REPLACE TEMP MACRO is_business_day(day) AS
 CREATE OR REPLACE TEMP MACRO quarter_of(day) AS
     date_trunc('quarter', day - to_months(getvariable('fiscal_month') - 1));
 
+CREATE OR REPLACE TEMP MACRO quarters_between(day, later) AS
+    date_diff('quarter', quarter_of(day), quarter_of(later));
+
 -- The first day of the next fiscal quarter.
 CREATE OR REPLACE TEMP MACRO quarter_end(day) AS
     CAST(quarter_of(day) + to_months(getvariable('fiscal_month') + 2) AS DATE);

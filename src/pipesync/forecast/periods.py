@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from pipesync.config import Calendar
 from pipesync.errors import InputError, Problem
+from pipesync.features import fiscal
 
 PeriodKind = Literal["month", "quarter", "year"]
 _MONTHS: dict[PeriodKind, int] = {"month": 1, "quarter": 3, "year": 12}
@@ -48,16 +49,8 @@ def _midnight(day: date, timezone: str) -> datetime:
     return datetime.combine(day, time(), ZoneInfo(timezone)).astimezone(UTC)
 
 
-def _later(day: date, months: int) -> date:
-    years, month = divmod(day.month - 1 + months, 12)
-    return date(day.year + years, month + 1, 1)
-
-
 def _span(day: date, kind: PeriodKind, calendar: Calendar) -> Period:
-    length = _MONTHS[kind]
-    since_start = (day.month - calendar.fiscal_year_starts) % length
-    start = _later(date(day.year, day.month, 1), -since_start)
-    return Period(start, _later(start, length), calendar.timezone)
+    return Period(*fiscal.span(day, _MONTHS[kind], calendar), calendar.timezone)
 
 
 def period_of(as_of: datetime, kind: PeriodKind, calendar: Calendar) -> Period:
@@ -66,24 +59,30 @@ def period_of(as_of: datetime, kind: PeriodKind, calendar: Calendar) -> Period:
 
 
 def following(period: Period, calendar: Calendar) -> Period:
-    """Return the period of the same length in months that begins where this one ends."""
-    months = (period.end.year - period.start.year) * 12 + period.end.month - period.start.month
-    if period.start.day != 1 or period.end.day != 1 or months < 1:
+    """Return the period of as many fiscal months that begins where this one ends; of as many days where it has none."""
+    year = fiscal.year_of(period.start, calendar)
+    years = range(year, 2 * fiscal.year_of(period.end, calendar) - year + 2)
+    starts = sorted({day for one in years for day in fiscal.months(one, calendar)})
+    if not {period.start, period.end} <= set(starts):
         return Period(period.end, period.end + (period.end - period.start), calendar.timezone)
-    return Period(period.end, _later(period.end, months), calendar.timezone)
+    at = starts.index(period.end)
+    return Period(period.end, starts[2 * at - starts.index(period.start)], calendar.timezone)
 
 
 def parse_period(text: str, calendar: Calendar) -> Period:
     """Read `2026`, `2026-Q4`, `2026-11` or `2026-11-01..2026-12-01` (the last day is not in it).
 
-    Years and quarters are fiscal ones, named after the calendar year in which the fiscal year begins.
+    Years and quarters are fiscal ones, named after the calendar year in which the fiscal year begins. A month of whole
+    weeks is that which stands for the calendar's.
     """
     if found := re.fullmatch(r"(\d{4})(?:-Q([1-4]))?", text):
-        first = date(int(found[1]), calendar.fiscal_year_starts, 1)
         kind: PeriodKind = "quarter" if found[2] else "year"
-        return _span(_later(first, 3 * (int(found[2] or 1) - 1)), kind, calendar)
+        first = fiscal.months(int(found[1]), calendar)[3 * (int(found[2] or 1) - 1)]
+        return _span(first, kind, calendar)
     if found := re.fullmatch(r"(\d{4})-(0[1-9]|1[0-2])", text):
-        return _span(date(int(found[1]), int(found[2]), 1), "month", calendar)
+        later = (int(found[2]) - calendar.fiscal_year_starts) % 12
+        year = int(found[1]) - (int(found[2]) < calendar.fiscal_year_starts)
+        return _span(fiscal.months(year, calendar)[later], "month", calendar)
     if ".." in text:
         try:
             start, end = (date.fromisoformat(part) for part in text.split(".."))

@@ -185,8 +185,8 @@ def _flags(warehouse: Warehouse, rules: Sequence[Rule], number: int) -> Any:  # 
     return warehouse.arrow(
         f"SELECT {number}::INTEGER AS origin, f.id, f.owner_id, coalesce(f.amount, 0)::DOUBLE AS amount, f.is_open, "
         "getvariable('as_of')::TIMESTAMP AS seen_at, "
-        "(quarter_of(greatest(coalesce(f.close_date, getvariable('today')), getvariable('today'))) "
-        f"+ INTERVAL 3 MONTH + to_months(getvariable('fiscal_month') - 1))::DATE AS due, {verdicts} "
+        "quarter_end(greatest(coalesce(f.close_date, getvariable('today')), getvariable('today'))) AS due, "
+        f"{verdicts} "
         "FROM judged AS j JOIN features AS f ON f.id = j.subject "
         f"WHERE f.is_open OR {' OR '.join(f'j.v{i}' for i in range(len(rules)))}"
     )
