@@ -177,6 +177,7 @@ def test_no_opportunities_no_findings_and_a_full_score(build: Build) -> None:
     found = rules.evaluate(warehouse, features, RULES)
 
     assert (found.findings, found.score, found.open) == ((), 100.0, 0)
+    assert {(r.fired, r.clear, r.unknown) for r in found.rules} == {(0, 0, 0)}
 
 
 # --- The life of a finding --------------------------------------------------------------------------------------------

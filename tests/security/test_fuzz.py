@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import random
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.security.proxy import Proxy, places, replaced
 
 from pipesync.adapters import open_adapter
 from pipesync.config import from_text
@@ -56,21 +54,6 @@ ODD = st.one_of(
     st.lists(st.integers(), max_size=2), st.dictionaries(st.text(max_size=5), st.integers(), max_size=2),
     st.sampled_from(["$days", "{name}", "7 moons", "0d", "2026-13-45", "!!python/name:os", "*", "&a", "all", "not"]),
 )  # fmt: skip
-
-
-def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Return the path of every value in a document."""
-    inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
-    return [path, *(found for key, value in inner for found in places(value, (*path, key)))]
-
-
-def replaced(data: Any, path: tuple[Any, ...], value: Any) -> Any:
-    """Return a document with another value at a path; a value that YAML's dumper refuses stays out."""
-    if not path:
-        return value
-    copy = data.copy()
-    copy[path[0]] = replaced(data[path[0]], path[1:], value)
-    return copy
 
 
 @st.composite
@@ -132,80 +115,41 @@ def test_a_configuration_is_good_or_says_what_is_wrong(text: str) -> None:
 # --- What a CRM answers -----------------------------------------------------------------------------------------
 
 
-class Proxy:
-    """Stands between us and the sandbox, and spoils one answer: the n-th."""
-
-    def __init__(self, target: str) -> None:
-        self.spoil_at, self.seed, self.count, self.spoilt = 0, 0, 0, ""
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def answer(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
-                body = self.rfile.read(length)
-                headers = {
-                    k: v for k, v in self.headers.items() if k.lower() not in ("host", "accept-encoding")
-                }
-                got = requests.request(
-                    self.command, target + self.path, data=body, headers=headers, timeout=30
-                )
-                proxy.count += 1
-                content = got.content
-                if proxy.count == proxy.spoil_at and got.ok:
-                    content = proxy.spoiling(content)
-                    proxy.spoilt = f"{self.command} {self.path.split('?')[0]}"
-                self.send_response(got.status_code)
-                for name, value in got.headers.items():
-                    if name.lower() not in ("content-length", "transfer-encoding", "connection", "server"):
-                        self.send_header(name, value)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            do_GET = do_POST = do_PATCH = do_DELETE = do_PUT = answer
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def spoiling(self, content: bytes) -> bytes:
-        chance = random.Random(self.seed)  # noqa: S311  # seeded on purpose
-        try:
-            data = json.loads(content)
-        except ValueError:
-            return content[: len(content) // 2]
-        way = chance.randrange(5)
-        if way == 0:
-            return b"<html>maintenance</html>"
-        spots = [p for p in places(data) if p]
-        if not spots:
-            return b"[]"
-        spot = chance.choice(spots)
-        if way == 1:
-            parent = data
-            for key in spot[:-1]:
-                parent = parent[key]
-            del parent[spot[-1]]
-            return json.dumps(data).encode()
-        odd: list[Any] = [
-            None,
-            0,
-            -1,
-            10**30,
-            1e308,
-            "",
-            "x",
-            "2026-99-99T99:99:99Z",
-            [],
-            {},
-            [None],
-            {"a": 1},
-            True,
-        ]
-        return json.dumps(replaced(data, spot, chance.choice(odd))).encode()
+def spoilt_answer(status: int, content: bytes, chance: random.Random) -> tuple[int, bytes]:
+    """Give back a page of HTML, half of the bytes, or JSON with a value lost or replaced by an odd one."""
+    try:
+        data = json.loads(content)
+    except ValueError:
+        return status, content[: len(content) // 2]
+    way = chance.randrange(5)
+    if way == 0:
+        return status, b"<html>maintenance</html>"
+    spots = [p for p in places(data) if p]
+    if not spots:
+        return status, b"[]"
+    spot = chance.choice(spots)
+    if way == 1:
+        parent = data
+        for key in spot[:-1]:
+            parent = parent[key]
+        del parent[spot[-1]]
+        return status, json.dumps(data).encode()
+    odd: list[Any] = [
+        None,
+        0,
+        -1,
+        10**30,
+        1e308,
+        "",
+        "x",
+        "2026-99-99T99:99:99Z",
+        [],
+        {},
+        [None],
+        {"a": 1},
+        True,
+    ]
+    return status, json.dumps(replaced(data, spot, chance.choice(odd))).encode()
 
 
 @pytest.fixture(scope="module", params=["salesforce", "hubspot"])
@@ -214,12 +158,12 @@ def spoiling(
 ) -> Iterator[tuple[str, Proxy, Path]]:
     folder = tmp_path_factory.mktemp(request.param)
     generate(folder / "exports", opportunities=12, activities_per_opportunity=1)
-    with running(folder / "exports", request.param) as sandbox:
-        proxy = Proxy(sandbox.url)
+    with (
+        running(folder / "exports", request.param) as sandbox,
+        Proxy(sandbox.url, spoiling=spoilt_answer) as proxy,
+    ):
         write_configuration(sandbox, request.param, proxy, folder)
         yield request.param, proxy, folder
-        proxy.server.shutdown()
-        proxy.server.server_close()
 
 
 def write_configuration(sandbox: Sandbox, crm: str, proxy: Proxy, folder: Path) -> None:
@@ -234,7 +178,7 @@ def try_answers(spoiling: tuple[str, Proxy, Path], seeds: Sequence[int]) -> list
     crashes, spoilt = [], 0
     for seed in seeds:
         chance = random.Random(seed)  # noqa: S311  # seeded on purpose
-        proxy.count, proxy.seed, proxy.spoil_at, proxy.spoilt = 0, seed, chance.randrange(1, 25), ""
+        proxy.arm(chance.randrange(1, 25), seed)
         adapter = open_adapter(crm, config.connections[crm], folder)
         try:
             with Warehouse() as warehouse:

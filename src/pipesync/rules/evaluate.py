@@ -169,7 +169,8 @@ def _unjudgeable(rule: Rule, field: str) -> RuleResult:
 
 def _counts(warehouse: Warehouse, rules: Sequence[Rule], unknown: frozenset[str]) -> list[RuleResult]:
     counted = ", ".join(
-        f"coalesce(count_if(v{i}), 0), count_if(a{i} AND v{i} IS FALSE), count_if(a{i} IS NOT FALSE AND v{i} IS NULL)"
+        f"count(*) FILTER (v{i}), count(*) FILTER (a{i} AND v{i} IS FALSE), "
+        f"count(*) FILTER (a{i} IS NOT FALSE AND v{i} IS NULL)"
         for i in range(len(rules))
     )
     row = warehouse.rows(f"SELECT {counted} FROM judged")[0]
