@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
+from datetime import timedelta
 from pathlib import Path
+from textwrap import dedent
 from xml.etree import ElementTree
 
 import pytest
 
 from pipesync._paths import shipped
+from pipesync.adapters import open_adapter
 from pipesync.adapters.salesforce.options import Options
 from pipesync.adapters.salesforce.writing import ENTITY, FIELDS, KEY
+from pipesync.config import from_text
 from pipesync.mapping import load
 from pipesync.sandbox.salesforce.objects import OBJECTS
 
@@ -140,6 +145,28 @@ def test_the_integration_user_may_read_every_object_that_is_mapped() -> None:
 
     mapped = {s.source for s in load(KIT / "mapping.yaml").streams.values()}
     assert mapped - implied <= set(texts(element, "objectPermissions/object"))
+
+
+def test_the_readmes_connection_can_be_used(tmp_path: Path) -> None:
+    """As it stands there, in the folder that it makes; and its table tells the options' own defaults."""
+    text = (KIT / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"^    connections:\n(?:      .*\n)+", text, re.MULTILINE)
+    assert block
+    config = from_text(f"version: 1\n{dedent(block[0])}", tmp_path)
+
+    open_adapter("salesforce", config.connections["salesforce"], tmp_path).close()
+
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|`]+) \|", text, re.MULTILINE))
+    given = {
+        "look_back": timedelta(minutes=10),
+        "sweep": timedelta(days=7),
+        "daily_share": 0.2,
+        "timeout": 60,
+    }
+    assert {"look_back": "10m", "sweep": "7d", "daily_share": "0.2", "timeout": "60"}.items() <= rows.items()
+    assert {name: Options.model_fields[name].default for name in given} == given
+    assert Options.model_fields["bulk_from"].default == Options.model_fields["bulk_page"].default == 10_000
+    assert "| `bulk_from`, `bulk_page` | 10,000, 10,000 |" in text
 
 
 def test_the_readme_names_each_permission_set() -> None:
