@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -121,23 +122,52 @@ def _secret_files(config: Config) -> Iterator[Check]:
 
 
 def _schedule(config: Config, now: datetime) -> Check:
-    """Judge by the runs: a unit that is there and does not run is worth nothing."""
+    """Judge by the runs: a unit that is there and does not run is worth nothing. Say which unit can be seen."""
     fix = "`pipesync schedule systemd` (or cron, kubernetes, ...) prints one"
     try:
         with Ledger(config.ledger_url) as ledger:
             runs = [run for run in ledger.runs(limit=200) if run.kind == "sync"]
     except PipesyncError:
         return Check("schedule", "warning", "the ledger cannot tell", "mend the ledger first")
+    unit = _unit(config)
+    seen = f"{unit} has one" if unit else "neither this user's crontab nor systemd has one"
     if not runs:
-        return Check("schedule", "warning", "no sync has run yet", fix)
+        return Check(
+            "schedule", "ok" if unit else "warning", f"no sync has run yet; {seen}", "" if unit else fix
+        )
     age = now - runs[0].started_at
     if age > _LONGEST_PAUSE:
-        return Check(
-            "schedule", "failed", f"the last sync began {age.total_seconds() / 3600:,.0f} hours ago", fix
-        )
-    return Check(
-        "schedule", "ok", f"the last sync began {runs[0].started_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    )
+        why = f"the last sync began {age.total_seconds() / 3600:,.0f} hours ago; {seen}"
+        asked = {"crontab": "look at cron's mail or log", "systemd": "`systemctl status pipesync.timer`"}
+        return Check("schedule", "failed", why, asked.get(unit, fix))
+    began = f"the last sync began {runs[0].started_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return Check("schedule", "ok", f"{began}; {seen}")
+
+
+def _unit(config: Config) -> str:
+    """Return which scheduler of this machine names the configuration's folder; "" where none is seen."""
+    folder = str(config.folder.resolve())
+
+    def runs_here(text: str) -> bool:
+        lines = (line for line in text.splitlines() if not line.lstrip().startswith("#"))
+        return any("pipesync" in line and f"{folder}/" in line for line in lines)
+
+    if crontab := shutil.which("crontab"):
+        try:
+            told = subprocess.run([crontab, "-l"], capture_output=True, text=True, timeout=5, check=False)  # noqa: S603  # crontab itself
+        except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+            pass
+        else:
+            if runs_here(told.stdout):
+                return "crontab"
+    for units in (Path.home() / ".config/systemd/user", Path("/etc/systemd/system")):
+        for unit in sorted(units.glob("*.service")):
+            try:
+                if runs_here(unit.read_text(encoding="utf-8")):
+                    return "systemd"
+            except (OSError, UnicodeDecodeError):
+                continue
+    return ""
 
 
 def _notices(config: Config) -> Iterator[Check]:

@@ -34,6 +34,36 @@ def test_a_new_installation_lacks_a_schedule_only(work: Path, pipesync: Run) -> 
     assert "installation" in pipesync("doctor").out
 
 
+@pytest.mark.parametrize("kind", ["cron", "systemd"])
+def test_a_schedule_of_this_machine_is_seen(
+    kind: str,
+    work: Path,
+    pipesync: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """What `schedule` prints is found where it belongs; one of another folder, or that is commented out, is not."""
+    home = tmp_path_factory.mktemp("home")
+    tools, units = home / "bin", home / ".config" / "systemd" / "user"
+    tools.mkdir()
+    units.mkdir(parents=True)
+    (tools / "crontab").write_text(f"#!/bin/sh\ncat {home}/crontab\n")
+    (tools / "crontab").chmod(0o755)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
+    file = home / "crontab" if kind == "cron" else units / "pipesync.service"
+    text = pipesync("schedule", kind, "--config", str(work / "pipesync.yaml")).out
+    (home / "crontab").touch()
+
+    def status(text: str) -> str:
+        file.write_text(text)
+        return told(pipesync)["schedule"][0]
+
+    assert status(text) == "ok"
+    assert status(text.replace(str(work), "/srv/another")) == "warning"
+    assert status("".join(f"# {line}\n" for line in text.splitlines())) == "warning"
+
+
 def test_each_fault_has_its_mend(work: Path, pipesync: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mistake in a rule's setting, a ledger that is none, a secret's file for all to read, a notice nobody takes."""
     with socket.socket() as free:
