@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
+from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from tests.report.html.conftest import Company, run
+
+from pipesync.config import load
+from pipesync.features import compute
+from pipesync.forecast.calls import calls, of_methods
+from pipesync.steps import foretell
+from pipesync.store.ledger import Ledger
+from pipesync.store.warehouse import Warehouse, published
 
 pytestmark = pytest.mark.thorough
 
@@ -42,6 +51,38 @@ def embedded(company: Company) -> Any:  # Any: JSON
     return json.loads(text[start : text.index("</script>", start)])
 
 
+@pytest.fixture(scope="module")
+def remembering(company: Company, tmp_path_factory: pytest.TempPathFactory) -> Company:
+    """The same company with forecasts in its ledger: of a week ago, and of the quarter before."""
+    folder = tmp_path_factory.mktemp("remembering") / "company"
+    shutil.copytree(company.folder, folder, ignore=shutil.ignore_patterns("*.html", "*.csv.part"))
+    config = load(folder / "pipesync.yaml")
+    with Warehouse(published(config.warehouse), read_only=True) as store, Ledger(config.ledger_url) as ledger:
+        moment = store.pulled_to("company") - timedelta(days=8)
+        made = foretell(store, "company", config, moment)
+        said = calls(store, compute(store, "company", moment, config.calendar), made.period)
+        said += of_methods(made.total, made.baselines)
+        issued = [one for groups in made.rollups.values() for one in groups]
+        ledger.issue("run-0", moment, issued, calls=said, opportunities=made.opportunities)
+        # The same words as of three moments of the quarter before: there, what came is known.
+        before = {"period_start": date(2026, 7, 1), "period_end": date(2026, 10, 1)}
+        for month in (7, 8, 9):
+            ledger.issue(
+                f"run-{month}",
+                datetime(2026, month, 20, 8, tzinfo=UTC),
+                [one.model_copy(update=before) for one in issued],
+                calls=[one.model_copy(update=before) for one in said],
+            )
+    return Company(folder)
+
+
+@pytest.fixture(scope="module")
+def remembered(remembering: Company) -> dict[str, float]:
+    reader = Numbers()
+    reader.feed(remembering.report().read_text(encoding="utf-8"))
+    return reader.found
+
+
 def _told(company: Company, *words: str) -> Any:  # Any: JSON
     (entry,) = json.loads(run(*words, "--config", company.config, "--format", "json"))["connections"]
     return entry
@@ -68,6 +109,59 @@ def test_the_overview_and_the_forecast_say_what_forecast_says(
                 wanted[f"forecast.{scope}.{one[name]}.{k}"] = one[k]
     assert len(told["by_owner"]) > 5
     _same(numbers, wanted)
+
+
+def test_the_way_to_the_end_is_that_of_forecast(company: Company, numbers: dict[str, float]) -> None:
+    """Every week to come, low, likely and high."""
+    coming = [w for w in _told(company, "forecast")["path"] if not w["is_past"]]
+    assert len(coming) > 3
+    _same(numbers, {f"path.{w['end']}.{k}": w[k] for w in coming for k in ("p10", "p50", "p90")})
+
+
+def test_the_plans_are_those_of_forecast(company: Company, numbers: dict[str, float]) -> None:
+    """Every row that is shown of plan A and plan B, and what plan A lacks."""
+    plans = _told(company, "forecast")["plans"]
+    wanted: dict[str, float | None] = {
+        f"plan-{name}.{one['id']}.{k}": one[k]
+        for name in ("a", "b")
+        for one in plans[name][:15]
+        for k in ("win_in_period", "running")
+    }
+    assert {"plan-a", "plan-b"} == {key.split(".")[0] for key in wanted}
+    _same(numbers, wanted | {"plan.short": plans["short"] or None})
+
+
+def test_quota_gap_and_chance_are_those_of_forecast(company: Company, numbers: dict[str, float]) -> None:
+    """Of the whole, and of everybody who has a quota."""
+    targets = _told(company, "forecast")["targets"]
+    [total] = [t for t in targets if t["scope"] == "total"]
+    wanted = {f"{k}.total": total[k] for k in ("quota", "gap", "reach", "coverage")}
+    for t in targets:
+        if t["scope"] == "owner":
+            wanted |= {f"{k}.owner.{t['scope_id']}": t[k] for k in ("quota", "reach")}
+    assert len(wanted) > 20
+    _same(numbers, wanted)
+
+
+def test_why_it_changed_is_what_changes_says(remembering: Company, remembered: dict[str, float]) -> None:
+    """Kind by kind, from what was expected a week ago to what is expected now."""
+    told = _told(remembering, "forecast", "changes", "--since", "2026-11-10")
+    wanted = {"changes.start": told["start"], "changes.end": told["end"]}
+    wanted |= {f"changes.{kind}": amount for kind, amount in told["by_kind"].items() if abs(amount) >= 0.5}
+    assert len(wanted) > 4
+    _same(remembered, wanted)
+
+
+def test_how_good_it_was_is_what_accuracy_says(remembering: Company, remembered: dict[str, float]) -> None:
+    """The forecast's error beside that of people's commit and of every simpler method."""
+    rows = _told(remembering, "forecast", "accuracy")["accuracy"]
+    [total] = [r for r in rows if r["scope"] == "total" and r["week"] is None]
+    wanted = {f"accuracy.total.{k}": total[k] for k in ("count", "wape", "bias", "coverage_80")}
+    wanted["accuracy.total.commit.wape"] = total["call_wape"]
+    wanted |= {f"accuracy.total.method.{m['kind']}.wape": m["wape"] for m in total["methods"]}
+    assert total["count"] == 3
+    assert len(total["methods"]) == 5
+    _same(remembered, wanted)
 
 
 def test_every_open_opportunity_has_the_forecasts_probability(company: Company, embedded: Any) -> None:

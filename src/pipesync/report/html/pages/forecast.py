@@ -7,7 +7,6 @@ from datetime import date, timedelta
 from decimal import Decimal
 from itertools import pairwise
 
-from pipesync.forecast.accuracy import Record
 from pipesync.forecast.path import WeekEnd
 from pipesync.report.html.blocks import (
     BLANK,
@@ -18,7 +17,6 @@ from pipesync.report.html.blocks import (
     Figures,
     Note,
     Page,
-    Range,
     Row,
     Scale,
     Sentence,
@@ -27,26 +25,23 @@ from pipesync.report.html.blocks import (
     Table,
     Tabs,
     Waterfall,
-    code,
     count,
     day,
     drill,
     money,
     number,
-    points,
-    share,
     short_day,
     span,
     text,
 )
+from pipesync.report.html.pages import record
 from pipesync.report.html.pages.overview import hero
+from pipesync.report.html.pages.record import method_name
 from pipesync.report.html.pages.shared import (
     DIMENSIONS,
     FORECAST_COLUMNS,
     behind,
-    facets_of,
     forecast_row,
-    label_of,
     last_day,
     own_target,
 )
@@ -62,7 +57,7 @@ def page(made: Material, sets: Sets) -> Page:
         rollups(made),
         *simpler(made),
         *why_it_changed(made, sets),
-        *accuracy(made),
+        *record.blocks(made),
         *model(made),
     ]
     return Page(
@@ -232,15 +227,6 @@ def rollups(made: Material) -> Tabs:
     )
 
 
-_METHODS = {
-    "stage": "Each stage's share of wins",
-    "stage_age": "The same, by age in the stage",
-    "run_rate": "The pace of the last 90 days",
-    "crm_probability": "The CRM's own probabilities",
-    "crm_category": "What is in commit",
-}
-
-
 def simpler(made: Material) -> list[Block]:
     """What simpler methods say of the same total."""
     if made.audience.people is not None or not made.forecast.baselines:
@@ -249,7 +235,7 @@ def simpler(made: Material) -> list[Block]:
     rows = tuple(
         Row(
             (
-                text(_METHODS.get(name, name.replace("_", " "))),
+                text(method_name(name)),
                 money(value, made.currency, key=f"baseline.{name}", drill=_listed(made, name)),
                 money(value - own, made.currency, drill=behind("likely")),
             )
@@ -272,7 +258,7 @@ def _listed(made: Material, method: str) -> str:
     if method == "run_rate":
         day_ = made.as_of.date()
         return drill(state="won", closed=span(day_ - timedelta(days=90), day_ + _DAY))
-    return drill(state="open", category="commit") if method == "crm_category" else drill(state="open")
+    return drill(state="open")
 
 
 _KINDS = {
@@ -380,195 +366,6 @@ def issued(made: Material, title: str) -> Block:
             "against the forecast before.",
         ),
         name="changed",
-    )
-
-
-def accuracy(made: Material) -> list[Block]:
-    """How good the issued forecasts were: beside people's calls and simpler methods, one by one, and by group."""
-    whole = [r for r in made.accuracy if r.week is None and (r.scope, r.scope_id or "") == _own(made)]
-    if not made.accuracy:
-        return [
-            Note(
-                "How good it was",
-                (
-                    "No period for which a forecast was issued has ended yet. Forecasts are kept as they were issued, "
-                    "and are held here against what came, beside people's own calls and simpler methods. Until then, ",
-                    code("pipesync forecast backtest"),
-                    " says how good they would have been.",
-                ),
-            )
-        ]
-    return [*(_beside(made, one) for one in whole[:1]), *_one_by_one(made), *_by_group(made)]
-
-
-def _own(made: Material) -> tuple[str, str]:
-    scopes = {"leader": "total", "manager": "manager", "rep": "owner"}
-    return scopes[made.audience.kind], made.audience.person
-
-
-def _beside(made: Material, one: Record) -> Table:
-    """The forecast and everything else that was said of the same totals; each compared where both were said."""
-    key = "accuracy.total"
-    rows = [
-        Row(
-            (
-                text("This forecast", tone="strong"),
-                count(one.count, key=f"{key}.count"),
-                share(one.wape, key=f"{key}.wape"),
-                BLANK,
-                points(one.bias, key=f"{key}.bias"),
-                share(one.coverage_80, key=f"{key}.coverage_80"),
-            )
-        )
-    ]
-    others = [(f"Call of {c.kind.replace('_', ' ')}", f"call.{c.kind}", c) for c in one.others]
-    others += [(_METHODS.get(c.kind, c.kind.replace("_", " ")), f"method.{c.kind}", c) for c in one.methods]
-    if one.call_wape is not None:
-        rows.append(
-            Row(
-                (
-                    text("People's commit"),
-                    count(one.calls, key=f"{key}.calls"),
-                    share(one.call_wape, key=f"{key}.call_wape"),
-                    share(one.wape) if one.calls == one.count else BLANK,
-                    points(one.call_bias, key=f"{key}.call_bias"),
-                    BLANK,
-                )
-            )
-        )
-    rows += [
-        Row(
-            (
-                text(label),
-                count(c.count),
-                share(c.wape, key=f"{key}.{name}.wape"),
-                share(c.own_wape),
-                points(c.bias, key=f"{key}.{name}.bias"),
-                BLANK,
-            )
-        )
-        for label, name, c in others
-    ]
-    better = [c for c in one.methods if c.wape < c.own_wape]
-    verdict = (
-        f"It was closer than all {len(one.methods)} simpler methods. "
-        if one.methods and not better
-        else f"{', '.join(_METHODS.get(c.kind, c.kind) for c in better)} came closer. "
-        if better
-        else ""
-    )
-    return Table(
-        "How good it was",
-        (
-            Column("Who said it"),
-            Column("Compared", "right", "Forecasts whose period has ended."),
-            Column("Error", "right", "Absolute error over what came (WAPE)."),
-            Column("Ours then", "right", "This forecast's error in the same cases.", wide_only=True),
-            Column("Bias", "right", "Above or below what came, on average."),
-            Column("Inside", "right", "How often what came lay in the 80% interval.", wide_only=True),
-        ),
-        tuple(rows),
-        (verdict + "Periods that have ended, as everything was said at the time.",),
-        name="accuracy",
-    )
-
-
-def _one_by_one(made: Material) -> list[Block]:
-    """The last forecast of each week of periods that have ended, with what came."""
-    weekly = {(s.forecast.period_start, s.week): s for s in made.scored}
-    shown = sorted(weekly.values(), key=lambda s: s.as_of, reverse=True)
-    if not shown:
-        return []
-    scale = Scale(x for s in shown for x in (s.forecast.p90, s.actual))
-    rows = []
-    for s in shown[:SHOWN]:
-        one, came = s.forecast, span(s.forecast.period_start, s.forecast.period_end)
-        listed = drill(state="won", closed=came, ever="1")
-        rows.append(
-            Row(
-                (
-                    day(s.as_of.date()),
-                    text(f"week {s.week}", sub="of the period"),
-                    money(one.p50, one.currency),
-                    Range(
-                        scale.at(one.p10),
-                        scale.at(one.p50),
-                        scale.at(one.p90),
-                        f"from {money(one.p10, one.currency).text} to {money(one.p90, one.currency).text}, "
-                        f"likely {money(one.p50, one.currency).text}; {money(s.actual, one.currency).text} came",
-                        target=scale.at(s.actual),
-                        drill=listed,
-                    ),
-                    money(s.actual, one.currency, drill=listed, tone="strong"),
-                    money(s.call, one.currency),
-                )
-            )
-        )
-    inside = sum(s.forecast.p10 <= s.actual <= s.forecast.p90 for s in shown)
-    return [
-        Table(
-            "Forecast by forecast",
-            (
-                Column("As of"),
-                Column("When", wide_only=True),
-                Column("Likely", "right"),
-                Column("Interval", "mark", "Band: P10 to P90. Line: likely. Diamond: what came."),
-                Column("Came", "right"),
-                Column("Commit", "right", wide_only=True),
-            ),
-            tuple(rows),
-            (
-                "The last one of each week. What came lay inside the band in ",
-                count(inside),
-                " of ",
-                count(len(shown)),
-                "; four of five are meant to.",
-            ),
-            total=len(shown),
-            name="scored",
-        )
-    ]
-
-
-def _by_group(made: Material) -> list[Block]:
-    rows = tuple(
-        Row(
-            (
-                text(label_of(made, r.scope, r.scope_id or ""), sub=DIMENSIONS.get(r.scope, "").lower()),
-                count(r.count),
-                share(r.wape),
-                points(r.bias),
-                share(r.coverage_80),
-                share(r.call_wape),
-                points(r.call_bias),
-            ),
-            facets_of(made, r.scope, r.scope_id or ""),
-        )
-        for r in made.accuracy
-        if r.scope in ("owner", "team", "manager") and r.scope_id and r.week is None
-    )
-    columns = (
-        Column("Of whom"),
-        Column("Forecasts", "right", wide_only=True),
-        Column("Error", "right", "Absolute error over what came (WAPE)."),
-        Column("Bias", "right", wide_only=True),
-        Column("Inside", "right", "How often what came lay in the 80% interval."),
-        Column("Commit's error", "right"),
-        Column("Commit's bias", "right", wide_only=True),
-    )
-    return (
-        [
-            Table(
-                "How good it was, by whom",
-                columns,
-                rows[:SHOWN],
-                ("The forecast of each beside what was committed.",),
-                total=len(rows),
-                name="accuracy-groups",
-            )
-        ]
-        if rows
-        else []
     )
 
 
