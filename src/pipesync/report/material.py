@@ -51,6 +51,7 @@ from pipesync.report.audience import Audience
 from pipesync.rules import Evaluation, RuleSet, scores
 from pipesync.rules.evaluate import RuleResult, evaluate
 from pipesync.rules.examination import Examined
+from pipesync.rules.messages import Template
 from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import Warehouse
 
@@ -118,6 +119,7 @@ class RuleText:
 
     title: str
     why: str
+    message: Template | None = None
 
 
 @dataclass(frozen=True)
@@ -312,7 +314,7 @@ def gather(
         coverage=coverage(warehouse, features, made.period, config.calendar),
         score=score,
         rules=evaluation.rules,
-        rule_texts={r.id: RuleText(r.title, r.why) for r in ruleset},
+        rule_texts={r.id: RuleText(r.title, r.why, r.message) for r in ruleset},
         findings=findings,
         effects=effects,
         base_rate=base_rate,

@@ -152,11 +152,13 @@ def open_report(chromium: Browser) -> Iterator[Open]:
     """Open a report at a width; whatever goes wrong in it fails the test at its end."""
     readers: list[Reader] = []
 
-    def opened(file: Path, address: str = "", *, width: int = 1280, theme: str = "light") -> Reader:
+    def opened(
+        file: Path, address: str = "", *, width: int = 1280, theme: str = "light", locale: str = "en-GB"
+    ) -> Reader:
         context = chromium.new_context(
             viewport={"width": width, "height": 900},
             color_scheme=theme,  # type: ignore[arg-type]  # light or dark
-            locale="en-GB",
+            locale=locale,
             timezone_id="UTC",
         )
         reader = Reader(context.new_page(), file)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, expect
 from tests.report.html.conftest import Company, Open, Reader
+from tests.report.html.test_pages import PAGES
 
 pytestmark = pytest.mark.thorough
 
@@ -212,3 +213,17 @@ class TestFilters:
         shown = reader.current("[data-key='forecast.total.p50']").first
         assert re.fullmatch(r"€[\d.,]+[km]", shown.inner_text())
         assert _value(shown) > 1000
+
+    def test_dates_are_in_the_readers_locale(self, company: Company, open_report: Open) -> None:
+        """A German reader finds no other date on any page, in any sentence or on any axis."""
+        reader = open_report(company.report(), "overview", locale="de-DE")
+        seen = ""
+        for page in PAGES:
+            reader.page.locator(f".menu a[data-page={page}]").click()
+            expect(reader.current("h1")).to_be_visible()
+            seen += reader.current().inner_text()
+        reader.go("opportunities")
+        reader.current("[data-list] tbody th a").first.click()
+        seen += _drawer(reader).inner_text() + reader.page.locator(".foot").inner_text()
+        assert re.findall(r"\b\d{4}-\d\d-\d\d\b|\b\d{1,2} [A-Z][a-z]{2} \d{4}\b", seen) == []
+        assert len(re.findall(r"\b\d{1,2}\. [A-Z][a-zä]+\.? \d{4}\b", seen)) > 50

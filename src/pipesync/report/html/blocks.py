@@ -17,14 +17,14 @@ from urllib.parse import quote
 from pipesync.report.draw import money as short_money
 
 Kind = Literal[
-    "money", "count", "number", "share", "points", "date", "day", "month", "moment", "text", "code"
+    "money", "amount", "count", "number", "share", "points", "date", "day", "month", "moment", "text", "code"
 ]
 Tone = Literal["", "good", "bad", "quiet", "strong"]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A value as people read it. `key` is what tests and the filters find it by."""
+    """A value as people read it. `key` is what tests and the filters find it by. An `amount` is money to the unit."""
 
     mark: ClassVar[str] = "cell"
     kind: Kind
@@ -32,10 +32,12 @@ class Cell:
     text: str
     drill: str = ""
     tone: Tone = ""
-    sub: str = ""
+    sub: str | tuple[str | Cell, ...] = ""
     key: str = ""
     unit: str = ""
     """ISO 4217 for money; else what is counted, such as `days`."""
+    parts: tuple[str | Cell, ...] = ()
+    """Of a text that holds values: what it is made of."""
 
 
 Said = str | Cell
@@ -108,6 +110,12 @@ def moment(value: datetime | None, **more: Any) -> Cell:  # Any: other fields of
 
 def text(value: str | None, **more: Any) -> Cell:  # Any: other fields of Cell
     return Cell("text", value, value, **more) if value else BLANK
+
+
+def sentence(parts: Sentence, **more: Any) -> Cell:  # Any: other fields of Cell
+    """Write a sentence that is one thing, such as one link."""
+    said = "".join(p if isinstance(p, str) else p.text for p in parts)
+    return Cell("text", said, said, parts=parts, **more)
 
 
 def code(value: str) -> Cell:
@@ -268,7 +276,7 @@ class Fan:
     """Of the y axis: position from the top, value."""
     weeks: tuple[tuple[float, Cell], ...]
     """Of the x axis."""
-    points: tuple[tuple[float, float, str, str], ...]
+    points: tuple[tuple[float, float, Sentence, str], ...]
     """What can be opened: x, y, what it says, and the list behind it."""
     rows: tuple[tuple[Cell, ...], ...]
     """The same as numbers: week, won so far, P10, P50, P90."""
@@ -292,7 +300,7 @@ class Waterfall:
     title: str
     said: Sentence
     steps: tuple[Step, ...]
-    missing: tuple[str, ...] = ()
+    missing: tuple[Sentence, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -394,7 +402,7 @@ class Item:
     """Something to decide or to do, with its reason and what it is worth."""
 
     title: str
-    why: str
+    why: Sentence
     worth: Cell
     drill: str
     action: str = ""

@@ -14,6 +14,8 @@ from pipesync.model import Finding, PeriodForecast
 from pipesync.report.audience import below
 from pipesync.report.encode import plain
 from pipesync.report.html.blocks import Sets
+from pipesync.report.html.pages.shared import finding_words
+from pipesync.report.html.wording import capital, dated, to_parts
 from pipesync.report.material import Event, Material, Row
 
 EMBEDDED = 12_000
@@ -177,12 +179,17 @@ def _details(made: Material, at: Mapping[str, int]) -> Json:
             k: v
             for k, v in {
                 "findings": [
-                    {"rule": f.rule, "severity": f.severity, "text": f.message, "since": f.first_seen.date()}
+                    {
+                        "rule": f.rule,
+                        "severity": f.severity,
+                        "text": to_parts(finding_words(made, f)),
+                        "since": f.first_seen.date(),
+                    }
                     for f in findings.get(name, ())
                 ],
                 "events": [_event(made, e) for e in list(made.events.get(name, ()))[-_EVENTS:]],
-                "up": [{"text": w.text, "points": round(w.points, 3)} for w in up],
-                "down": [{"text": w.text, "points": round(w.points, 3)} for w in down],
+                "up": [{"text": to_parts(dated(w.text)), "points": round(w.points, 3)} for w in up],
+                "down": [{"text": to_parts(dated(w.text)), "points": round(w.points, 3)} for w in down],
                 "expected": chance.expected_close if chance else None,
                 "tasks": tasks.get(name),
                 "next": row["next_step"],
@@ -191,7 +198,13 @@ def _details(made: Material, at: Mapping[str, int]) -> Json:
                 "since": row["stage_entered_at"],
                 "reason": row["lost_reason"],
                 "pushes": row["push_count"],
-                "day": {"place": day.place, "action": day.action, "because": day.because} if day else None,
+                "day": {
+                    "place": day.place,
+                    "action": day.action,
+                    "because": to_parts(capital(dated("; ".join(day.because)))),
+                }
+                if day
+                else None,
             }.items()
             if v
         }

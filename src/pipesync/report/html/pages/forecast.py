@@ -98,14 +98,16 @@ def fan(made: Material) -> list[Fan]:
         for name in ("p10", "p50", "p90")
     }
     points_ = [
-        (*at, f"Won until {w.end - _DAY:%-d %b}: {money(w.p50, cur).text}", until(w.end))
+        (*at, ("Won until ", short_day(w.end - _DAY), ": ", money(w.p50, cur)), until(w.end))
         for w, at in zip(past, placed([(w.end, float(w.p50)) for w in past]), strict=True)
         if w.end <= now
     ] + [
         (
             *at,
-            f"Until {w.end - _DAY:%-d %b}: likely {money(w.p50, cur).text}, "
-            f"from {money(w.p10, cur).text} to {money(w.p90, cur).text}",
+            (
+                *("Until ", short_day(w.end - _DAY), ": likely ", money(w.p50, cur)),
+                *(", from ", money(w.p10, cur), " to ", money(w.p90, cur)),
+            ),
             open_until(w.end) if w.end < period.end else behind("spread"),
         )
         for w, at in zip(coming, ends["p50"][1:], strict=True)

@@ -100,13 +100,17 @@ def by_rule(made: Material) -> Table:
         Column("At stake", "right"),
         Column("", "mark", wide_only=True),
     ]
-    said: Sentence = (count(len(made.rules) - len(fired)), " rules find nothing now.")
+    quiet = len(made.rules) - len(fired)
+    said: Sentence = (count(quiet), " rules find nothing now.") if quiet > 0 else ()
     if made.effects:
         columns += [
             Column("Ever", "right", "Times that it opened.", wide_only=True),
             Column("To mend", "right", "Median days from first seen to resolved.", wide_only=True),
             Column(
-                "Acted on", "right", "Of the tasks that people had their chance with, those that were mended."
+                "Acted on",
+                "right",
+                "Of the tasks that people had their chance with, those that were mended.",
+                wide_only=True,
             ),
             Column("Then lost", "right", "Of what it fired on and what is decided by now.", wide_only=True),
         ]

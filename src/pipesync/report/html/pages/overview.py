@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from pipesync.analysis.waterfall import Waterfall
 from pipesync.report.html.blocks import (
     BLANK,
@@ -11,8 +9,6 @@ from pipesync.report.html.blocks import (
     Figure,
     Figures,
     Forecast,
-    Item,
-    Items,
     Note,
     Page,
     Range,
@@ -25,14 +21,13 @@ from pipesync.report.html.blocks import (
     drill,
     money,
     number,
-    opportunity,
     share,
     text,
 )
-from pipesync.report.html.pages.shared import behind, facets, last_day, own_target
+from pipesync.report.html.pages.decisions import decisions
+from pipesync.report.html.pages.shared import behind, last_day, own_target
 from pipesync.report.material import Material
 
-DECISIONS = 5
 MOVES = (
     ("new", "New", "created"),
     ("reopened", "Reopened", "open again"),
@@ -230,124 +225,3 @@ def _a_week_before(made: Material) -> float | None:
     """The likely total of the last forecast that was issued at least six days ago."""
     old = [one for as_of, one in made.issued if (made.as_of - as_of).days >= 6]
     return float(old[-1].p50) if old else None
-
-
-def decisions(made: Material, sets: Sets) -> Items:
-    found = []
-    for item in _candidates(made, sets):
-        found.append(item)
-        if len(found) == DECISIONS:
-            break
-    return Items(
-        f"{_words(len(found))} to decide" if found else "To decide",
-        ("What the figures ask of this week's meeting, the most pressing first.",) if found else (),
-        tuple(found),
-        empty="Nothing stands out: no gap, no bottleneck, no carrier at risk. A short meeting.",
-        numbered=True,
-    )
-
-
-def _words(n: int) -> str:
-    return {1: "One thing", 2: "Two things", 3: "Three things", 4: "Four things", 5: "Five things"}[n]
-
-
-def _candidates(made: Material, sets: Sets) -> Iterator[Item]:
-    """One of each kind, so that no kind crowds out the others; the order is that of a meeting."""
-    cur, target = made.currency, own_target(made)
-    if target and target.gap > 0 and target.reach < 0.5:
-        needed = f" where {target.coverage_needed:.1f}× is needed" if target.coverage_needed else ""
-        cover = f"; coverage is {target.coverage:.1f}×{needed}" if target.coverage else ""
-        yield Item(
-            "Close the gap, or change the number",
-            f"The quota is reached in {target.reach:.0%} of the endings{cover}. {_where_to(made)}",
-            money(target.gap, cur),
-            _gap_list(made),
-        )
-    rows = {r["id"]: r for r in made.rows}
-    severe = {
-        f.subject_id: f
-        for f in reversed(made.findings)
-        if f.severity in ("critical", "high") and f.opportunity_id
-    }
-    carriers = made.plans.a if made.plans else ()
-    for at_risk in [c for c in carriers if c.id in severe][:1]:
-        row = rows.get(at_risk.id, {})
-        yield Item(
-            f"Secure {row.get('name') or at_risk.id}",
-            f"It carries plan A. {severe[at_risk.id].message}",
-            money(row.get("amount"), cur),
-            opportunity(at_risk.id),
-            facets=facets(made, row.get("owner_id")),
-        )
-    yield from _bottleneck(made, 0)
-    zombies = [i for i in made.today.items if i.place == "let_go"]
-    if zombies:
-        yield Item(
-            f"Let go of {len(zombies):,}, or say why not",
-            f"{zombies[0].name}: {zombies[0].because[0]}."
-            if len(zombies) == 1
-            else "Older than what is ever won, and quiet for a month.",
-            money(sum(i.amount or 0 for i in zombies), cur),
-            sets.add("let-go", "To let go", [i.opportunity_id for i in zombies]),
-        )
-    worst = sorted(
-        ((p.p_value, o.owner_id, p) for o in made.owners for p in o.points if not p.is_good),
-        key=lambda t: t[:2],
-    )
-    if worst:
-        _, owner, point = worst[0]
-        yield Item(
-            f"Coach {made.name(owner)}",
-            f"{point.text[:1].upper()}{point.text[1:]}.",
-            BLANK,
-            sets.add(
-                f"point-{owner}-{point.measure}", f"{made.name(owner)}: {point.text}", point.opportunities
-            ),
-            facets=facets(made, owner),
-        )
-    falling = [p for p in made.products.rows if p.trend_is_real and (p.trend or 0) < 0]
-    for product in falling[:1]:
-        yield Item(
-            f"Ask what happened to {product.product}",
-            f"Its win rate fell by {-(product.trend or 0) * 100:.0f} points within half a year.",
-            money(product.open_amount, cur),
-            drill(state="open", product=product.product),
-        )
-    yield from _worst_rules(made)
-    yield from _bottleneck(made, 1)
-
-
-def _where_to(made: Material) -> str:
-    if made.plans and made.plans.b:
-        return "Plan B has what could be pulled in."
-    return "Everything that is open is needed; only new business could add to it."
-
-
-def _gap_list(made: Material) -> str:
-    return drill(set="plan-b" if made.plans and made.plans.b else "plan-a")
-
-
-def _worst_rules(made: Material) -> Iterator[Item]:
-    by_rule: dict[str, float] = {}
-    for f in made.findings:
-        if f.opportunity_id:
-            by_rule[f.rule] = by_rule.get(f.rule, 0.0) + float(f.amount or 0)
-    for rule in sorted(by_rule, key=lambda r: (-by_rule[r], r))[:2]:
-        known = made.rule_texts.get(rule)
-        yield Item(
-            f"Mend: {known.title if known else rule}",
-            known.why if known else "",
-            money(by_rule[rule], made.currency),
-            drill(rule=rule),
-        )
-
-
-def _bottleneck(made: Material, rank: int) -> Iterator[Item]:
-    for one in made.bottlenecks.ranked[rank : rank + 1]:
-        stage = one.subject.split(" -> ")[0]
-        yield Item(
-            f"Unblock {one.subject.replace(' -> ', ' → ')}",
-            f"{one.why[:1].upper()}{one.why[1:]}.",
-            money(one.amount, one.currency or made.currency),
-            drill(state="open", stage=stage, pipeline=one.pipeline),
-        )

@@ -36,6 +36,7 @@ from pipesync.report.html.blocks import (
     Table,
     Waterfall,
     count,
+    day,
     drill,
     money,
     month,
@@ -47,6 +48,7 @@ from pipesync.report.html.blocks import (
 )
 from pipesync.report.html.pages.overview import ADDS, MOVES, stood
 from pipesync.report.html.pages.shared import behind, facets
+from pipesync.report.html.wording import capital, dated
 from pipesync.report.material import Material, Moved
 
 _NODE_WIDTH, _NODE_HEIGHT, _GAP = 140.0, 62.0, 66.0
@@ -142,7 +144,7 @@ def bottlenecks(made: Material) -> Items:
     found = [
         Item(
             b.subject.replace(" -> ", " → "),
-            f"{b.why[:1].upper()}{b.why[1:]}.",
+            capital((b.why, ".")),
             money(
                 b.amount,
                 b.currency or made.currency,
@@ -374,7 +376,7 @@ def waterfall(made: Material, sets: Sets) -> Waterfall:
             " now: everything that is open, at full amount.",
         ),
         tuple(steps),
-        found.missing,
+        tuple(dated(m) for m in found.missing),
     )
 
 
@@ -568,7 +570,7 @@ def losses(made: Material, sets: Sets) -> Items:
         tuple(
             Item(
                 x.name,
-                f"Lost from {x.lost_from} on {x.lost_on:%-d %b %Y}{f': {x.reason}' if x.reason else ''}.",
+                (f"Lost from {x.lost_from} on ", day(x.lost_on), f"{f': {x.reason}' if x.reason else ''}."),
                 money(x.amount, made.currency),
                 drill(opp=x.opportunity_id),
                 facets=facets(made, x.owner_id),

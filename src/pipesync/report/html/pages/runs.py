@@ -18,6 +18,7 @@ from pipesync.report.html.blocks import (
     opportunity,
     text,
 )
+from pipesync.report.html.wording import dated
 from pipesync.report.material import Material, RunRecord
 
 WRITES = 60
@@ -92,8 +93,7 @@ def failures(made: Material) -> list[Block]:
     failed = [(one.run, e) for one in made.runs for e in one.entries if e.status == "failed"]
     broken = [one.run for one in made.runs if one.run.status == "failed" and one.run.detail.get("error")]
     found: list[Block] = [
-        Note(f"The run of {run.started_at:%-d %b %Y %H:%M} UTC failed", (str(run.detail["error"]),))
-        for run in broken[:3]
+        Note("A run failed", (moment(run.started_at), ": ", str(run.detail["error"]))) for run in broken[:3]
     ]
     if failed:
         rows = tuple(
@@ -132,7 +132,7 @@ def writes(made: Material) -> Table:
                 text(
                     str(e.after.get("subject") or names.get(e.opportunity_id or "") or e.object),
                     drill=opportunity(e.opportunity_id) if e.opportunity_id else "",
-                    sub=e.reason.text,
+                    sub=dated(e.reason.text),
                 ),
             )
         )

@@ -16,6 +16,7 @@ from pipesync.report.html.blocks import (
     Range,
     Row,
     Scale,
+    Sentence,
     day,
     drill,
     money,
@@ -23,6 +24,8 @@ from pipesync.report.html.blocks import (
     share,
     text,
 )
+from pipesync.report.html.blocks import sentence as sentence_cell
+from pipesync.report.html.wording import finding_text
 from pipesync.report.material import Material
 
 DIMENSIONS: Mapping[Scope, str] = {
@@ -162,6 +165,11 @@ def forecast_row(made: Material, one: PeriodForecast, scale: Scale) -> Row:
     )
 
 
+def finding_words(made: Material, one: Finding) -> Sentence:
+    known = made.rule_texts.get(one.rule)
+    return finding_text(one, known.message if known else None)
+
+
 def _about(one: Finding) -> str:
     """Return the list behind a finding: its opportunity, or what its owner, team, stage... has open."""
     if one.opportunity_id:
@@ -174,7 +182,7 @@ def finding_row(made: Material, one: Finding) -> Row:
     return Row(
         (
             text(SEVERITY_WORDS[one.severity], tone="bad" if one.severity in ("critical", "high") else ""),
-            text(one.message, drill=_about(one), sub=title),
+            sentence_cell(finding_words(made, one), drill=_about(one), sub=title),
             text(made.name(one.owner_id) if one.owner_id else ""),
             day(one.first_seen.date()),
             money(

@@ -18,6 +18,7 @@ from pipesync.report.html.blocks import (
     share,
 )
 from pipesync.report.html.pages.shared import facets
+from pipesync.report.html.wording import capital, dated
 from pipesync.report.material import Material
 
 EACH = 8
@@ -72,12 +73,12 @@ def page(made: Material, sets: Sets) -> Page:
 
 
 def _item(made: Material, i: Task, alone: bool) -> Item:
-    because = "; ".join(i.because)
+    because = capital(dated("; ".join(i.because)))
     owner = "" if alone else f"{made.name(i.owner_id)} · "
     row = {"owner": i.owner_id}
     return Item(
         i.name,
-        f"{because[:1].upper()}{because[1:]}." if because else "No sign that it waits.",
+        (*because, ".") if because else ("No sign that it waits.",),
         money(i.amount, made.currency),
         opportunity(i.opportunity_id),
         action=i.action,

@@ -32,7 +32,9 @@
     for (const child of children.flat()) if (child !== null && child !== undefined) made.append(child);
     return made;
   }
-  const bdi = (text) => el("bdi", {}, text);
+  const bdi = (...text) => el("bdi", {}, text);
+  // A sentence: text, or texts and values, each value as [kind, value, unit].
+  const say = (is) => typeof is === "string" ? bdi(is) : bdi(...is.map((part) => typeof part === "string" ? part : told(part[0], part[1], part[2], true)));
 
   // --- Numbers in the reader's locale --------------------------------------------------------------------------
 
@@ -51,11 +53,12 @@
   const months = new Intl.DateTimeFormat(locale, { month: "short", year: "numeric", timeZone: "UTC" });
   const moments = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit" });
 
+  const inCurrency = (unit) => /^[A-Z]{3}$/.test(unit || "") ? { style: "currency", currency: unit } : {};
+  const exact = (value, unit) => format({ ...inCurrency(unit), maximumFractionDigits: 0 }).format(value);
   function money(value, unit, long) {
-    const currency = /^[A-Z]{3}$/.test(unit || "") ? { style: "currency", currency: unit } : {};
     const size = Math.abs(value);
-    if ((long && !narrow.matches && size < 1e9) || size < 10000) return format({ ...currency, maximumFractionDigits: 0 }).format(value);
-    return format({ ...currency, notation: "compact", maximumSignificantDigits: 3 }).format(value);
+    if ((long && !narrow.matches && size < 1e9) || size < 10000) return exact(value, unit);
+    return format({ ...inCurrency(unit), notation: "compact", maximumSignificantDigits: 3 }).format(value);
   }
   function counted(text, unit) {
     return !unit ? text : unit === "×" ? text + "×" : `${text} ${unit}`;
@@ -63,6 +66,7 @@
   function told(kind, raw, unit, long) {
     const value = Number(raw);
     if (kind === "money") return money(value, unit, long);
+    if (kind === "amount") return exact(value, unit);
     if (kind === "count") return counted(format({ maximumFractionDigits: 0 }).format(value), unit);
     if (kind === "number") return counted(format({ minimumFractionDigits: 1, maximumFractionDigits: 1 }).format(value), unit);
     if (kind === "share") return format({ style: "percent", maximumFractionDigits: value > 0 && value < 0.095 ? 1 : 0 }).format(value);
@@ -513,7 +517,7 @@
     const d = data.details[i] || {}, r = data.rows;
     const is = STATES[r.state[i]];
     const link = data.link ? data.link.replace("{id}", encodeURIComponent(id)) : null;
-    const reasons = (title, list) => list && list.length ? section(title, el("ul", { class: "reasons" }, list.map((w) => el("li", {}, el("span", { class: "points " + (w.points > 0 ? "good" : "bad") }, told("points", w.points)), bdi(w.text))))) : [];
+    const reasons = (title, list) => list && list.length ? section(title, el("ul", { class: "reasons" }, list.map((w) => el("li", {}, el("span", { class: "points " + (w.points > 0 ? "good" : "bad") }, told("points", w.points)), say(w.text))))) : [];
     const words = { work: "Work on it now", nurture: "Nurture it", let_go: "Let it go" };
     inside.replaceChildren(
       el("h2", { id: "drawer-title" }, bdi(r.name[i])),
@@ -531,8 +535,8 @@
         d.planned ? fact("Planned", dated(Math.floor(Date.parse(d.planned) / DAY))) : null,
         d.reason ? fact("Lost because", bdi(d.reason)) : null,
       ),
-      ...(d.day ? section(words[d.day.place], el("p", {}, bdi(d.day.action + ".")), el("p", { class: "said" }, bdi(d.day.because.join("; ")))) : []),
-      ...(d.findings ? section("Findings", el("ul", { class: "points" }, d.findings.map((f) => el("li", { class: f.severity === "high" || f.severity === "critical" ? "bad" : "" }, bdi(f.text), el("small", { class: "sub" }, `${f.severity}, since ${told("date", f.since)}`))))) : []),
+      ...(d.day ? section(words[d.day.place], el("p", {}, bdi(d.day.action + ".")), el("p", { class: "said" }, say(d.day.because))) : []),
+      ...(d.findings ? section("Findings", el("ul", { class: "points" }, d.findings.map((f) => el("li", { class: f.severity === "high" || f.severity === "critical" ? "bad" : "" }, say(f.text), el("small", { class: "sub" }, `${f.severity}, since ${told("date", f.since)}`))))) : []),
       ...reasons("What speaks for it", d.up), ...reasons("What speaks against it", d.down),
       ...(d.tasks ? section("Tasks", el("ul", { class: "points" }, d.tasks.map((t) => el("li", {}, bdi(t.subject || "Task"), el("small", { class: "sub" }, t.done ? "done" : t.due ? `due ${told("date", t.due)}` : "open"))))) : []),
       ...section("History", el("ol", { class: "timeline" },
