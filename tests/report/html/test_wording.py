@@ -22,7 +22,9 @@ def test_dates_of_both_forms_become_values() -> None:
 
 def test_a_finding_is_said_by_its_template() -> None:
     """A name that holds a date stays; amount and date become values, and a blank its words."""
-    message = "{name} is worth {amount:money}; last activity {last_activity_at:date|never}, next {next_activity_at|none}."
+    message = (
+        "{name} is worth {amount:money}; last {last_activity_at:date|never}, next {next_activity_at|none}."
+    )
     template, wrong = parse_template(message, COLUMNS)
     values = {"name": "Renewal 2026-01-01", "amount": "34450.00", "last_activity_at": "2026-09-25T10:00:00"}
     finding = Finding(
@@ -31,7 +33,7 @@ def test_a_finding_is_said_by_its_template() -> None:
     )  # fmt: skip
     assert wrong == []
     assert to_parts(finding_text(finding, template)) == [
-        "Renewal 2026-01-01", " is worth ", ["amount", 34450.0, "EUR"], "; last activity ",
+        "Renewal 2026-01-01", " is worth ", ["amount", 34450.0, "EUR"], "; last ",
         ["date", "2026-09-25", ""], ", next ", "none", ".",
     ]  # fmt: skip
 
