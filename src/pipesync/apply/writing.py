@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
 
 from pipesync.adapters.base import Adapter
 from pipesync.apply.recovery import holds_fields, look_up, now, settle_unconfirmed
@@ -65,11 +64,10 @@ def apply(
     """Write what `write` allows, at most `limit` changes, the plan's first; return what became of each change.
 
     `guard` holds back what people are to look at first; None where they did. `max_failing` is the percentage of failed
-    writes beyond which the rest is left alone. `refused` are changes that were skipped
-    before (by `plan.reconcile`) and belong to the same account; `accounts` tells each opportunity's, so that batches do
-    not ask for each other's locks. `run` is the caller's, where it has one. A CrmError
-    ends the run and is raised: what it leaves unconfirmed is looked up by the next run. LeaseTaken where another run
-    is writing.
+    writes beyond which the rest is left alone. `refused` are changes that were skipped before (by `plan.reconcile`) and
+    are told with the others. `accounts` tells each opportunity's account, so that batches do not ask for each other's
+    locks. `run` is the caller's, where it has one. A CrmError ends the run and is raised: what it leaves unconfirmed is
+    looked up by the next run. LeaseTaken where another run is writing.
     """
     with running(ledger, run, plan.connection, "apply", plan.as_of, clock) as (entered, told):
         told.skipped += refused
@@ -91,7 +89,7 @@ def apply(
         if limit is not None:
             told.skip(allowed[limit:], f"over the limit of {limit}")
         ledger.save_fates(plan.connection, plan.fates)  # before our writes move what was seen
-        send(allowed[:limit], entered, plan, adapter, ledger, told, clock, max_failing, accounts or {})
+        send(allowed[:limit], entered, plan, adapter, ledger, told, clock, max_failing, accounts)
     return told
 
 
@@ -131,13 +129,13 @@ def send(
     told: Applied,
     clock: Callable[[], datetime],
     max_failing: float = MAX_FAILING,
-    accounts: Mapping[str, str] = MappingProxyType({}),
+    accounts: Mapping[str, str] | None = None,
 ) -> None:
     """Send changes kind by kind; stop where most of them fail."""
     waiting = [
         batch
         for kind in _ORDER
-        for batch in _batches([c for c in changes if (c.object, c.action) == kind], accounts)
+        for batch in _batches([c for c in changes if (c.object, c.action) == kind], accounts or {})
     ]
     known = written(ledger.journal(run.connection))
     while waiting:

@@ -2,7 +2,7 @@
 
 A locator stays valid for as long as its job is there (seven days) and does not belong to a session, so it is where an
 interrupted pull goes on. A page is spooled to disk and parsed from there in blocks: memory does not grow with it. One
-that breaks off is fetched again, at most its last block is used before all of it was counted.
+that has fewer rows than its header promises is fetched again, and what was stored of it is stored once more.
 """
 
 from __future__ import annotations
