@@ -77,11 +77,13 @@ def measure(path: str, name: str, memory: str | None) -> None:
             warehouse.execute(f"SET memory_limit = '{memory}'")
         started = time.perf_counter()
         run = analyses(warehouse)[name]
-        computed = time.perf_counter()
+        computed, spent = time.perf_counter(), time.process_time()
         run()
-        ended = time.perf_counter()
+        ended, cpu = time.perf_counter(), time.process_time() - spent
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{name:16}{computed - started:9.2f} s{ended - computed:9.2f} s{peak:9.0f} MB", flush=True)
+    print(
+        f"{name:16}{computed - started:9.2f} s{ended - computed:9.2f} s{cpu:9.2f} s{peak:9.0f} MB", flush=True
+    )
 
 
 def make(path: str, opportunities: int, seed: int) -> None:
@@ -97,7 +99,7 @@ def main() -> None:
     parser.add_argument("--only", choices=NAMES, help="one analysis")
     options = parser.parse_args()
     fresh = get_context("spawn")
-    print(f"{'':16}{'features':>11}{'analysis':>11}{'peak':>12}")
+    print(f"{'':16}{'features':>11}{'analysis':>11}{'of cpu':>11}{'peak':>12}")
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "warehouse.duckdb")
         jobs: list[tuple[Callable[..., None], tuple[object, ...]]] = [

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipesync.analysis.comparison import between_segments, with_period_before
-from pipesync.analysis.effects import effect, stability
+from pipesync.analysis.effects import effect, is_another_mix, stability
 from pipesync.analysis.losses import losses
 from pipesync.config import Calendar
 from pipesync.errors import InputError
@@ -121,6 +121,16 @@ def test_mixes_are_stable_or_not() -> None:
 
     assert stability(same, same) == pytest.approx(0)
     assert stability(same, np.array(["a"] * 100)) > 0.25
+
+
+def test_a_few_cases_of_many_owners_are_no_other_mix() -> None:
+    """The index of small samples is large by chance; only what is beyond that is told."""
+    random = np.random.default_rng(3)
+    pairs = [(random.integers(0, 24, 80), random.integers(0, 24, 105)) for _ in range(200)]
+
+    assert np.mean([stability(a, b) > 0.25 for a, b in pairs]) > 0.9
+    assert np.mean([is_another_mix(a, b) for a, b in pairs]) < 0.1
+    assert is_another_mix(random.integers(0, 24, 80), random.integers(0, 6, 105))
 
 
 def test_a_stage_that_slowed_down_since_the_last_period_is_named(build: Make) -> None:

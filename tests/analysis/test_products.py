@@ -71,6 +71,19 @@ def test_families_gather_their_products(build: Make) -> None:
     assert (found.product, found.won, found.won_amount) == ("Tools", 1, 100)
 
 
+def test_a_product_without_line_items_belongs_to_its_family_too(build: Make) -> None:
+    """What the opportunity itself names, and the forecast by product, are told under the family."""
+    warehouse = build(
+        opportunities=[opportunity("a", 10, True, product="Drill"), opportunity("b", None, product="2")],
+        products=CATALOGUE,
+    )
+    features = compute(warehouse, "crm", NOW, Calendar())
+
+    found = products(warehouse, features, by="family", forecast={"Drill": 5.0, "2": 6.0, "Course": 7.0})
+
+    assert [(p.product, p.open, p.won, p.forecast) for p in found.rows] == [("Tools", 1, 1, 11.0)]
+
+
 def test_what_is_bought_together_is_told_with_its_lift(build: Make) -> None:
     """Six of twelve baskets hold both; alone each is in half of them."""
     rows = [opportunity(str(i), 10, True) for i in range(12)]

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import chdtri
 
 from pipesync.analysis.significance import MIN_CASES, kept, newcombe, two_shares
 from pipesync.analysis.stages import number_stages
@@ -152,7 +153,7 @@ def _unfair(
         ("size", "sizes"),
         ("owner", "owners"),
     ):
-        if stability(part[name][~after], part[name][after]) > MIX_LIMIT:
+        if is_another_mix(part[name][~after], part[name][after]):
             said.append(f"other {words} than before")
     earlier = ripe & ~after
     middle = float(np.median(began[earlier])) if earlier.any() else 0.0
@@ -164,6 +165,17 @@ def _unfair(
     if min(int((ripe & after).sum()), int(earlier.sum())) < MIN_CASES:
         said.append("too few are old enough to be judged")
     return said
+
+
+def is_another_mix(before: Column, after: Column) -> bool:
+    """Whether the stability index is beyond the mark, and beyond what so few cases show by chance in one of 20.
+
+    Without a change it is chi-squared times the sum of one over either count, with a degree less than there are values
+    (Yurdakul & Naranjo 2020).
+    """
+    values = len(np.unique(np.concatenate([before, after])))
+    by_chance = chdtri(max(values - 1, 1), 0.05) * (1 / max(len(before), 1) + 1 / max(len(after), 1))
+    return stability(before, after) > max(MIX_LIMIT, float(by_chance))
 
 
 def stability(before: Column, after: Column) -> float:

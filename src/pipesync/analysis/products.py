@@ -37,8 +37,17 @@ valued AS (
 )
 SELECT * FROM valued
 UNION ALL
-SELECT id, product, amount::DOUBLE, NULL, NULL, NULL FROM features
-WHERE product IS NOT NULL AND id NOT IN (SELECT id FROM valued)
+SELECT f.id, coalesce(p.family, f.product), f.amount::DOUBLE, NULL, NULL, NULL
+FROM features AS f LEFT JOIN families AS p ON p.product = f.product
+WHERE f.product IS NOT NULL AND f.id NOT IN (SELECT id FROM valued)
+"""
+# An opportunity names its product by name or by id.
+_FAMILIES = """
+CREATE OR REPLACE TEMP TABLE families AS
+SELECT product, any_value(family) AS family
+FROM (SELECT unnest([name, id]) AS product, family FROM products
+      WHERE connection = getvariable('connection') AND family IS NOT NULL AND ? = 'family')
+WHERE product IS NOT NULL GROUP BY product
 """
 _PRODUCTS = """
 SELECT s.product,
@@ -128,7 +137,13 @@ def products(
         missing.append("line items: no prices, discounts or pairs")
         if "product" in features.unknown:
             return Products((), (), ("neither line items nor a product of the opportunity",))
+    warehouse.execute(_FAMILIES, [by])
     warehouse.execute(_SOLD, [by])
+    families = dict(warehouse.rows("SELECT product, family FROM families"))
+    foreseen: dict[str, float] = {}
+    for product, amount in (forecast or {}).items():
+        name = families.get(product, product)
+        foreseen[name] = foreseen.get(name, 0.0) + amount
     rows = warehouse.rows(_PRODUCTS.format(recent=_RECENT))
     tests = [two_shares(r[11], r[10], r[13], r[12]) if min(r[10], r[12]) >= MIN_CASES else 1.0 for r in rows]
     real = kept(tests, FALSE_DISCOVERY)
@@ -142,7 +157,7 @@ def products(
             Product(
                 name, open_, open_amount, decided, won, amount, rate, low, high, average, cycle, price, discount,
                 open_ * rate * average / cycle if rate and average and cycle else None,
-                (forecast or {}).get(name), k1 / n1 - k0 / n0 if known else None, known and is_real,
+                foreseen.get(name), k1 / n1 - k0 / n0 if known else None, known and is_real,
             )
         )  # fmt: skip
     pairs = [

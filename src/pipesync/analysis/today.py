@@ -20,8 +20,8 @@ from pipesync.store.warehouse import Warehouse
 Place = Literal["work", "nurture", "let_go"]
 _COLUMNS = (
     "id", "name", "owner_id", "stage", "phase", "amount", "close_date", "days_to_close", "age_days", "days_in_stage",
-    "stage_dwell_p90", "last_activity_at", "days_since_last_activity", "next_activity_at", "last_inbound_at",
-    "last_outbound_at", "next_step", "contact_count", "oldest_won_days", "cycle_p90", "won_n",
+    "stage_entered_at", "stage_dwell_p90", "last_activity_at", "days_since_last_activity", "next_activity_at",
+    "last_inbound_at", "last_outbound_at", "next_step", "contact_count", "oldest_won_days", "cycle_p90", "won_n",
 )  # fmt: skip
 _STAGE_RATES = """
 SELECT v.stage, v.pipeline, count(DISTINCT v.opportunity_id) FILTER (f.is_won) AS won,
@@ -111,7 +111,7 @@ def _item(row: Row, probability: float, features: Features) -> Item:
     action = "Close it as lost, or say what has changed" if evidence else "Keep in touch"
     if place == "work":
         action = reasons[0][0] if reasons else f"Agree what moves it on from {row['stage'] or 'its stage'}"
-    because = (*evidence, *(text for _, text in reasons))
+    because = (*evidence, *(text for _, text in reasons)) or _standing(row)
     stake = probability * (amount or 0.0)
     return Item(
         row["id"], row["name"] or row["id"], row["owner_id"], place, row["stage"], amount, probability, stake,
@@ -133,6 +133,12 @@ def _zombie(row: Row) -> tuple[str, ...]:
     if usual and age > 1.5 * usual:
         return (f"nine of ten wins took at most {usual:.0f} days, this one is far beyond; {last}",)
     return ()
+
+
+def _standing(row: Row) -> tuple[str, ...]:
+    """Say where it stands, when nothing presses."""
+    found = [f"in {row['stage']} since {_day(row['stage_entered_at'])}"] if row["stage_entered_at"] else []
+    return (*found, *([f"is to close on {row['close_date']}"] if row["close_date"] else []))
 
 
 def _can_wait(row: Row) -> bool:

@@ -49,6 +49,8 @@ class Told:
     rows: Rows
     missing: Sequence[str] = ()
     beside: dict[str, Any] = field(default_factory=dict)  # Any: JSON
+    says: Sequence[str] = ()
+    """What people read under the rows of what stands beside them."""
 
 
 def _today(asked: Asked) -> Told:
@@ -68,7 +70,11 @@ def _products(asked: Asked) -> Told:
     found = products(
         asked.opened.warehouse, computed, by=_choice(asked, "product", "family"), forecast=foreseen
     )
-    return Told(_dicts(found.rows), found.missing, {"pairs": _dicts(found.pairs)})
+    says = [
+        f"{p.one} with {p.other}: won together {p.together} times, {p.lift:.1f} times as often as by chance"
+        for p in [pair for pair in found.pairs if pair.lift > 1][:3]
+    ]
+    return Told(_dicts(found.rows), found.missing, {"pairs": _dicts(found.pairs)}, says)
 
 
 def _sources(asked: Asked) -> Told:
@@ -79,13 +85,30 @@ def _sources(asked: Asked) -> Told:
     )
     lags = {"convert_lag": found.convert_lag, "win_lag": found.win_lag}
     gap = asked.gap if asked.gap is not None else None if asked.wins is not None else _open_gap(asked)
+    needed = leads_needed(found, gap, wins=asked.wins)
     beside = {
         "opportunities": _dicts(found.opportunities),
         **lags,
         "gap": gap,
-        "needed": _dicts(leads_needed(found, gap, wins=asked.wins)),
+        "needed": _dicts(needed),
     }
-    return Told(_dicts(found.rows), found.missing, beside)
+    return Told(_dicts(found.rows), found.missing, beside, _said_of_leads(needed, gap))
+
+
+def _said_of_leads(needed: Sequence[Any], gap: float | None) -> list[str]:  # Any: sources.Need
+    """Say what any one source would have to bring, the fastest first."""
+    from pipesync.report.draw import money
+
+    if not needed:
+        return []
+    told = "; ".join(
+        f"{one.key or 'no source'} {one.leads:,}"
+        + (f" (up to {one.worst:,})" if one.worst else "")
+        + (f", {one.weeks:.0f} weeks of its leads" if one.weeks else "")
+        for one in needed[:5]
+    )
+    goal = f"a gap of {money(gap)}" if gap is not None else f"{needed[0].wins:.0f} wins"
+    return [f"leads that {goal} would take from one source alone: {told}"]
 
 
 def _open_gap(asked: Asked) -> float | None:
@@ -183,7 +206,8 @@ def _coverage(asked: Asked) -> Told:
         "needed": found.needed,
         "past": _dicts(found.past),
     }
-    return Told(_dicts((found.total, *found.rows)), found.missing, beside)
+    needed = f"needed at this point of the {len(found.past)} periods before: {found.needed or 0:.1f}"
+    return Told(_dicts((found.total, *found.rows)), found.missing, beside, (needed,) if found.needed else ())
 
 
 def _linearity(asked: Asked) -> Told:
@@ -207,7 +231,7 @@ def _velocity(asked: Asked) -> Told:
 TOPICS: dict[str, tuple[Callable[[Asked], Told], tuple[str, ...]]] = {
     "today": (_today, ("place", "owner_id", "name", "stage", "amount", "win_probability", "action", "because")),
     "products": (_products, ("product", "open", "open_amount", "won", "won_amount", "win_rate", "cycle_days",
-                             "forecast", "trend")),
+                             "forecast", "trend", "price", "discount_pct")),
     "sources": (_sources, ("key", "leads", "converted", "won", "won_amount", "average", "touch_hours")),
     "owners": (_owners, ("name", "team", "open", "open_amount", "won", "won_amount", "win_rate", "cycle_days",
                          "points")),
@@ -322,6 +346,7 @@ def analyze(
             shown: tuple[RenderableType, ...] = (
                 views.heading(name, f"{topic}, as of {as_of:%Y-%m-%d %H:%M} UTC"),
                 views.rows(told.rows[:limit], columns, more=len(told.rows) - limit, missing=told.missing),
+                *told.says,
             )
             return Result(entry, shown)
 

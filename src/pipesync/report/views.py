@@ -298,6 +298,7 @@ _MONEY = {
     "won_amount",
     "amount",
     "average",
+    "price",
     "closed",
     "quota",
     "gap",
