@@ -16,6 +16,7 @@ from pipesync.config import Config
 from pipesync.errors import PipesyncError, StoreError
 from pipesync.notices.delivery import addresses_of
 from pipesync.notices.sending import usable
+from pipesync.pull import understood
 from pipesync.rules.ruleset import load
 from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import Warehouse
@@ -37,11 +38,17 @@ def checks(config: Config, now: datetime) -> Iterator[Check]:
 def of_connection(config: Config, adapter: Adapter, now: datetime) -> Iterator[Check]:
     """Yield what an adapter tells of its connection, and what it does not look at itself: zone and clock."""
     told = []
-    for check in adapter.checks():
-        told.append(check)
-        yield check
     try:
-        crm_zone, crm_time = adapter.connection().timezone, adapter.clock()
+        with understood("the checks"):
+            for check in adapter.checks():
+                told.append(check)
+                yield check
+    except PipesyncError as error:
+        yield Check("checks", "failed", str(error).splitlines()[0], getattr(error, "fix", ""))
+        return
+    try:
+        with understood("the account"):
+            crm_zone, crm_time = adapter.connection().timezone, adapter.clock()
     except PipesyncError as error:
         if not any(check.status == "failed" for check in told):
             yield Check("account", "failed", str(error).splitlines()[0], getattr(error, "fix", ""))

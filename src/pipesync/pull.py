@@ -35,7 +35,7 @@ def pull(
     When the request budget is spent the pull ends without an error: later streams keep their old watermark, and the
     next run goes on. `announce` is told what a stream's first pull will take, where the CRM can be asked that.
     """
-    with _understood("the account"):
+    with understood("the account"):
         connection = adapter.connection()
         states = list(adapter.columns())
         until = adapter.clock()
@@ -104,7 +104,7 @@ def _pull_stream(
     cursor = warehouse.checkpoint(connection, stream).cursor
     pages = iter(adapter.pull(stream, cursor, until))
     while True:
-        with _understood(stream):
+        with understood(stream):
             page = next(pages, None)
         if page is None:
             return
@@ -128,7 +128,7 @@ _ODD = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, Not
 
 
 @contextmanager
-def _understood(what: str) -> Iterator[None]:
+def understood(what: str) -> Iterator[None]:
     """Turn what an answer of an unheard-of form leads to into an error of the CRM's; its text stays with the cause."""
     try:
         yield

@@ -18,12 +18,13 @@ from tests.security.proxy import Proxy
 
 from pipesync import logs
 from pipesync.adapters import open_adapter
+from pipesync.checkup import of_connection
 from pipesync.config import Config, load
 from pipesync.errors import PipesyncError
 from pipesync.sandbox.company import generate
 from pipesync.sandbox.process import Sandbox, running
 from pipesync.store.ledger import Ledger
-from pipesync.sync import sync_all
+from pipesync.sync import now, sync_all
 
 pytestmark = pytest.mark.thorough
 
@@ -59,7 +60,7 @@ def telling(status: int, content: bytes, chance: random.Random) -> tuple[int, by
     Or in the middle of a success: a part that failed with a message, or JSON that breaks off.
     """
     way, status = chance.randrange(5), chance.choice(list(CODES))
-    told = f"value '{MARK}' of field '{MARK}' (\"{MARK} GmbH\", {MARK}@example.com) is not valid"
+    told = f"'{MARK}' (\"{MARK} GmbH\", {MARK}@example.com) is no value of 'Amount': {MARK}"
     code = chance.choice(CODES[status])
     if way == 0:
         return status, json.dumps([{"errorCode": code, "message": told, "fields": [MARK]}]).encode()
@@ -109,9 +110,7 @@ def told_by(config: Config, crm: str) -> str:
         said += [done for done in sync_all(config, [crm]).values() if isinstance(done, PipesyncError)]
         adapter = open_adapter(crm, config.connections[crm], config.folder)
         try:
-            said += list(adapter.checks())
-        except PipesyncError as error:
-            said.append(error)
+            said += list(of_connection(config, adapter, now()))
         finally:
             adapter.close()
     finally:

@@ -355,7 +355,7 @@ class Api:
                 "the org's daily requests are used up", code=code, fix="the next run goes on from here"
             )
         if action == "permission":
-            field = re.search(r"'([\w.]+)'", message)
+            field = re.search(r"(?:column|type|field|entity) '([\w.]+)'", message)
             said = f"{said}: {field[1]} cannot be read" if field else said
             return PermissionMissing(said, code=code, fix=FIXES.get(code, FIXES["INSUFFICIENT_ACCESS"]))
         return RequestRefused(said, code=code, fix=FIXES.get(code, ""))
