@@ -118,6 +118,7 @@ def _pull_stream(
             replace=page.mode == "replace",
             deleted=gone,
             rejects=[(r.where, r.reason, r.raw) for r in page.rejects],
+            as_before=page.as_before,
             last=page.last,
         )
         yield page.stream, Pulled(len(page.rows), changed, len(gone), page.requests, len(page.rejects))

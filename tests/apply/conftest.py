@@ -105,6 +105,7 @@ class World:
             tasks=tuple(tasks.values()),
             forecasts=tuple(forecasts.values()),
             pulled_at=started,
+            forecasts_pulled_at=started,
             basis=self.basis,
             behind=self.behind,
         )

@@ -80,6 +80,7 @@ class Bench:
             tasks=tuple(self.tasks.values()),
             forecasts=tuple(self.forecasts.values()),
             pulled_at=MONDAY + timedelta(seconds=self.carried),
+            forecasts_pulled_at=MONDAY + timedelta(seconds=self.carried),
         )
 
     def edit(self, key: str, **values: Any) -> None:  # Any: fields
@@ -121,7 +122,7 @@ def bench() -> Bench:
         "rep": User(connection="crm", id="rep", manager_id="boss"),
         "boss": User(connection="crm", id="boss"),
     }
-    facts = Facts(users=users, pulled_at=MONDAY, basis="b1")
+    facts = Facts(users=users, pulled_at=MONDAY, forecasts_pulled_at=MONDAY, basis="b1")
     return Bench(
         rules.load(), from_text(_BASE.replace("WRITE", _WRITE), Path()), Situation("crm", MONDAY, (), facts)
     )

@@ -48,6 +48,8 @@ class Page:
     """All ids that the CRM has, where they were listed: what is not among them is gone."""
     rejects: tuple[Reject, ...] = ()
     requests: int = 0
+    as_before: bool = False
+    """The CRM was not asked, because it was not long ago; what is here keeps the moment when it was read."""
     last: bool = False
     """With the last page of a pull the stream has reached the watermark."""
 

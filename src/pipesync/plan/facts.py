@@ -50,6 +50,8 @@ class Facts:
     """Streams that the rules read and that the last pull did not bring up to its moment."""
     pulled_at: datetime | None = None
     """When our own tasks were read; what was written since is not among them."""
+    forecasts_pulled_at: datetime | None = None
+    """Likewise of our own forecasts, which are not read in every pull."""
     basis: str = ""
     """Fingerprint of the opportunities."""
 
@@ -74,6 +76,7 @@ def read(
         ),
         behind=_behind(warehouse, connection, fields, known),
         pulled_at=warehouse.pulled_at(connection, "own_tasks"),
+        forecasts_pulled_at=warehouse.pulled_at(connection, "own_forecasts"),
         basis=_basis(warehouse, connection),
     )
 

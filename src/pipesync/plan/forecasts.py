@@ -71,7 +71,7 @@ def _moved(before: OwnForecast, now: PeriodForecast, situation: Situation, setti
 def _held(situation: Situation) -> dict[str, OwnForecast]:
     """Return the CRM's records by key, with what was written since they were read."""
     held = {f.key: f for f in situation.facts.forecasts}
-    pulled_at = situation.facts.pulled_at
+    pulled_at = situation.facts.forecasts_pulled_at
     for entry in situation.journal:
         if entry.object != "forecast" or entry.status != "applied":
             continue

@@ -217,7 +217,7 @@ class Warehouse:
         return moment
 
     def pulled_at(self, connection: str, stream: str) -> datetime | None:
-        """Return when, by this machine's clock, the stream's last page was committed: later writes are newer."""
+        """Return when, by this machine's clock, the stream was last read from the CRM: later writes are newer."""
         found = self.rows(
             "SELECT pulled_at FROM pulls WHERE connection = ? AND stream = ?", [connection, stream]
         )
@@ -265,6 +265,7 @@ class Warehouse:
         replace: bool = False,
         deleted: Sequence[str] = (),
         rejects: Sequence[tuple[str, str, str]] = (),
+        as_before: bool = False,
         last: bool = False,
     ) -> int:
         """Commit a page with the cursor that follows it; return how many rows differ from what was here.
@@ -274,7 +275,7 @@ class Warehouse:
         """
         if not (len(rows) or replace or deleted or rejects or stream == "opportunities"):
             with self.transaction():
-                self._set_checkpoint(connection, stream, cursor, until, last=last)
+                self._set_checkpoint(connection, stream, cursor, until, as_before=as_before, last=last)
             return 0
         key = TABLES[stream].key
         wanted = schema(stream)
@@ -378,14 +379,22 @@ class Warehouse:
             )
 
     def _set_checkpoint(
-        self, connection: str, stream: str, cursor: str | None, until: datetime, *, last: bool
+        self,
+        connection: str,
+        stream: str,
+        cursor: str | None,
+        until: datetime,
+        *,
+        last: bool,
+        as_before: bool = False,
     ) -> None:
         before = self.checkpoint(connection, stream).watermark
         watermark = _naive(until) if last else _naive(before)
+        read_at = (as_before and self.pulled_at(connection, stream)) or self._clock()
         self.execute("DELETE FROM pulls WHERE connection = ? AND stream = ?", [connection, stream])
         self.execute(
             "INSERT INTO pulls VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [connection, stream, cursor, _naive(until), watermark, last, _naive(self._clock())],
+            [connection, stream, cursor, _naive(until), watermark, last, _naive(read_at)],
         )
 
     def expect(self, connection: str, streams: Sequence[str], until: datetime) -> None:

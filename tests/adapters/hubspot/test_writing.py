@@ -231,12 +231,33 @@ def test_own_records_are_pulled_without_the_index(
     """A pull right after a write knows all of it, however far the search index lags."""
     hubspot.records.lag = 3_600_000
     deals = _deals(hubspot, 3)
-    list(connect().write([*(task(d) for d in deals), forecast()]))
+    adapter = connect()
+    list(adapter.write([*(task(d) for d in deals), forecast()]))
 
-    pull(connect(), pulled, streams=DEALS)
+    pull(adapter, pulled, streams=DEALS)
 
     assert pulled.rows("SELECT count(*) FROM own_tasks WHERE opportunity_id IS NOT NULL") == [(3,)]
     assert pulled.rows("SELECT key, p50::VARCHAR FROM own_forecasts") == [("psf1-a", "2.25")]
+
+
+def test_an_unchanged_run_that_may_write_takes_eight_requests(
+    connect: Connect, warehouse: Warehouse, hubspot: Running
+) -> None:
+    """With open tasks and forecasts of ours as without; the archived sweep and a look at a site's own goals apart."""
+    adapter = connect()
+    pull(adapter, warehouse)
+    list(adapter.write([*(task(d) for d in _deals(hubspot, 90)), forecast()]))
+    hubspot.advance(3600)
+    pull(adapter, warehouse)
+    hubspot.advance(3600)
+    hubspot.asked.clear()
+
+    found = pull(connect(), warehouse)
+
+    apart = ("/crm/objects/2026-09/deals", "/crm/properties/2026-09/goal_targets")
+    assert len([path for _, path in hubspot.asked if path not in apart]) <= 8
+    assert sum(p.changed for p in found.values()) == 0
+    assert warehouse.rows("SELECT count(*) FROM own_forecasts") == [(1,)]
 
 
 def test_a_deleted_task_leaves_the_mirror(connect: Connect, pulled: Warehouse, hubspot: Running) -> None:

@@ -184,7 +184,7 @@ class HubspotAdapter:
         elif stream == "own_tasks":
             yield from self._own.pull_tasks(cursor, until, every=options.reference)
         elif stream == "own_forecasts":
-            yield from self._own.pull_forecasts()
+            yield from self._own.pull_forecasts(cursor, until, every=self._options.reference)
         else:
             restored = self._restored if stream == "line_items" else ()
             yield from pull_objects(api, portal, mapping, options, stream, cursor, until, restored=restored)
@@ -205,6 +205,7 @@ class HubspotAdapter:
         }
 
     def write(self, changes: Sequence[Change]) -> Iterator[Outcome]:
+        self._own.forecasts_written |= any(c.object == "forecast" for c in changes)
         yield from write(self._api, self._own, changes, native_forecast=self._options.native_forecast)
 
     def site_fields(self) -> Sequence[SiteField]:

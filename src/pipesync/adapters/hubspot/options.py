@@ -48,7 +48,7 @@ class Options(Section):
     rescan: Duration = timedelta(days=7)
     """How often everything is listed anew, which finds what vanished without a trace."""
     reference: Duration = timedelta(hours=6)
-    """How long owners, products, goals and rates are taken as unchanged."""
+    """How long owners, products, goals, rates and our own forecasts are taken as unchanged."""
     daily_share: float = Field(default=0.5, gt=0, le=1)
     """Stop when less than the rest of the account's daily requests is left: it is for the others."""
     searches_per_second: int = Field(default=4, ge=1)

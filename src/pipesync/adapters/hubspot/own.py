@@ -31,7 +31,7 @@ from pipesync.adapters.hubspot.reading import (
     read_by,
     search,
 )
-from pipesync.adapters.hubspot.streams import form_of, millis
+from pipesync.adapters.hubspot.streams import State, form_of, from_millis, millis, state_of
 from pipesync.adapters.hubspot.values import day, from_day, moment
 from pipesync.errors import PermissionMissing, RequestRefused
 from pipesync.model import OwnForecast, OwnTask, Priority
@@ -76,6 +76,8 @@ class Own:
 
     def __init__(self, api: Api, portal: Portal, *, key_in: Literal["property", "body"]) -> None:
         self._api, self._portal, self._key_in = api, portal, key_in
+        self.forecasts_written = False
+        """Whether this process wrote forecasts, which its next pull reads again."""
 
     def key_of(self, record: Json) -> str | None:
         """Return a task's key of ours; None for other people's tasks."""
@@ -223,7 +225,16 @@ class Own:
         """The custom object's full name; `p{portal}_` is HubSpot's prefix for an account's own objects."""
         return f"p{self._portal.details['portalId']}_{FORECAST}"
 
-    def pull_forecasts(self) -> Iterator[Page]:
+    def pull_forecasts(self, cursor: Cursor | None, until: datetime, *, every: timedelta) -> Iterator[Page]:
+        """Yield our forecasts, unless they were read not long ago: nobody else has a reason to change them.
+
+        A record that somebody deleted all the same is put back by the next write of it.
+        """
+        form = form_of("own_forecasts")
+        state = state_of(cursor, form)
+        if state and not self.forecasts_written and from_millis(state.scanned) + every > until:
+            yield Page("own_forecasts", empty("own_forecasts"), cursor, as_before=True, last=True)
+            return
         sent = self._api.requests
         wanted = Wanted(self.forecast_object, (KEY, *FORECAST_FIELDS))
         try:
@@ -237,7 +248,9 @@ class Own:
             ) from None
         found = [f.model_dump(exclude={"connection"}) for r in records if (f := _forecast(r))]
         rows = table("own_forecasts", found) if found else empty("own_forecasts")
-        yield Page("own_forecasts", rows, None, mode="replace", requests=self._api.requests - sent, last=True)
+        done = State(form, listing=False, scanned=millis(until)).cursor()
+        self.forecasts_written = False
+        yield Page("own_forecasts", rows, done, mode="replace", requests=self._api.requests - sent, last=True)
 
     def forecasts(self, keys: Collection[str]) -> list[OwnForecast]:
         if not keys:
