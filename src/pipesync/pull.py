@@ -6,11 +6,13 @@ every stream has reached it. A pull that stops anywhere leaves committed pages b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
 
-from pipesync.adapters.base import Adapter, Estimate, Foreseeing, Page, Pulled
+from pipesync.adapters.base import Adapter, Estimate, Foreseeing, Page, Pulled, Recognising, Span
 from pipesync.errors import BudgetSpent, CrmError, PermissionMissing
 from pipesync.model import ColumnState
 from pipesync.store.warehouse import Checkpoint, Warehouse
@@ -18,6 +20,18 @@ from pipesync.store.warehouse import Checkpoint, Warehouse
 Progress = Callable[[str, int], None]
 """Called after each page with the stream and the rows of it so far."""
 Announce = Callable[[str, Estimate], None]
+_AT_ONCE = timedelta(minutes=10)
+"""A write that took longer was lost and found again; when it took place is not known."""
+_APART = timedelta(minutes=1)
+"""How far our clock's and the CRM's idea of a moment may differ once the clocks are compared."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What pipesync wrote to opportunities since the last pull, by a clock that shows `now`."""
+
+    now: datetime
+    spans: Mapping[str, Span] = field(default_factory=dict)
 
 
 def pull(
@@ -28,12 +42,14 @@ def pull(
     streams: Collection[str] | None = None,
     progress: Progress | None = None,
     announce: Announce | None = None,
+    written: Written | None = None,
 ) -> dict[str, Pulled]:
     """Pull `streams` (default: all the adapter gives) and return what each brought.
 
     `full` reads everything anew. A stream that this user may not read makes its columns unknown and stops nothing.
     When the request budget is spent the pull ends without an error: later streams keep their old watermark, and the
     next run goes on. `announce` is told what a stream's first pull will take, where the CRM can be asked that.
+    What pipesync itself has `written` is not read again for it, where the CRM shows that nobody else changed it.
     """
     with understood("the account"):
         connection = adapter.connection()
@@ -51,6 +67,8 @@ def pull(
     states = [*told, *(s for s in states if s.stream not in said)]
     warehouse.set_connection(connection, states)
     warehouse.expect(name, wanted, until)
+    if written and isinstance(adapter, Recognising):
+        adapter.recognise(_in_time_of(until, written), lambda ids: _held(warehouse, name, ids))
     found = {stream: Pulled(warnings=tuple(said)) for stream, said in lost.items() if stream in wanted}
     for stream in wanted:
         try:
@@ -84,6 +102,24 @@ def _lost(before: Collection[ColumnState], now: Collection[ColumnState]) -> dict
             said.append(f"{c.stream}.{c.column} is not known any more: {c.detail}")
         elif not said:
             said.append(f"nothing of {c.stream} can be read any more; what was pulled stays as it was")
+    return found
+
+
+def _in_time_of(until: datetime, written: Written) -> dict[str, Span]:
+    """Return the spans in the time of the CRM, whose clock shows `until`."""
+    behind = written.now - until
+    return {
+        i: (first - behind - _APART, last - behind + _APART)
+        for i, (first, last) in written.spans.items()
+        if last - first <= _AT_ONCE
+    }
+
+
+def _held(
+    warehouse: Warehouse, connection: str, ids: Collection[str]
+) -> list[dict[str, Any]]:  # Any: columns' values
+    sql = "SELECT * FROM opportunities WHERE connection = ? AND id IN (SELECT unnest(?))"
+    found: list[dict[str, Any]] = warehouse.arrow(sql, [connection, list(ids)]).to_pylist()
     return found
 
 

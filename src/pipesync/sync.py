@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from pipesync import health, notices, plan, rules
-from pipesync.adapters.base import Adapter, Pulled
+from pipesync.adapters.base import Adapter, Pulled, Span
 from pipesync.analysis import bottlenecks
 from pipesync.apply import Applied, apply, recover, undo
 from pipesync.config import Config
@@ -22,7 +22,7 @@ from pipesync.errors import InputError, PipesyncError, Problem, Stopped
 from pipesync.logs import log, working_on
 from pipesync.model import Plan
 from pipesync.people import lay_over
-from pipesync.pull import pull
+from pipesync.pull import Written, pull
 from pipesync.rules.examination import load_rules
 from pipesync.runlog import RunLog
 from pipesync.steps import Prepared, learn, prepare
@@ -175,7 +175,9 @@ def cycle(
             recover(adapter, ledger, name, clock=clock)
             with ledger.lease(name, run.id, clock()):
                 before = told.set_up(warehouse, name)
-                pulled = pull(adapter, warehouse, progress=page)
+                pulled = pull(
+                    adapter, warehouse, progress=page, written=written_since(warehouse, ledger, name, clock())
+                )
                 lay_over(warehouse, name, config)
                 told.pulled(pulled, adapter.budget, before, told.set_up(warehouse, name))
                 as_of = warehouse.pulled_to(name)
@@ -207,6 +209,19 @@ def cycle(
         ledger.finish_run(run.id, clock(), status, told.detail)
         log.info("sync ended", status=status, seconds=(clock() - run.started_at).total_seconds())
     return Cycle(run.id, as_of, pulled, found, prepared, applied)
+
+
+def written_since(warehouse: Warehouse, ledger: Ledger, name: str, at: datetime) -> Written | None:
+    """Return what was written to opportunities, or to tasks on them, since they were last pulled."""
+    since = warehouse.pulled_at(name, "opportunities")
+    if since is None:
+        return None
+    spans: dict[str, Span] = {}
+    for entry in ledger.applied_since(name, since):
+        if entry.opportunity_id and entry.settled_at:
+            first, _ = spans.get(entry.opportunity_id, (entry.intended_at, None))
+            spans[entry.opportunity_id] = (first, entry.settled_at)
+    return Written(at, spans)
 
 
 def remember(ledger: Ledger, name: str, run: str, prepared: Prepared, config: Config) -> None:

@@ -6,7 +6,7 @@ a session and nothing else: cursors belong to the warehouse, intents to the ledg
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
@@ -186,6 +186,25 @@ class Adapter(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+Span = tuple[datetime, datetime]
+"""From the intent of a write to its answer."""
+
+
+@runtime_checkable
+class Recognising(Protocol):
+    """An adapter that can tell from what a search shows that only pipesync has modified an opportunity since."""
+
+    def recognise(
+        self, written: Mapping[str, Span], held: Callable[[Collection[str]], Sequence[Mapping[str, Any]]]
+    ) -> None:
+        """Take what was written since the last pull: spans in the CRM's time, by opportunity.
+
+        `held` returns opportunities as they are mirrored. What was modified within its span, and is as it is held,
+        need not be read again.
+        """
+        ...
 
 
 @runtime_checkable

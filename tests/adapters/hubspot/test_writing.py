@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from math import ceil
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.adapters.hubspot.conftest import DEALS, Connect, Running, task
 
+from pipesync.adapters.hubspot.adapter import HubspotAdapter
+from pipesync.apply import apply
+from pipesync.config import Write
 from pipesync.errors import RetryLater
-from pipesync.model import Change, Outcome, Reason
-from pipesync.pull import pull
+from pipesync.model import Change, Outcome, Plan, Reason
+from pipesync.pull import Written, pull
+from pipesync.sandbox.company import AS_OF
+from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import Warehouse
+from pipesync.sync import written_since
 
 WHY = Reason(kind="forecast", text="a test")
 QUARTER = {
@@ -385,3 +396,67 @@ def test_native_forecast_properties_are_written_by_choice_only(
         assert {o.status for o in outcomes} == {"applied"}
         assert hubspot.deal(int(first)).properties["pipesync_win_probability"] == probability
         assert native() == [probability if chosen else None, "0.9"]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with Ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as opened:
+        yield opened
+
+
+def _applied(
+    adapter: HubspotAdapter, warehouse: Warehouse, ledger: Ledger, changes: Sequence[Change]
+) -> Written | None:
+    """Write, and return what the next sync says of it."""
+    plan = Plan(connection="hs", id="p", as_of=AS_OF, changes=tuple(changes))
+    done = apply(plan, adapter, ledger, write=Write(enabled=True, tasks=True, opportunity_fields=True))
+    assert (done.applied, done.failed, done.skipped) == (len(changes), [], [])
+    return written_since(warehouse, ledger, "hs", datetime.now(UTC))
+
+
+def test_our_own_writes_cause_no_reading(
+    connect: Connect, pulled: Warehouse, ledger: Ledger, hubspot: Running
+) -> None:
+    """Hundreds of deals got a task and our fields: a search shows it, page by page, and none is read again."""
+    adapter = connect()
+    pull(adapter, pulled, streams=DEALS)
+    before = pulled.rows("SELECT * FROM opportunities ORDER BY id")
+    deals = [d for (d,) in pulled.rows("SELECT id FROM opportunities ORDER BY id LIMIT 210")]
+    changes = [c for d in deals for c in (task(d), fields(d, key=f"f{d}", win_probability=0.5))]
+    written = _applied(adapter, pulled, ledger, changes)
+    hubspot.asked.clear()
+
+    found = pull(connect(), pulled, streams=DEALS, written=written)
+
+    assert hubspot.count("deals/search") == ceil(210 / 200)
+    assert hubspot.count("deals/batch/read") == hubspot.count("deals/contacts") == 0
+    assert found["opportunities"].changed == 0
+    assert pulled.rows("SELECT * FROM opportunities ORDER BY id") == before
+    hubspot.asked.clear()
+    hubspot.advance(60)
+    pull(connect(), pulled, streams=DEALS)
+    assert hubspot.count("deals/batch/read") == 0
+
+
+def test_what_a_person_changed_meanwhile_is_read(
+    connect: Connect, pulled: Warehouse, ledger: Ledger, hubspot: Running
+) -> None:
+    """While we wrote to three deals somebody changed one of them, and later another: both are read, with history."""
+    adapter = connect()
+    pull(adapter, pulled, streams=DEALS)
+    meanwhile, later, untouched = _deals(hubspot, 3)
+    written = _applied(adapter, pulled, ledger, [task(d) for d in (meanwhile, later, untouched)])
+    hubspot.edit(int(meanwhile), amount="4711")
+    hubspot.advance(120)
+    hubspot.edit(int(later), hs_next_step="Later")
+    hubspot.asked.clear()
+    assert written
+    written = replace(written, now=written.now + timedelta(seconds=120))
+
+    found = pull(connect(), pulled, streams=DEALS, written=written)
+
+    assert found["opportunities"].pulled == 2
+    assert hubspot.count("deals/batch/read") == 1
+    sql = "SELECT last(value ORDER BY changed_at) FROM field_changes WHERE opportunity_id = ? AND field = 'amount'"
+    assert pulled.rows(sql, [meanwhile]) == [("4711.00",)]
+    assert pulled.rows("SELECT next_step FROM opportunities WHERE id = ?", [later]) == [("Later",)]

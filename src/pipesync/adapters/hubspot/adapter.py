@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from collections.abc import Mapping as MappingOf
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from pipesync._paths import shipped
-from pipesync.adapters.base import Check, Cursor, Installed, Page, Seen, SiteField
+from pipesync.adapters.base import Check, Cursor, Installed, Page, Seen, SiteField, Span
 from pipesync.adapters.hubspot.api import Api
 from pipesync.adapters.hubspot.doctor import checks
 from pipesync.adapters.hubspot.install import install
@@ -19,7 +19,7 @@ from pipesync.adapters.hubspot.options import Options
 from pipesync.adapters.hubspot.others import LINK, pull_activities, pull_objects, pull_reference
 from pipesync.adapters.hubspot.own import KEY, Own
 from pipesync.adapters.hubspot.portal import Portal
-from pipesync.adapters.hubspot.streams import DealStreams
+from pipesync.adapters.hubspot.streams import DealStreams, Ours
 from pipesync.adapters.hubspot.writing import own_fields, own_property, write
 from pipesync.config import ConnectionConfig, Write, options_as
 from pipesync.errors import PermissionMissing, RequestRefused
@@ -69,6 +69,7 @@ class HubspotAdapter:
         self._own = Own(api, self._portal, key_in=options.task_key)
         self._roles_refused: PermissionMissing | None = None
         self._restored: Sequence[str] = ()
+        self._ours = Ours()
 
     def __repr__(self) -> str:
         return f"HubspotAdapter({self._name!r})"
@@ -167,6 +168,7 @@ class HubspotAdapter:
         api, portal, mapping, options = self._api, self._portal, self._mapping, self._options
         if stream == "opportunities":
             deals = DealStreams(api, portal, mapping, options)
+            deals.ours = self._ours
             yield from deals.pull(cursor, until)
             self._roles_refused, self._restored = deals.roles_refused, deals.restored
         elif stream in ("field_changes", "contact_roles"):
@@ -188,6 +190,11 @@ class HubspotAdapter:
         else:
             restored = self._restored if stream == "line_items" else ()
             yield from pull_objects(api, portal, mapping, options, stream, cursor, until, restored=restored)
+
+    def recognise(
+        self, written: MappingOf[str, Span], held: Callable[[Collection[str]], Sequence[MappingOf[str, Any]]]
+    ) -> None:
+        self._ours = Ours(written, held)
 
     def own(
         self, keys: Collection[str], opportunity_ids: Collection[str]

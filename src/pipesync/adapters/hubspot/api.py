@@ -1,22 +1,22 @@
 """Requests to one portal: signed in, timed out, paced, retried, and judged by what to do next.
 
-What is read goes through a pooled session of ours: the calls of hubspot-api-client open a connection each, or spend
-ten times the CPU on typed models, and drop fields that they do not know. So does a sign-in by OAuth: the client knows
-only the path that HubSpot switches off in February 2027. What is written goes through the client, over one kept
+What is read goes through a pool of connections of ours: the calls of hubspot-api-client open a connection each, or
+spend ten times the CPU on typed models, and drop fields that they do not know. So does a sign-in by OAuth: the client
+knows only the path that HubSpot switches off in February 2027. What is written goes through the client, over one kept
 `ApiClient`, as raw JSON.
 """
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
+from urllib.parse import urlencode
 
 import orjson
-import requests
 import urllib3
-from hubspot.crm.objects import ApiException
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -25,10 +25,10 @@ from tenacity import (
     wait_random_exponential,
 )
 
-import hubspot
 from pipesync import __version__
 from pipesync.adapters.hubspot.options import Options, Paths
 from pipesync.adapters.hubspot.pacing import Pace
+from pipesync.adapters.hubspot.transport import CONNECT, Answer, Transport
 from pipesync.config import secret
 from pipesync.errors import (
     BudgetSpent,
@@ -46,7 +46,6 @@ Json = dict[str, Any]
 ATTEMPTS = 6
 PATIENCE = 120.0
 """Seconds; where HubSpot asks to wait longer (a portal being moved: up to a day), the run ends instead."""
-_CONNECT = 10.0
 _UNCLEAR = {0, 408, 500, 502, 503, 504, 521, 522, 523, 524}
 """No answer, or one behind which the work may have been done."""
 _LATER = {408, 423, 429, 477, 500, 502, 503, 504, 521, 522, 523, 524}
@@ -64,27 +63,22 @@ class Api:
         self.requests = 0
         """Sent so far, repeats included."""
         self._spent: BudgetSpent | None = None
-        self._client = hubspot.Client.create(
-            host=options.url,
-            base_url=options.url,
-            retry=urllib3.Retry(total=0, redirect=0, raise_on_status=False, respect_retry_after_header=False),
-        )
-        self._session = requests.Session()
-        self._session.headers.update({
+        self._token: str | None = None
+        common = {
             "User-Agent": f"pipesync/{__version__}",
             "Accept": "application/json",
+            "Accept-Encoding": "gzip",
             "Content-Type": "application/json",
-        })  # fmt: skip
-        self._session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=2))
-        self._session.trust_env = not options.url.startswith("http://")
-        self._writer: Any = None  # Any: the client publishes no types
+        }
+        self._transport = Transport(options.url, common, options.timeout)
+        self._writer: _Writer | None = None
         self.budget: tuple[int, int] | None = None
         """Requests used and allowed today, as the last answer told."""
         self.server_time: datetime | None = None
         """As the last answer's Date header told it."""
 
     def close(self) -> None:
-        self._session.close()
+        self._transport.close()
 
     @property
     def burst(self) -> tuple[int, float]:
@@ -111,39 +105,38 @@ class Api:
 
     @property
     def token(self) -> str:
-        if not self._client.access_token:
-            self._sign_in()
-        return str(self._client.access_token)
+        if self._token is None:
+            self._token = self._signed_in()
+        return self._token
 
-    def _sign_in(self) -> None:
+    def _signed_in(self) -> str:
         if not self._options.is_oauth:
-            self._client.access_token = secret(self._raw, "token", connection=self._name).get_secret_value()
-            return
+            return secret(self._raw, "token", connection=self._name).get_secret_value()
         given = {
             name: secret(self._raw, name, connection=self._name).get_secret_value()
             for name in ("client_secret", "refresh_token")
         }
         self.requests += 1
         try:
-            answer = self._session.post(
-                self._options.url + self.paths.token(),
-                data={"grant_type": "refresh_token", "client_id": self._options.client_id, **given},
+            form = {"grant_type": "refresh_token", "client_id": self._options.client_id, **given}
+            answer = self._transport.send(
+                "POST",
+                self.paths.token(),
+                body=urlencode(form).encode(),
                 headers={"Content-Type": "application/x-www-form-urlencoded"},
-                timeout=(_CONNECT, self._options.timeout),
-                allow_redirects=False,
             )
-        except requests.RequestException:
+        except urllib3.exceptions.HTTPError:
             raise _unreachable(self._options.url) from None
-        if answer.status_code in _LATER:
-            raise RetryLater("HubSpot's sign-in is busy", code=str(answer.status_code))
-        token = _object(answer.content).get("access_token") if answer.ok else None
+        if answer.status in _LATER:
+            raise RetryLater("HubSpot's sign-in is busy", code=str(answer.status))
+        token = _object(answer.content).get("access_token") if 200 <= answer.status < 300 else None
         if not token:
             raise SignInRefused(
                 f"connection {self._name!r}: HubSpot refused the refresh token",
                 fix="install the app in the portal again and store its new refresh token",
-                code=str(answer.status_code),
+                code=str(answer.status),
             )
-        self._client.access_token = hide(str(token))
+        return hide(str(token))
 
     # --- One request ------------------------------------------------------------------------------------------
 
@@ -161,50 +154,33 @@ class Api:
         token = self.token
         self.requests += 1
         try:
-            answer = self._session.request(
+            answer = self._transport.send(
                 method,
-                self._options.url + path,
-                params=query,
-                data=orjson.dumps(body) if body is not None else None,
+                path,
+                query=query,
+                body=orjson.dumps(body) if body is not None else None,
                 headers={"Authorization": f"Bearer {token}"},
-                timeout=(_CONNECT, self._options.timeout),
-                allow_redirects=False,
             )
-        except requests.exceptions.SSLError:
+        except urllib3.exceptions.SSLError:
             raise CrmError(
                 f"{self._options.url} has no certificate that can be trusted",
                 fix="check the address; verification is never off",
             ) from None
-        except requests.RequestException:
+        except urllib3.exceptions.HTTPError:
             raise _unreachable(self._options.url) from None
         finally:
             self._pace.count(search=search)
-        return self._judged(answer.status_code, answer.headers, answer.content, path)
+        return self._judged(*answer, path)
 
     def _write(self, method: str, path: str, body: Json | list[Json], *, repeatable: bool) -> Json:
         self._stop_when_spent()
         self._pace.wait(search=False)
         if self._writer is None:
-            _ = self.token
-            # The property builds a new pool on each access, so the one object is kept.
-            self._writer = self._client.crm.objects.basic_api.api_client
-        self._writer.configuration.access_token = self.token
+            self._writer = _Writer(self._options, self._transport)
+        token = self.token
         self.requests += 1
         try:
-            answer = self._writer.call_api(
-                path,
-                method,
-                header_params={"Accept": "application/json", "Content-Type": "application/json"},
-                body=body,
-                auth_settings=["oauth2"],
-                _preload_content=False,
-                _request_timeout=(_CONNECT, self._options.timeout),
-            )
-            status, headers, content = answer.status, answer.headers, answer.data
-        except ApiException as error:  # any other status than 2xx; 0 where TLS failed
-            status, headers, content = error.status, error.headers or {}, (error.body or "").encode()
-        except urllib3.exceptions.HTTPError:
-            status, headers, content = 0, {}, b""
+            status, headers, content = self._writer.send(method, path, body, token)
         finally:
             self._pace.count(search=False)
         if status in _UNCLEAR and not repeatable:
@@ -228,7 +204,7 @@ class Api:
                 if refreshed:
                     raise
                 refreshed = True
-                self._client.access_token = None
+                self._token = None
 
     # --- Judging ----------------------------------------------------------------------------------------------
 
@@ -242,7 +218,7 @@ class Api:
         if not content:
             return {}
         try:
-            parsed = orjson.loads(content)
+            parsed = _parsed(content)
         except orjson.JSONDecodeError:
             raise RetryLater("HubSpot's answer broke off") from None
         return parsed if isinstance(parsed, dict) else {"results": parsed}
@@ -267,6 +243,46 @@ class Api:
 
 class Lost(CrmError):
     """A write may or may not have been done; look it up before sending it again."""
+
+
+class _Writer:
+    """The client's transport, which is loaded where something is written: a pull has no use for its modules."""
+
+    def __init__(self, options: Options, transport: Transport) -> None:
+        from hubspot.crm.objects import ApiException
+
+        import hubspot
+
+        client = hubspot.Client.create(
+            host=options.url,
+            retry=urllib3.Retry(total=0, redirect=0, raise_on_status=False, respect_retry_after_header=False),
+            proxy=transport.way.proxy,
+            proxy_headers=transport.way.proxy_headers,
+            ssl_ca_cert=transport.way.certificates,
+        )
+        # The property builds a new pool on each access, so the one object is kept.
+        self._client: Any = client.crm.objects.basic_api.api_client  # Any: the client publishes no types
+        self._refused: type[Any] = ApiException
+        self._timeout = (CONNECT, options.timeout)
+
+    def send(self, method: str, path: str, body: Json | list[Json], token: str) -> Answer:
+        """Send; status 0 stands for no answer."""
+        self._client.configuration.access_token = token
+        try:
+            answer = self._client.call_api(
+                path,
+                method,
+                header_params={"Accept": "application/json", "Content-Type": "application/json"},
+                body=body,
+                auth_settings=["oauth2"],
+                _preload_content=False,
+                _request_timeout=self._timeout,
+            )
+            return Answer(answer.status, answer.headers, answer.data)
+        except self._refused as error:  # any other status than 2xx; 0 where TLS failed
+            return Answer(error.status, error.headers or {}, (error.body or "").encode())
+        except urllib3.exceptions.HTTPError:
+            return Answer(0, {}, b"")
 
 
 def _word(value: str | int | bool) -> str:
@@ -317,6 +333,17 @@ def _refuse(status: int, headers: Mapping[str, str], content: bytes, path: str, 
         raise RetryLater("HubSpot asks to come back later", after=after, **told)
     why = "; ".join(reasons(body)) or f"status {status}"
     raise RequestRefused(f"HubSpot refused {path}: {why}", **told)
+
+
+def _parsed(content: bytes) -> Any:  # Any: JSON
+    """Parse without looking for garbage: JSON has no cycles, and the looking takes as long as the parsing."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        return orjson.loads(content)
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _object(content: bytes) -> Json:

@@ -67,7 +67,8 @@ class Deals:
         texts: dict[str, list[str | None]] = {"id": [str(r["id"]) for r in records]}
         for name, field in self._stream.fields.items():
             if name != "id":
-                texts[name] = [_ours(told.get(field.field), field) for told in properties]
+                of = [told.get(field.field) for told in properties]
+                texts[name] = [_ours(text, field) for text in of] if field.values else of
         endings = [self._endings.get(stage or "") for stage in texts.get("stage", [None] * len(records))]
         columns: dict[str, pa.Array] = {}
         for name, told in self._settled(texts, endings, records).items():
@@ -135,19 +136,14 @@ class Deals:
         return pa.concat_tables(parts) if parts else empty("field_changes")
 
     def _changes_of(self, name: str, field: FieldMapping, records: Sequence[Json]) -> pa.Table:
-        deals: list[str] = []
-        entries: list[Json] = []
-        order: list[int] = []
-        for record in records:
-            past = (record.get("propertiesWithHistory") or {}).get(field.field)
-            if past:
-                deals += [record["id"]] * len(past)
-                entries += reversed(past)
-                order += range(len(past))
+        pasts = [(r.get("propertiesWithHistory") or {}).get(field.field) or () for r in records]
+        entries: list[Json] = [entry for past in pasts for entry in reversed(past)]
+        lengths = np.fromiter(map(len, pasts), np.int64, len(pasts))
+        deal = np.repeat(np.arange(len(pasts)), lengths)
+        places = from_numpy(np.arange(len(entries)) - np.repeat(np.cumsum(lengths) - lengths, lengths))
+        of = array([r["id"] for r in records], TEXT).take(from_numpy(deal))
         value_of, person_of = _Memo(self._reader(name, field)), self._person_of
         texts = [e["timestamp"] for e in entries]
-        places = from_numpy(np.array(order, np.int64))
-        of = array(deals, TEXT)
         ids = joined(of, name, array(texts, TEXT), by=":")
         if pc.count_distinct(ids).as_py() < len(ids):  # two changes in one millisecond
             ids = joined(ids, places.cast(TEXT), by=":")

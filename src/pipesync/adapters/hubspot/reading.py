@@ -97,16 +97,17 @@ class Searched(NamedTuple):
     """Of this window, as HubSpot counts."""
 
 
-def changed(api: Api, kind: str, since: datetime) -> Iterator[Searched]:
+def changed(api: Api, kind: str, since: datetime, properties: Sequence[str] = ()) -> Iterator[Searched]:
     """Yield records modified at or after `since`, oldest change first; a record may come twice.
 
     Each page starts at the last moment of the one before. Where one moment fills a whole page (a bulk update), its
     records are walked by id.
     """
     anchor, seen = _millis(since.isoformat()), set[str]()
+    wanted = list(dict.fromkeys([_MODIFIED, *properties]))
     while True:
         filters = [{"propertyName": _MODIFIED, "operator": "GTE", "value": str(anchor)}]
-        page = search(api, kind, filters, sort=_MODIFIED, properties=[_MODIFIED])
+        page = search(api, kind, filters, sort=_MODIFIED, properties=wanted)
         yield Searched([r for r in page.records if r["id"] not in seen], page.total)
         if len(page.records) < SEARCH_PAGE:
             return
@@ -115,18 +116,18 @@ def changed(api: Api, kind: str, since: datetime) -> Iterator[Searched]:
             anchor = last
             seen = {r["id"] for r in page.records if modified(r) == last}
             continue
-        yield from _bucket(api, kind, anchor)
+        yield from _bucket(api, kind, anchor, wanted)
         anchor, seen = anchor + 1, set()
 
 
-def _bucket(api: Api, kind: str, moment: int) -> Iterator[Searched]:
+def _bucket(api: Api, kind: str, moment: int, properties: Sequence[str]) -> Iterator[Searched]:
     last = "0"
     while True:
         filters = [
             {"propertyName": _MODIFIED, "operator": "EQ", "value": str(moment)},
             {"propertyName": "hs_object_id", "operator": "GT", "value": last},
         ]
-        page = search(api, kind, filters, sort="hs_object_id", properties=[_MODIFIED])
+        page = search(api, kind, filters, sort="hs_object_id", properties=properties)
         yield page
         if len(page.records) < SEARCH_PAGE:
             return

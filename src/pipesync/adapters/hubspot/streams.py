@@ -8,7 +8,8 @@ lagging search index may have hidden costs no second reading.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Mapping as MappingOf
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -16,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from pipesync.adapters.base import Cursor, Page
+from pipesync.adapters.base import Cursor, Page, Span
 from pipesync.adapters.hubspot.api import Api, Json
 from pipesync.adapters.hubspot.deals import OPPORTUNITIES, Deals, wanted
 from pipesync.adapters.hubspot.options import Options
@@ -130,19 +131,25 @@ class Changes:
 
 
 def look_for_changes(
-    api: Api, kind: str, state: State, until: datetime, options: Options
+    api: Api,
+    kind: str,
+    state: State,
+    until: datetime,
+    options: Options,
+    ours: int = 0,
+    properties: Sequence[str] = (),
 ) -> Iterator[Changes] | None:
     """Search what changed since the last pull, less what was met then already; at least one, maybe empty.
 
     Each can be committed by itself, so that a pull that is stopped over and over still gets on. None where so much
-    changed that a listing is cheaper.
+    changed, `ours` left out, that a listing is cheaper.
     """
     overlap = int(options.overlap / timedelta(milliseconds=1))
     if not state.reached:
         state = replace(state, began=millis(until))
-    pages = changed(api, kind, from_millis(state.reached or max(0, state.since - overlap)))
+    pages = changed(api, kind, from_millis(state.reached or max(0, state.since - overlap)), properties)
     first = next(pages)
-    if first.total > max(_MANY * state.count, 5 * SEARCH_PAGE):
+    if first.total - ours > max(_MANY * state.count, 5 * SEARCH_PAGE):
         return None
     return _in_parts(chain([first], pages), state, overlap)
 
@@ -171,6 +178,14 @@ def _recent(met: dict[str, int], since: int) -> dict[str, int]:
     return found if len(found) <= _REMEMBERED else {}
 
 
+@dataclass(frozen=True)
+class Ours:
+    """What pipesync wrote since the last pull, and how the mirror holds it; see `adapters.base.Recognising`."""
+
+    written: MappingOf[str, Span] = field(default_factory=dict)
+    held: Callable[[Collection[str]], Sequence[MappingOf[str, Any]]] = lambda ids: ()  # Any: columns' values
+
+
 class DealStreams:
     """Opportunities with their history and contacts, in one pass."""
 
@@ -180,6 +195,7 @@ class DealStreams:
         self._labels: dict[str, Label] = {}
         self.roles_refused: PermissionMissing | None = None
         """Why the deals came without their contacts."""
+        self.ours = Ours()
         self.restored: list[str] = []
         """Deals that this pull brought back from the archive."""
 
@@ -274,7 +290,9 @@ class DealStreams:
 
     def _changes(self, state: State, until: datetime) -> Iterator[Page] | None:
         sent = self._api.requests
-        found = look_for_changes(self._api, "deals", state, until, self._options)
+        ours = len(self.ours.written)
+        shown = self._wanted.properties if ours else ()
+        found = look_for_changes(self._api, "deals", state, until, self._options, ours, shown)
         return self._changed_pages(found, state, sent) if found else None
 
     def _changed_pages(self, found: Iterator[Changes], state: State, sent: int) -> Iterator[Page]:
@@ -289,7 +307,9 @@ class DealStreams:
         gone, archived = self._archived(state)
         self.restored = sorted(set(state.archived) - set(archived))
         for some in found:
-            ids = [*(r["id"] for r in some.records), *(self.restored if some.last else ())]
+            as_held = self._as_held(deals, some.records)
+            ids = [r["id"] for r in some.records if r["id"] not in as_held]
+            ids += self.restored if some.last else ()
             records = read(self._api, self._wanted, ids)
             if ids:
                 yield from self._children(deals, records, self._linked(ids), replacing=False)
@@ -303,6 +323,30 @@ class DealStreams:
                 rejects=tuple(rejects), requests=self._api.requests - sent, last=some.last,
             )  # fmt: skip
             sent = self._api.requests
+
+    def _as_held(self, deals: Deals, records: Sequence[Json]) -> frozenset[str]:
+        """Return the deals that only our own write has modified: HubSpot's search tells when, and not by whom.
+
+        They were modified while we wrote to them, and every mapped property is as it is mirrored.
+        """
+        spans = self.ours.written
+        some = [
+            r
+            for r in records
+            if r["id"] in spans and spans[r["id"]][0] <= from_millis(modified(r)) <= spans[r["id"]][1]
+        ]
+        if not some or deals.merged(some):
+            return frozenset()
+        rows, rejects = deals.opportunities(some)
+        if rejects:
+            return frozenset()
+        held = {row["id"]: row for row in self.ours.held([r["id"] for r in some])}
+        return frozenset(
+            row["id"]
+            for row in rows.to_pylist()
+            if (before := held.get(row["id"]))
+            and all(before[name] == value for name, value in row.items() if name != "modified_at")
+        )
 
     def _linked(self, ids: Sequence[str]) -> dict[str, list[Link]]:
         if not self._wanted.associations:

@@ -231,6 +231,12 @@ class Ledger:
         """Return every write ever intended, in the order of intent."""
         return self._journal(journal.c.connection == connection)
 
+    def applied_since(self, connection: str, at: datetime) -> list[JournalEntry]:
+        """Return what was written since."""
+        return self._journal(
+            journal.c.connection == connection, journal.c.status == "applied", journal.c.settled_at > at
+        )
+
     def journal_of(self, run: str) -> list[JournalEntry]:
         return self._journal(journal.c.run == run)
 
