@@ -43,7 +43,7 @@ def test_a_healthy_portal_has_nothing_failed(connect: Connect) -> None:
     assert found["properties"].status == "ok"
 
 
-@pytest.mark.parametrize("scope", [s for s in scopes().read_only if s not in ("settings.currencies.read",)])
+@pytest.mark.parametrize("scope", scopes().read_only)
 def test_each_missing_scope_is_named_with_its_mend(connect: Connect, hubspot: Running, scope: str) -> None:
     """A required scope fails, another one warns; both say what to add."""
     hubspot.records.set("tokens", {TOKEN: [s for s in ALL_SCOPES if s != scope]})

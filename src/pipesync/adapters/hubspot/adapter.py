@@ -13,8 +13,6 @@ import orjson
 from pipesync._paths import shipped
 from pipesync.adapters.base import Check, Cursor, Installed, Page, Seen, SiteField, Span
 from pipesync.adapters.hubspot.api import Api
-from pipesync.adapters.hubspot.doctor import checks
-from pipesync.adapters.hubspot.install import install
 from pipesync.adapters.hubspot.options import Options
 from pipesync.adapters.hubspot.others import LINK, pull_activities, pull_objects, pull_reference
 from pipesync.adapters.hubspot.own import KEY, Own
@@ -231,9 +229,13 @@ class HubspotAdapter:
         ]  # fmt: skip
 
     def checks(self) -> Iterator[Check]:
+        from pipesync.adapters.hubspot.doctor import checks  # no other command has a use for it
+
         yield from checks(self._name, self._api, self._portal, self._mapping, self._options, self._allowed)
 
     def install_fields(self, *, dry_run: bool = False) -> Sequence[Installed]:
+        from pipesync.adapters.hubspot.install import install  # no other command has a use for it
+
         return install(self._api, self._allowed, dry_run=dry_run)
 
     def close(self) -> None:

@@ -142,9 +142,10 @@ class Deals:
         deal = np.repeat(np.arange(len(pasts)), lengths)
         places = from_numpy(np.arange(len(entries)) - np.repeat(np.cumsum(lengths) - lengths, lengths))
         of = array([r["id"] for r in records], TEXT).take(from_numpy(deal))
-        value_of, person_of = _Memo(self._reader(name, field)), self._person_of
-        texts = [e["timestamp"] for e in entries]
-        ids = joined(of, name, array(texts, TEXT), by=":")
+        values, person_of = [e["value"] for e in entries], self._person_of
+        value_of = self._values_of(name, field, values)
+        times = array([e["timestamp"] for e in entries], TEXT)
+        ids = joined(of, name, times, by=":")
         if pc.count_distinct(ids).as_py() < len(ids):  # two changes in one millisecond
             ids = joined(ids, places.cast(TEXT), by=":")
         return pa.table(
@@ -152,14 +153,28 @@ class Deals:
                 "id": ids,
                 "opportunity_id": of,
                 "field": pa.repeat(scalar(name, TEXT), len(ids)),
-                "value": array([value_of[e["value"]] for e in entries], TEXT),
-                "changed_at": moments(texts),
+                "value": array([value_of[v] for v in values], TEXT),
+                "changed_at": moments(times),
                 "changed_by": array(
                     [person_of[e.get("updatedByUserId") or e.get("sourceId")] for e in entries], TEXT
                 ),
                 "seq": places,
             }
         )
+
+    def _values_of(
+        self, name: str, field: FieldMapping, values: Sequence[str | None]
+    ) -> MappingOf[str | None, str | None]:
+        """Return how history writes each of these values. Sums of money are many, and Arrow reads them at once."""
+        kind = schema(OPPORTUNITIES).field(name).type
+        if pa.types.is_decimal(kind):
+            distinct = list(dict.fromkeys(values))
+            given = array([_ours(v, field) or None for v in distinct], TEXT)
+            try:
+                return dict(zip(distinct, given.cast(kind).cast(TEXT).to_pylist(), strict=True))
+            except pa.ArrowInvalid:
+                pass
+        return _Memo(self._reader(name, field))
 
     def _reader(self, name: str, field: FieldMapping) -> Callable[[str | None], str | None]:
         kind = schema(OPPORTUNITIES).field(name).type

@@ -95,17 +95,19 @@ def column(texts: Sequence[str | None], kind: pa.DataType, zone: str) -> tuple[p
 
 def _cast(texts: Sequence[str | None], kind: pa.DataType) -> pa.Array:
     found = array(texts, TEXT)
-    if pa.types.is_timestamp(kind):
-        return found.cast(pa.timestamp("us", tz="UTC")).cast(kind)
-    return found.cast(kind)
+    return _as_moments(found) if pa.types.is_timestamp(kind) else found.cast(kind)
 
 
-def moments(texts: Sequence[str]) -> pa.Array:
+def _as_moments(texts: pa.Array) -> pa.Array:
+    return texts.cast(pa.timestamp("us", tz="UTC")).cast(pa.timestamp("us"))
+
+
+def moments(texts: pa.Array) -> pa.Array:
     """Return ISO times, or milliseconds since 1970, as naive UTC."""
     try:
-        return _cast(texts, pa.timestamp("us"))
+        return _as_moments(texts)
     except pa.ArrowInvalid:
-        return array([moment(t) for t in texts], pa.timestamp("us"))
+        return array([moment(t) for t in texts.to_pylist()], pa.timestamp("us"))
 
 
 def as_text(text: str | None, kind: pa.DataType, zone: str) -> str | None:
