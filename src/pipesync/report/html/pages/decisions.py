@@ -81,10 +81,10 @@ def _matters(made: Material, amount: float) -> bool:
 
 def _gap(made: Material) -> Iterator[Item]:
     target, cur = own_target(made), made.currency
-    if target is None or target.gap <= 0 or target.reach >= 0.5:
+    if target is None or target.reach >= 0.5 or not _matters(made, _short(target)):
         return
     why: Sentence = (
-        "The quota is reached in ",
+        "So much is the likely end below the quota, which is reached in ",
         share(target.reach, drill=behind("reach")),
         " of the endings",
     )
@@ -102,9 +102,9 @@ def _gap(made: Material) -> Iterator[Item]:
     else:
         why += ("Everything that is open is needed; only new business could add to it.",)
     yield Item(
-        "Close what the likely end lacks, or change the number",
+        "Close the gap, or change the number",
         why,
-        money(target.quota - target.p50, cur),
+        money(_short(target), cur),
         behind("reach"),
     )
 

@@ -59,7 +59,9 @@ def coaching(made: Material, sets: Sets) -> Block:
             " of ",
             count(len(made.owners)),
             " have nothing that stands out.",
-        ),
+        )
+        if cards
+        else (),
         tuple(cards),
         empty="Nobody stands out from peers with similar opportunities, neither up nor down.",
     )
@@ -219,9 +221,14 @@ def plans(made: Material, sets: Sets) -> list[Block]:
         ),
         Table(
             "Plan B: what could be pulled in",
-            columns,
+            columns[:-1],
             _carriers(made, b[:15], "plan-b"),
-            ("Not needed by plan A; these would add most if they came in time.",) if b else (),
+            (
+                "These would add most if they came in time"
+                + ("." if made.plans.short > 0 else "; plan A does not need them."),
+            )
+            if b
+            else (),
             total=len(b),
             more="opportunities.csv",
             empty="Plan A needs everything that is open; only new business could add to it.",
@@ -242,8 +249,12 @@ def _carriers(made: Material, carriers: Sequence[Carrier], name: str) -> tuple[R
                     text(made.name(row.get("owner_id"))),
                     money(c.amount, made.currency, drill=opportunity(c.id)),
                     share(c.win_in_period, key=f"{name}.{c.id}.win_in_period", drill=opportunity(c.id)),
-                    share(c.win_probability, drill=opportunity(c.id)),
-                    money(c.running, made.currency, key=f"{name}.{c.id}.running", drill=drill(set=name)),
+                    share(c.win_probability, key=f"{name}.{c.id}.win_probability", drill=opportunity(c.id)),
+                    *(
+                        [money(c.running, made.currency, key=f"{name}.{c.id}.running", drill=drill(set=name))]
+                        if name == "plan-a"
+                        else []
+                    ),
                 ),
                 facets(
                     made,

@@ -78,7 +78,7 @@ def _item(made: Material, i: Task, alone: bool) -> Item:
     row = {"owner": i.owner_id}
     return Item(
         i.name,
-        (*because, ".") if because else ("No sign that it waits.",),
+        (*because, ".") if i.because else ("No sign that it waits.",),
         money(i.amount, made.currency),
         opportunity(i.opportunity_id),
         action=i.action,

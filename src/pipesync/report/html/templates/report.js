@@ -718,6 +718,15 @@
     root.dataset.theme = dark ? "light" : "dark";
     try { localStorage.setItem("pipesync-theme", root.dataset.theme); } catch { /* it is forgotten then */ }
   });
+  document.addEventListener("click", (e) => {
+    const jump = e.target.closest("[data-jump]");
+    if (!jump) return;
+    const head = $$("h2", jump.closest(".page")).find((h) => h.textContent === jump.dataset.jump);
+    if (!head) return;
+    head.tabIndex = -1;
+    head.focus({ preventScroll: true });
+    head.scrollIntoView({ block: "start" });
+  });
   $("#print").addEventListener("click", () => print());
   addEventListener("beforeprint", () => localise(document));
   localise($(".foot"));
