@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -169,12 +175,13 @@ def test_a_version_that_the_org_does_not_speak_is_named(connect: Connect) -> Non
 # --- Bad input ----------------------------------------------------------------------------------------------------
 
 
-def pair(folder: Path, ends: datetime.datetime) -> str:
+def pair(folder: Path, ends: datetime.datetime, host: str = "pipesync") -> str:
     """Write `key.pem` and `cert.pem`; return the certificate."""
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pipesync")])
     made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
     made = made.serial_number(1).not_valid_before(ends - datetime.timedelta(days=365)).not_valid_after(ends)
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
     certificate = made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / "key.pem").write_bytes(key.private_bytes(*form))
@@ -252,18 +259,104 @@ def test_what_the_org_refuses_is_one_clear_error(
 
 
 @pytest.mark.parametrize(
-    "url", ["https://acme.lightning.force.com", "https://example.com", "acme.my.salesforce.com"]
+    ("url", "said"),
+    [
+        ("https://acme.lightning.force.com", "My Domain"),
+        ("https://example.com", "My Domain"),
+        ("acme.my.salesforce.com", "My Domain"),
+        ("https://login.salesforce.com", "My Domain"),
+        ("https://127.0.0.1:8443", "by http"),
+    ],
 )
-def test_an_address_that_is_no_my_domain_is_named(connect: Connect, url: str) -> None:
+def test_an_address_that_is_no_my_domain_is_named(connect: Connect, url: str, said: str) -> None:
     """Before anything is sent there."""
-    with pytest.raises(InputError, match="My Domain"):
+    with pytest.raises(InputError, match=said):
         connect(url=url)
 
 
-def test_a_my_domain_that_does_not_exist_is_named(connect: Connect) -> None:
+def test_a_my_domain_that_does_not_exist_is_named(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a few tries: names may fail to resolve for a moment."""
+
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+
     with pytest.raises(CrmError, match=r"no-such-domain.*cannot be found(.|\n)*My Domain"):
         connect(url="https://no-such-domain-of-pipesync.my.salesforce.com").connection()
+
+
+@contextmanager
+def serving(answer: tuple[int, str, bytes], pem: Path | None = None) -> Iterator[int]:
+    """Answer every request with this status, `Location` and body, by TLS where there is a certificate; the port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(answer[0])
+            self.send_header("Location", answer[1])
+            self.send_header("Content-Length", str(len(answer[2])))
+            self.end_headers()
+            self.wfile.write(answer[2])
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    class Server(HTTPServer):
+        def handle_error(self, *_: object) -> None:
+            """A client that hangs up in the handshake is what is wanted."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        if pem:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(pem)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((302, "https://new-name.my.salesforce.com", b""), "sends elsewhere"),
+        ((404, "", b"<html>URL No Longer Exists</html>"), r"is no Salesforce org \(404\)"),
+        ((200, "", b"<html>Welcome</html>"), r"is no Salesforce org \(200\)"),
+    ],
+    ids=["renamed", "gone", "a page"],
+)
+def test_what_is_no_org_any_more_is_named(
+    connect: Connect, answer: tuple[int, str, bytes], said: str
+) -> None:
+    """A My Domain that was renamed or never was one; no secret follows it elsewhere."""
+    with serving(answer) as port, pytest.raises(CrmError, match=rf"{said}(.|\n)*My Domain"):
+        connect(url=f"http://127.0.0.1:{port}").connection()
+
+
+@pytest.mark.parametrize(
+    ("host", "ends", "said"),
+    [("acme.my.salesforce.com", 2020, "has expired"), ("other.my.salesforce.com", 2100, "is another host's")],
+    ids=["expired", "another's"],
+)
+def test_a_server_that_cannot_prove_who_it_is_is_named(
+    connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, ends: int, said: str
+) -> None:
+    """With the reason: one that has expired may be this machine's clock."""
+    pair(tmp_path, datetime.datetime(ends, 1, 31, tzinfo=datetime.UTC), host)
+    both = tmp_path / "both.pem"
+    both.write_bytes((tmp_path / "key.pem").read_bytes() + (tmp_path / "cert.pem").read_bytes())
+    monkeypatch.setenv("TEST_SESSION", "00D")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "cert.pem"))
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **more: real("127.0.0.1", *rest, **more))
+
+    with (
+        serving((200, "", b""), both) as port,
+        pytest.raises(CrmError, match=rf"certificate of acme.* {said}"),
+    ):
+        connect(
+            url=f"https://acme.my.salesforce.com:{port}", client_secret_file=None, session_env="TEST_SESSION"
+        ).connection()
 
 
 def test_an_object_that_is_not_visible_stops_nothing_else(connect: Connect, sandbox: Sandbox) -> None:

@@ -381,7 +381,8 @@ _ADDRESS = "check `url`: Setup > My Domain shows the current My Domain URL"
 def _unreachable(error: requests.RequestException, url: str) -> CrmError:
     host = urlsplit(url).netloc
     if isinstance(error, requests.exceptions.SSLError):
-        why = "has expired" if "expired" in str(error) else "cannot be trusted"
+        told = {"has expired": "has expired", "Hostname mismatch": "is another host's"}
+        why = next((ours for theirs, ours in told.items() if theirs in str(error)), "cannot be trusted")
         return CrmError(f"the certificate of {host} {why}", fix=f"{_ADDRESS}; verification is never off")
     if isinstance(error, requests.exceptions.TooManyRedirects):
         return CrmError(f"{host} sends elsewhere: the org's My Domain has another name now", fix=_ADDRESS)

@@ -19,6 +19,8 @@ def is_loopback(url: str) -> bool:
 
 def _url(value: str) -> str:
     parts = urlsplit(value)
+    if parts.scheme == "https" and is_loopback(value):
+        raise ValueError("a stand-in on this machine is spoken to by http, such as http://127.0.0.1:8080")
     if (
         not parts.hostname
         or parts.path.strip("/")
