@@ -120,7 +120,7 @@ def test_nothing_is_left_out_for_its_age(connect: Connect, sandbox: Sandbox, pul
 def test_the_budget_counts_whatever_else_the_header_says(connect: Connect, sandbox: Sandbox) -> None:
     """`api-usage=10/100; api-bursts=1/750` is understood; its tail blinds other clients' guards (singer PR #221)."""
     adapter = connect()
-    adapter.clock()
+    adapter.connection()
 
     used, allowed = adapter._api.used  # type: ignore[attr-defined]
 
