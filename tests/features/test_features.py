@@ -617,3 +617,18 @@ def test_what_happens_after_the_moment_changes_nothing(
         seen[is_later_known] = (found, warehouse.rows("SELECT * FROM stage_visits ORDER BY visit"))
 
     assert seen[True] == seen[False]
+
+
+def test_parts_make_the_same_features_as_one(
+    pulled_company: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are too many to be joined at once, they are joined part by part; no row is lost or told twice."""
+    as_of = pulled_company.pulled_to("crm")
+    compute(pulled_company, "crm", as_of, Calendar())
+    whole = pulled_company.arrow("SELECT * FROM features ORDER BY id")
+
+    monkeypatch.setattr("pipesync.features._PART", 70)
+    compute(pulled_company, "crm", as_of, Calendar())
+
+    assert pulled_company.arrow("SELECT * FROM features ORDER BY id") == whole
+    assert pulled_company.rows("SELECT getvariable('parts') > 3") == [(True,)]

@@ -44,9 +44,29 @@ def compute(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Ca
         then=("visits", "standing_then"),
     )
     warehouse.execute("SET VARIABLE unread = ?::VARCHAR[]", [sorted(features.unknown)])
-    for name in ("stage_visits", "references", "events", "features"):
+    for name in ("stage_visits", "references", "events"):
         _run(warehouse, name)
+    _join(warehouse)
     return features
+
+
+_PART = 150_000
+"""Opportunities whose events are joined at once; more would not fit into the memory of a small machine."""
+_JOINED = ("standing", "told", "walked", "acted", "peopled", "led", "itemised", "alike", "round_numbers")
+
+
+def _join(warehouse: Warehouse) -> None:
+    """Make `features` of what is known of each opportunity, part by part; from then on it speaks for them."""
+    [(count,)] = warehouse.rows("SELECT count(*) FROM standing")
+    parts = max(1, -(-count // _PART))
+    [query] = _statements("features")
+    warehouse.execute(f"SET VARIABLE parts = {parts}")
+    for part in range(parts):
+        warehouse.execute(f"SET VARIABLE part = {part}")
+        into = "INSERT INTO features" if part else "CREATE OR REPLACE TEMP TABLE features AS"
+        warehouse.execute(f"{into} {query}")
+    for name in _JOINED:
+        warehouse.execute(f"DROP TABLE {name}")
 
 
 def stand(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Calendar, table: str) -> Features:

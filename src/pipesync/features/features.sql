@@ -1,6 +1,6 @@
--- One row per opportunity that existed as of then. Columns in the order of the catalogue (columns.py).
+-- One row per opportunity that existed as of then, of one part of them: what is joined then fits into memory.
+-- Columns in the order of the catalogue (columns.py).
 
-CREATE OR REPLACE TEMP TABLE features AS
 SELECT
     o.id, coalesce(o.name, o.id) AS name, o.account_id, a.name AS account_name, o.pipeline, o.type, o.source, o.product, o.segment, o.currency,
     o.custom,
@@ -60,14 +60,14 @@ SELECT
     CAST(p.p95 AS DECIMAL(18, 2)) AS won_amount_p95, coalesce(p.n, 0) AS won_amount_n,
     pa.idle_p90, coalesce(pa.idle_n, 0) AS idle_n, pa.reply_p90, coalesce(pa.reply_n, 0) AS reply_n,
 
-    CAST(o.amount * f.rate AS DECIMAL(18, 2)) AS amount,
+    CAST(o.amount * o.in_home AS DECIMAL(18, 2)) AS amount,
     o.amount AS amount_original,
     coalesce(TRY_CAST(t.first_amount AS DECIMAL(18, 2)), CASE WHEN coalesce(t.amount_changes, 0) = 0 THEN o.amount END)
         AS first_amount,
     coalesce(t.amount_changes, 0) AS amount_changes,
     coalesce(t.amount_changed_at, o.created_at) AS amount_changed_at,
     CAST(CASE WHEN t.amount_changed_at > getvariable('as_of') - INTERVAL 7 DAY
-              THEN TRY_CAST(t.amount_before AS DECIMAL(18, 2)) ELSE o.amount END * f.rate AS DECIMAL(18, 2))
+              THEN TRY_CAST(t.amount_before AS DECIMAL(18, 2)) ELSE o.amount END * o.in_home AS DECIMAL(18, 2))
         AS amount_7d_ago,
     coalesce(n.n, 0) AS same_amount_count,
     coalesce(i.line_item_count, 0) AS line_item_count,
@@ -124,23 +124,24 @@ SELECT
     coalesce(pp.has_decision_maker, FALSE) AS has_decision_maker,
     coalesce(h.roles_used, FALSE) AS roles_used,
     al.duplicate_of, coalesce(al.duplicate_count, 0) AS duplicate_count
-FROM standing AS o
+FROM (
+    SELECT standing.*,
+           CASE WHEN currency IS NULL OR NOT EXISTS (SELECT 1 FROM rates) THEN 1.0 ELSE rate END AS in_home
+    FROM standing LEFT JOIN rates USING (currency)
+    WHERE in_part(id)
+) AS o
 LEFT JOIN accounts AS a ON a.connection = getvariable('connection') AND a.id = o.account_id
 LEFT JOIN users AS u ON u.connection = getvariable('connection') AND u.id = o.owner_id
 LEFT JOIN stage_list AS s ON s.pipeline IS NOT DISTINCT FROM o.pipeline AND s.name = o.stage
-LEFT JOIN told AS t ON t.opportunity_id = o.id
-LEFT JOIN walked AS w ON w.opportunity_id = o.id
-LEFT JOIN acted AS act ON act.opportunity_id = o.id
-LEFT JOIN peopled AS pp ON pp.opportunity_id = o.id
-LEFT JOIN led AS le ON le.opportunity_id = o.id
+LEFT JOIN (FROM told WHERE in_part(opportunity_id)) AS t ON t.opportunity_id = o.id
+LEFT JOIN (FROM walked WHERE in_part(opportunity_id)) AS w ON w.opportunity_id = o.id
+LEFT JOIN (FROM acted WHERE in_part(opportunity_id)) AS act ON act.opportunity_id = o.id
+LEFT JOIN (FROM peopled WHERE in_part(opportunity_id)) AS pp ON pp.opportunity_id = o.id
+LEFT JOIN (FROM led WHERE in_part(opportunity_id)) AS le ON le.opportunity_id = o.id
 LEFT JOIN habits AS h ON h.pipeline IS NOT DISTINCT FROM o.pipeline
-LEFT JOIN itemised AS i ON i.opportunity_id = o.id
-LEFT JOIN alike AS al ON al.opportunity_id = o.id
+LEFT JOIN (FROM itemised WHERE in_part(opportunity_id)) AS i ON i.opportunity_id = o.id
+LEFT JOIN (FROM alike WHERE in_part(opportunity_id)) AS al ON al.opportunity_id = o.id
 LEFT JOIN round_numbers AS n ON n.owner_id = o.owner_id AND n.amount = o.amount AND NOT o.is_closed
-LEFT JOIN (
-    SELECT id, CASE WHEN currency IS NULL OR NOT EXISTS (SELECT 1 FROM rates) THEN 1.0 ELSE rate END AS rate
-    FROM standing LEFT JOIN rates USING (currency)
-) AS f ON f.id = o.id
 LEFT JOIN dwell AS ds ON ds.of_stage = 0 AND ds.n >= 20 AND ds.pipeline IS NOT DISTINCT FROM o.pipeline
                      AND ds.stage = o.stage AND ds.segment IS NOT DISTINCT FROM o.segment
 LEFT JOIN dwell AS dt ON dt.of_pipeline = 0 AND dt.of_stage = 1 AND dt.n >= 20
@@ -154,15 +155,4 @@ LEFT JOIN won_amounts AS p ON p.n >= 20 AND p.segment IS NOT DISTINCT FROM o.seg
 LEFT JOIN (SELECT owner_id, sum(amount) AS amount FROM quotas_now WHERE owner_id IS NOT NULL GROUP BY owner_id) AS qo
     ON qo.owner_id = o.owner_id
 LEFT JOIN team_quotas AS qt ON qt.team = u.team
-LEFT JOIN pauses AS pa ON pa.pipeline IS NOT DISTINCT FROM o.pipeline;
-
--- From here on `features` and `stage_visits` speak for them.
-DROP TABLE standing;
-DROP TABLE told;
-DROP TABLE walked;
-DROP TABLE acted;
-DROP TABLE peopled;
-DROP TABLE led;
-DROP TABLE itemised;
-DROP TABLE alike;
-DROP TABLE round_numbers;
+LEFT JOIN pauses AS pa ON pa.pipeline IS NOT DISTINCT FROM o.pipeline

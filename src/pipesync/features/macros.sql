@@ -39,3 +39,7 @@ CREATE OR REPLACE TEMP MACRO quarters_between(day, later) AS
 -- The first day of the next fiscal quarter.
 CREATE OR REPLACE TEMP MACRO quarter_end(day) AS
     CAST(quarter_of(day) + to_months(getvariable('fiscal_month') + 2) AS DATE);
+
+-- Whether an opportunity is in the part that is worked on; variables `part` and `parts`.
+CREATE OR REPLACE TEMP MACRO in_part(id) AS
+    hash(id) % getvariable('parts') = getvariable('part');

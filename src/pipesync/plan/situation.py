@@ -19,6 +19,7 @@ from pipesync.model import (
 )
 from pipesync.plan.facts import Facts, read
 from pipesync.rules import Evaluation, RuleSet
+from pipesync.rules.findings import marks
 from pipesync.rules.lifecycle import in_force
 from pipesync.rules.playbooks import Advice, advise
 from pipesync.store.ledger import Ledger
@@ -71,12 +72,12 @@ def gather(
     fields = {name for rule in rules for name in rule.fields}
     about = {e.opportunity_id for e in journal if e.object == "task" and e.opportunity_id}
     findings = in_force(evaluation, standing)
-    about |= {f.opportunity_id for f in findings if f.opportunity_id}
+    about |= {f.opportunity_id for f in marks(findings) if f.opportunity_id}
     if reasons is not None:
         about |= {o.id for o in opportunities}
-    firing = {(f.rule, f.level, f.subject_id) for f in findings}
+    firing = {(f.rule, f.level, f.subject_id) for f in marks(findings)}
     standing_now = [s for s in standing if s.status in ("open", "suppressed")]
-    asked = {f.subject_id for f in findings if f.level == "opportunity"}
+    asked = {f.subject_id for f in marks(findings) if f.level == "opportunity"}
     asked |= {s.subject_id for s in standing_now if s.level == "opportunity"}
     return Situation(
         connection=connection,

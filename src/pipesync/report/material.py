@@ -51,6 +51,7 @@ from pipesync.report.audience import Audience
 from pipesync.rules import Evaluation, RuleSet, scores
 from pipesync.rules.evaluate import RuleResult, evaluate
 from pipesync.rules.examination import Examined
+from pipesync.rules.findings import Mark, marks, where
 from pipesync.rules.messages import Template
 from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import Warehouse
@@ -271,7 +272,8 @@ def gather(
     table = warehouse.arrow(_ROWS)
     rows: list[Row] = table.to_pylist()
     mine = {r["id"] for r in rows}
-    findings = tuple(f for f in findings if _may_see(f, audience, mine))
+    if audience.people is not None:
+        findings = where(findings, lambda one: _may_see(one, audience, mine))
     day = today(warehouse, features, win_probability=likely)
     total = _total(made, audience)
     quota = next((t for t in reached if (t.scope, t.scope_id) == _scope(audience)), None)
@@ -432,12 +434,10 @@ def _foreseen(made: Forecast, audience: Audience) -> Mapping[str, float]:
     return {p.scope_id: float(p.mean) for p in made.by_product if p.scope_id and audience.people is None}
 
 
-def _may_see(finding: Finding, audience: Audience, mine: set[str]) -> bool:
-    if audience.people is None:
-        return True
+def _may_see(finding: Finding | Mark, audience: Audience, mine: set[str]) -> bool:
     if finding.level == "opportunity":
         return finding.subject_id in mine
-    return finding.level == "owner" and finding.subject_id in audience.people
+    return finding.level == "owner" and finding.subject_id in (audience.people or ())
 
 
 def _told(
@@ -449,7 +449,7 @@ def _told(
     found = [
         *carriers,
         *(i.opportunity_id for i in worth),
-        *(f.subject_id for f in findings if f.opportunity_id),
+        *(f.subject_id for f in marks(findings) if f.opportunity_id),
     ]
     return list(dict.fromkeys(found))[:EXPLAINED]
 

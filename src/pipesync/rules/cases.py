@@ -21,7 +21,7 @@ from pipesync.features.columns import Column
 from pipesync.model import SEVERITIES, Level, StandingFinding
 from pipesync.rules.compile import measure, measured
 from pipesync.rules.conditions import NUMERIC
-from pipesync.rules.evaluate import evaluate, judge
+from pipesync.rules.evaluate import evaluate, judge, severity_of
 from pipesync.rules.format import Rule, read_rule
 from pipesync.rules.levels import LEVELS
 from pipesync.rules.lifecycle import advance
@@ -359,7 +359,8 @@ def _verdicts(warehouse: Warehouse, asked: Sequence[_Asked]) -> list[tuple[str, 
         for (_, unknown), some in together.items():
             judge(warehouse, [asked[some[0]].rule], table, unknown)
             for n, in_scope, verdict, severity in warehouse.rows(
-                "SELECT subject::INTEGER, a0, v0, s0 FROM judged WHERE list_contains(?, subject::INTEGER)",
+                f"SELECT subject::INTEGER, a0, v0, {severity_of(asked[some[0]].rule, 0)} FROM judged "
+                "WHERE list_contains(?, subject::INTEGER)",
                 [some],
             ):
                 word = {True: "fires", False: "clear", None: "unknown"}[verdict]

@@ -11,7 +11,8 @@ import pandas as pd
 
 from pipesync.features import Features
 from pipesync.model import Finding, Severity
-from pipesync.rules.evaluate import Subject, evaluate
+from pipesync.rules.evaluate import evaluate
+from pipesync.rules.findings import Subject
 from pipesync.rules.resolved import resolve
 from pipesync.rules.ruleset import RuleSet
 from pipesync.store.warehouse import Warehouse

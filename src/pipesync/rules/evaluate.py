@@ -5,31 +5,27 @@ Nothing here decides what is done about a finding; see `lifecycle` for how findi
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
-from typing import Any, NamedTuple
 
 import pandas as pd
+import pyarrow as pa
 from sqlglot import exp
 
 from pipesync.features import Features
-from pipesync.model import SEVERITIES, Evidence, Finding, Level, Severity, StandingFinding
+from pipesync.model import SEVERITIES, Finding, Level, Severity, StandingFinding
 from pipesync.rules.compile import Compiler, column, measured
-from pipesync.rules.conditions import All, AnyOf, Condition, Field, Leaf, Not, Parameter, as_text
+from pipesync.rules.findings import KEYS, Findings, Fired, Moment, Subject
 from pipesync.rules.format import Rule
 from pipesync.rules.levels import LEVELS
-from pipesync.rules.messages import is_blank, render, show, spoken_values, usual_filter
 from pipesync.rules.portfolio import has_no_key, scope, table_of, unknown_of
 from pipesync.store.warehouse import Warehouse
 
 WEIGHTS: Mapping[Severity, int] = {"info": 0, "low": 1, "medium": 3, "high": 6, "critical": 10}
 """What a finding takes off an opportunity's ten points of hygiene."""
 
-Subject = tuple[str, Level, str]
-"""Rule, level, subject: what a finding is about, across runs."""
+_SEVERITY = exp.DataType.build(f"ENUM({', '.join(map(repr, SEVERITIES))})", dialect="duckdb")
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,8 @@ class Evaluation:
     connection: str
     as_of: datetime
     rules: tuple[RuleResult, ...]
-    findings: tuple[Finding, ...]
+    findings: Sequence[Finding]
+    """The most severe first, then by what is at stake."""
     score: float
     open: int
     """Open opportunities, of which the breaker takes its share."""
@@ -83,14 +80,15 @@ def evaluate(
     currency = next(
         (c.currency for c in warehouse.connections() if c.connection == features.connection), None
     )
+    moment = Moment(features.connection, features.as_of, currency, known)
     results: list[RuleResult] = []
-    findings: list[Finding] = []
+    fired: list[Fired] = []
     unknown: set[Subject] = set()
     ended: set[Subject] = set()
     by_level: dict[Level, list[Rule]] = {}
     for rule in sorted(rules, key=lambda r: r.level != "opportunity"):
         by_level.setdefault(rule.level, []).append(rule)
-    warehouse.register("penalties", _penalties(()))
+    warehouse.execute(_NO_PENALTIES)
     for level, some in by_level.items():
         if key := has_no_key(level, features.unknown):
             results += [_unjudgeable(rule, key) for rule in some]
@@ -102,23 +100,20 @@ def evaluate(
         unread = unread_by(warehouse, features, some)
         judge(warehouse, some, table, unread)
         results += _counts(warehouse, some, unread)
-        fired = _fired(warehouse, some, table)
-        findings += _findings(fired, features, known, currency)
+        fired += _fired(warehouse, some, table, moment)
         if level == "opportunity":
-            warehouse.register("penalties", _penalties(findings))
+            keep_penalties(warehouse, some)
         asked = [k for k, s in known.items() if k[1] == level and not s.is_over]
         unjudged, gone = _unsettled(warehouse, some, asked, table)
         unknown |= unjudged
         ended |= gone
-    open_count, score = _score(warehouse, findings) if not tables else (0, 100.0)
-    order = {s: i for i, s in enumerate(SEVERITIES)}
-    findings.sort(key=lambda f: (-order[f.severity], -(f.amount or Decimal(0)), f.rule, f.subject_id))
+    open_count, score = _score(warehouse) if not tables else (0, 100.0)
     results.sort(key=lambda r: r.id)
     return Evaluation(
         features.connection,
         features.as_of,
         tuple(results),
-        tuple(findings),
+        Findings(fired),
         score,
         open_count,
         frozenset(unknown),
@@ -127,7 +122,10 @@ def evaluate(
 
 
 def judge(warehouse: Warehouse, rules: Sequence[Rule], table: str, unknown: frozenset[str]) -> None:
-    """Make the temporary table `judged`: subject, and per rule (by position) `a` in scope, `v` verdict."""
+    """Make the temporary table `judged`: subject, and per rule (by position) `a` in scope, `v` verdict.
+
+    Where a rule knows more than one severity `s` tells the row's; see `severity_of`.
+    """
     subject = column("id") if table == "features" else column("subject_id")
     selected: list[exp.Expr] = [exp.alias_(subject, "subject")]
     for i, rule in enumerate(rules):
@@ -135,7 +133,8 @@ def judge(warehouse: Warehouse, rules: Sequence[Rule], table: str, unknown: froz
         applies = scope(rule, compiler)
         selected.append(exp.alias_(applies, f"a{i}"))
         selected.append(exp.alias_(exp.and_(applies.copy(), compiler.condition(rule.when)), f"v{i}"))
-        selected.append(exp.alias_(exp.cast(compiler.severity(), "VARCHAR"), f"s{i}"))
+        if rule.has_severities:
+            selected.append(exp.alias_(exp.cast(compiler.severity(), _SEVERITY), f"s{i}"))
         if rule.resolve_when:
             selected.append(exp.alias_(compiler.condition(rule.resolve_when), f"r{i}"))
     body = exp.select(*selected).from_(table).sql(dialect="duckdb")
@@ -190,153 +189,48 @@ def _is_in(field: str, unknown: frozenset[str]) -> bool:
     return field in unknown or field.split(".")[0] in unknown
 
 
-Fired = tuple[Rule, Severity, Mapping[str, Any]]  # Any: a row of the level's table
-
-
-class Test(NamedTuple):
-    """A leaf of a condition: its field, how the field's values are shown, and what is asked of it, in words."""
-
-    field: str
-    filter: str
-    words: str
-    learnt: Field | None = None
-    """What the row is held against instead, where it has it."""
-    counted_by: str = ""
-    asks: str = ""
-    """The words, with `%s` for what is learnt."""
-
-    def in_words(self, row: Mapping[str, Any], currency: str | None) -> str:  # Any: a row
-        if self.learnt is None or (usual := row.get(self.learnt.name)) is None:
-            return self.words
-        limit = show(float(usual) * self.learnt.times, self.filter, currency)
-        return self.asks % f"{limit} (learnt from {row[self.counted_by]})"
-
-
-def _fired(warehouse: Warehouse, rules: Sequence[Rule], table: str) -> list[Fired]:
-    """Fetch the rows that fired with the columns that their texts and evidence need; superseded ones are left out."""
-    columns = LEVELS[rules[0].level]
-    needed = {"amount", "owner_id"}
-    own: dict[str, str] = {}
-    for rule in rules:
-        for template in (rule.message, rule.subject, rule.propose):
-            needed |= template.fields if template else set()
-        needed |= rule.fields | rule.learnt_from
-        own |= {measured(rule, name): name for name in rule.measures}
-    names = sorted({n.split(".")[0] for n in needed} & (set(columns) | {"amount", "owner_id"})) + sorted(own)
-    flags = ", ".join(f"v{i}, s{i}" for i in range(len(rules)))
+def _fired(warehouse: Warehouse, rules: Sequence[Rule], table: str, moment: Moment) -> list[Fired]:
+    """Fetch by rule the rows that fired, with what its texts and evidence name; superseded ones are left out."""
+    own = [_named(rule) for rule in rules]
+    names = sorted({column for columns in own for column in columns.values()})
+    flags = ", ".join(
+        f"{_shown(rules, i)} AS v{i}, {severity_of(rule, i)} AS s{i}" for i, rule in enumerate(rules)
+    )
+    read = "".join(f', t."{n}"' for n in names)
     key = "id" if table == "features" else "subject_id"
-    read = ", ".join(f't."{n}"' for n in names)
-    rows = warehouse.rows(
-        f"SELECT subject, {flags}, {read} FROM judged JOIN {table} AS t ON t.{key} = subject "
-        f"WHERE {' OR '.join(f'v{i}' for i in range(len(rules)))} ORDER BY subject"
+    query = (
+        f'SELECT subject AS ":subject", {flags}, t.owner_id AS ":owner", t.amount AS ":amount"{read} '
+        f"FROM judged JOIN {table} AS t ON t.{key} = subject "
+        f"WHERE {' OR '.join(f'v{i}' for i in range(len(rules)))}"
     )
-    found: list[Fired] = []
-    for row in rows:
-        values = dict(zip(names, row[1 + 2 * len(rules) :], strict=True))
-        values["subject"] = row[0]
-        hits = [(rule, row[2 + 2 * i]) for i, rule in enumerate(rules) if row[1 + 2 * i]]
-        hidden = {r for rule, _ in hits for r in rule.supersedes}
-        found += [
-            (rule, severity, _with_measures(values, rule)) for rule, severity in hits if rule.id not in hidden
-        ]
-    return found
+    parts: dict[int, list[pa.Table]] = {}
+    for batch in warehouse.batches(query):
+        for i, columns in enumerate(own):
+            fires = batch.column(f"v{i}")
+            if fires.true_count:
+                rows = batch.select([":subject", f"s{i}", ":owner", ":amount", *columns.values()]).filter(
+                    fires
+                )
+                parts.setdefault(i, []).append(rows.rename_columns([*KEYS, *columns]))
+    return [Fired(rules[i], pa.Table.from_batches(batches), moment) for i, batches in parts.items()]
 
 
-def _with_measures(row: Mapping[str, Any], rule: Rule) -> Mapping[str, Any]:  # Any: a row
-    """Give a rule's measures the names that its texts know them by."""
-    return {**row, **{n: row[measured(rule, n)] for n in rule.measures}} if rule.measures else row
+def _named(rule: Rule) -> dict[str, str]:
+    """Return what a rule's texts and evidence name -> the column of its level's table that holds it."""
+    asked = rule.spoken | rule.fields | rule.learnt_from
+    known = {name.split(".")[0] for name in asked} & set(LEVELS[rule.level])
+    return {**{n: n for n in sorted(known)}, **{n: measured(rule, n) for n in rule.measures}}
 
 
-def _findings(
-    fired: Sequence[Fired],
-    features: Features,
-    known: Mapping[Subject, StandingFinding],
-    currency: str | None,
-) -> list[Finding]:
-    found = []
-    rules = {rule.id: rule for rule, _, _ in fired}
-    tests = {i: _tests(rule.when, rule) for i, rule in rules.items()}
-    fields_of = {i: sorted(rule.spoken) for i, rule in rules.items()}
-    # A copy costs a third of what making one from nothing does, and there may be tens of thousands.
-    first = {i: _first(rule, features, currency) for i, rule in rules.items()}
-    for rule, severity, row in fired:
-        before = known.get((rule.id, rule.level, row["subject"]))
-        is_standing = before is not None and not before.is_over
-        amount = row.get("amount")
-        found.append(
-            first[rule.id].model_copy(
-                update={
-                    "subject_id": row["subject"],
-                    "severity": severity,
-                    "owner_id": row.get("owner_id"),
-                    "message": render(rule.message, row, currency),
-                    "headline": render(rule.subject, row, currency) if rule.subject else "",
-                    "amount": amount if amount is None or isinstance(amount, Decimal) else _money(amount),
-                    "evidence": _evidence(tests[rule.id], row, currency),
-                    "values": spoken_values(row, fields_of[rule.id]) if rule.task else {},
-                    "first_seen": before.first_seen if before and is_standing else features.as_of,
-                    "episode": before.episode + (not is_standing) if before else 1,
-                }
-            )
-        )
-    return found
+def _shown(rules: Sequence[Rule], i: int) -> str:
+    """Return whether a rule fires on a row of `judged` and none that supersedes it does, as SQL."""
+    over = [f"v{k}" for k, rule in enumerate(rules) if rules[i].id in rule.supersedes]
+    return f"v{i} AND NOT coalesce({' OR '.join(over)}, FALSE)" if over else f"v{i}"
 
 
-def _first(rule: Rule, features: Features, currency: str | None) -> Finding:
-    """Return what all findings of a rule have in common."""
-    return Finding(
-        connection=features.connection,
-        rule=rule.id,
-        level=rule.level,
-        subject_id="",
-        severity=rule.severity,
-        message="",
-        currency=currency,
-        first_seen=features.as_of,
-    )
-
-
-def _money(amount: float) -> Decimal | None:
-    """Return an amount of a frame, where a blank is not a number."""
-    return None if is_blank(amount) else Decimal(str(amount))
-
-
-def _evidence(tests: Iterable[Test], row: Mapping[str, Any], currency: str | None) -> tuple[Evidence, ...]:
-    return tuple(
-        Evidence(
-            test.field,
-            None if is_blank(value := row.get(test.field)) else show(value, test.filter, currency),
-            test.in_words(row, currency),
-        )
-        for test in tests
-    )
-
-
-def _tests(condition: Condition, rule: Rule) -> list[Test]:
-    """Return the leaves of a condition, each of which speaks for the verdict."""
-    if isinstance(condition, Not):
-        return _tests(condition.part, rule)
-    if isinstance(condition, All | AnyOf):
-        return [test for part in condition.parts for test in _tests(part, rule)]
-    return [_test(condition, rule)]
-
-
-def _test(leaf: Leaf, rule: Rule) -> Test:
-    value, learnt = leaf.value, None
-    if isinstance(value, Parameter):
-        learnt = rule.learnt.get(value.name)
-        value = rule.params.get(value.name, value.name)
-    if isinstance(value, Field):
-        shown = f"{value.name} x {value.times:g}" if value.times != 1 else value.name
-    else:
-        shown = as_text(value)
-    asks = f"{leaf.operator} %s" + (" or missing" if leaf.or_missing else "")
-    test = Test(leaf.field, usual_filter(leaf.kind), asks % shown)
-    return (
-        test._replace(learnt=learnt, counted_by=rule.columns[learnt.name].counted_by, asks=asks)
-        if learnt
-        else test
-    )
+def severity_of(rule: Rule, i: int) -> str:
+    """Return the severity of a row of `judged` under the rule at this position, as SQL."""
+    return f"s{i}::VARCHAR" if rule.has_severities else f"'{rule.severity}'"
 
 
 def _unsettled(
@@ -374,41 +268,38 @@ def _unsettled(
 
 
 def keep_penalties(warehouse: Warehouse, rules: Sequence[Rule]) -> None:
-    """Make the table `penalties`, which owners' scores rest on, from what `judged` says of opportunities."""
+    """Make the table `penalties`, what findings take off the ten points of each opportunity, from what `judged` says.
+
+    Rules of another level take nothing.
+    """
     weights = " ".join(f"WHEN '{severity}' THEN {points}" for severity, points in WEIGHTS.items())
-    points = " + ".join(f"CASE WHEN v{i} THEN CASE s{i} {weights} END ELSE 0 END" for i in range(len(rules)))
+    points = " + ".join(
+        f"CASE WHEN {_shown(rules, i)} THEN CASE {severity_of(rule, i)} {weights} END ELSE 0 END"
+        for i, rule in enumerate(rules)
+    )
     warehouse.execute(
-        f"CREATE OR REPLACE TEMP TABLE penalties AS SELECT subject AS id, {points} AS points FROM judged"
+        "CREATE OR REPLACE TEMP TABLE penalties AS "
+        f"SELECT * FROM (SELECT subject AS id, ({points})::BIGINT AS points FROM judged) WHERE points > 0"
     )
 
 
-def _penalties(findings: Iterable[Finding]) -> pd.DataFrame:
-    """Return what findings take off the ten points of each opportunity."""
-    taken: Counter[str] = Counter()
-    for finding in findings:
-        taken[finding.subject_id] += WEIGHTS[finding.severity]
-    return pd.DataFrame(
-        {"id": pd.Series(list(taken), dtype="str"), "points": pd.Series(list(taken.values()), dtype="int64")}
-    )
+_NO_PENALTIES = "CREATE OR REPLACE TEMP TABLE penalties (id VARCHAR, points BIGINT)"
+
+# Sums of decimals are exact, so that no order of rows shows in them.
+_SCORE = """
+SELECT count(*), coalesce(avg(amount) FILTER (weighs), 1), coalesce(sum(amount) FILTER (weighs), 0),
+       count(*) FILTER (NOT weighs), coalesce(sum(amount * lost) FILTER (weighs), 0),
+       coalesce(sum(lost) FILTER (NOT weighs), 0)
+FROM (SELECT amount, coalesce(amount > 0, FALSE) AS weighs, least(10, coalesce(points, 0)) AS lost
+      FROM features LEFT JOIN penalties USING (id) WHERE is_open)
+"""
 
 
-def _score(warehouse: Warehouse, findings: Sequence[Finding]) -> tuple[int, float]:
+def _score(warehouse: Warehouse) -> tuple[int, float]:
     """Return (open opportunities, score): 100 less the share of ten points each that findings take, by amount.
 
     An opportunity without an amount weighs as much as the mean of the others.
     """
-    rows = warehouse.rows("SELECT id, amount::DOUBLE FROM features WHERE is_open")
-    if not rows:
-        return 0, 100.0
-    known = [a for _, a in rows if a is not None and a > 0]
-    mean = sum(known) / len(known) if known else 1.0
-    taken: Counter[str] = Counter()
-    for finding in findings:
-        if finding.level == "opportunity":
-            taken[finding.subject_id] += WEIGHTS[finding.severity]
-    total = lost = 0.0
-    for subject, amount in rows:
-        weight = amount if amount is not None and amount > 0 else mean
-        total += 10 * weight
-        lost += min(10, taken[subject]) * weight
-    return len(rows), round(100 * (1 - lost / total), 1)
+    [(count, mean, weight, blank, lost, lost_blank)] = warehouse.rows(_SCORE)
+    total = 10 * (float(weight) + blank * mean)
+    return count, round(100 * (1 - (float(lost) + lost_blank * mean) / total), 1) if count else 100.0

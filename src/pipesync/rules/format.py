@@ -175,6 +175,11 @@ class Rule:
         )
 
     @property
+    def has_severities(self) -> bool:
+        """Whether a row decides how severe it is."""
+        return bool(self.ladder) or any(o.severity for o in self.overrides)
+
+    @property
     def learnt_from(self) -> frozenset[str]:
         """Every column that its parameters are learnt from, and those that tell from how many."""
         names = {f.name for f in self.learnt.values()}

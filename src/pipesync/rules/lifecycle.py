@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import timedelta
 
 from pipesync.model import Finding, FindingStatus, StandingFinding
-from pipesync.rules.evaluate import Evaluation, Subject
+from pipesync.rules.evaluate import Evaluation
+from pipesync.rules.findings import Subject, where
 from pipesync.rules.format import Rule
 
 FLAPPING = timedelta(days=7)
@@ -105,10 +106,12 @@ def _quiet(
     return old.model_copy(update={"clean_runs": clean})
 
 
-def in_force(evaluation: Evaluation, after: Sequence[StandingFinding]) -> tuple[Finding, ...]:
+def in_force(evaluation: Evaluation, after: Sequence[StandingFinding]) -> Sequence[Finding]:
     """Return the evaluation's findings that hold: what is pending waits for its next run.
 
     Suppressed ones are among them: whoever plans says that they are held back, and until when.
     """
-    status = {(s.rule, s.level, s.subject_id): s.status for s in after}
-    return tuple(f for f in evaluation.findings if status[(f.rule, f.level, f.subject_id)] != "pending")
+    pending = {(s.rule, s.level, s.subject_id) for s in after if s.status == "pending"}
+    if not pending:
+        return evaluation.findings
+    return where(evaluation.findings, lambda one: (one.rule, one.level, one.subject_id) not in pending)

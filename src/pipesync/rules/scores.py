@@ -10,6 +10,7 @@ from typing import Literal
 
 from pipesync.model import Finding, StandingFinding
 from pipesync.rules.evaluate import WEIGHTS
+from pipesync.rules.findings import marks
 from pipesync.store.warehouse import Warehouse
 
 _OPEN_THEN = """
@@ -30,7 +31,7 @@ def by_owner(
     known = [amount for *_, amount in rows if amount is not None and amount > 0]
     mean = sum(known) / len(known) if known else 1.0
     taken: Counter[str] = Counter()
-    for finding in findings:
+    for finding in marks(findings):
         if finding.level == "opportunity":
             taken[finding.subject_id] += WEIGHTS[finding.severity]
     total: defaultdict[str, float] = defaultdict(float)
@@ -174,7 +175,7 @@ class _Group:
 def _taken(findings: Iterable[Finding | StandingFinding]) -> dict[str, dict[str, int]]:
     """Return opportunity -> rule -> points."""
     taken: defaultdict[str, dict[str, int]] = defaultdict(dict)
-    for finding in findings:
+    for finding in marks(findings):
         if finding.level == "opportunity" and WEIGHTS[finding.severity]:
             taken[finding.subject_id][finding.rule] = WEIGHTS[finding.severity]
     return taken

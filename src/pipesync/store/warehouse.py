@@ -133,6 +133,10 @@ class Warehouse:
     def arrow(self, sql: str, parameters: Parameters | None = None) -> pa.Table:
         return self._db.sql(sql, params=parameters).to_arrow_table()
 
+    def batches(self, sql: str, rows: int = 65536) -> Iterator[pa.RecordBatch]:
+        """Yield a result by and by, never all of it at once."""
+        yield from self._db.sql(sql).to_arrow_reader(rows)
+
     def frame(self, sql: str, parameters: Parameters | None = None) -> pd.DataFrame:
         """Return a DataFrame; times in it are naive UTC, money is float (for models and people, never summed back)."""
         return self._db.execute(sql, parameters).df()

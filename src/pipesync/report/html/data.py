@@ -17,6 +17,7 @@ from pipesync.report.html.blocks import Sets
 from pipesync.report.html.pages.shared import finding_words
 from pipesync.report.html.wording import capital, dated, to_parts
 from pipesync.report.material import Event, Material, Row
+from pipesync.rules.findings import marks, where
 
 EMBEDDED = 12_000
 """Opportunities in the file; the rest is in the CSV beside it."""
@@ -44,7 +45,7 @@ def document(made: Material, sets: Sets, files: str) -> str:
     """Return the JSON that the page's script reads, safe to stand in a script element."""
     rows = made.rows[:EMBEDDED]
     at = {r["id"]: i for i, r in enumerate(rows)}
-    by_rule = sorted({f.rule for f in made.findings})
+    by_rule = sorted({f.rule for f in marks(made.findings)})
     found = {
         "connection": made.connection,
         "currency": made.currency,
@@ -89,7 +90,7 @@ def _columns(made: Material, rows: Sequence[Row], rules: Sequence[str]) -> Json:
     number = {rule: i for i, rule in enumerate(rules)}
     found: dict[str, list[int]] = {}
     severities: dict[str, list[str]] = {}
-    for f in made.findings:
+    for f in marks(made.findings):
         if f.opportunity_id:
             found.setdefault(f.subject_id, []).append(number[f.rule])
             if f.severity not in severities.setdefault(f.subject_id, []):
@@ -159,9 +160,8 @@ def _below(made: Material) -> dict[str, list[str]]:
 
 def _details(made: Material, at: Mapping[str, int]) -> Json:
     findings: dict[str, list[Finding]] = {}
-    for f in made.findings:
-        if f.opportunity_id:
-            findings.setdefault(f.subject_id, []).append(f)
+    for f in where(made.findings, lambda one: one.opportunity_id in at):
+        findings.setdefault(f.subject_id, []).append(f)
     tasks: dict[str, list[Json]] = {}
     for t in made.tasks:
         if t.opportunity_id:

@@ -30,6 +30,7 @@ from pipesync.report.html.pages.shared import (
 )
 from pipesync.report.html.wording import capital, dated
 from pipesync.report.material import Material
+from pipesync.rules.findings import marks, where
 
 DECISIONS = 5
 _CARRIERS = 15
@@ -141,10 +142,12 @@ def _short(target: Target) -> float:
 
 def _carriers_at_risk(made: Material, sets: Sets) -> Iterator[Item]:
     """What carries the number and has a severe finding; together, because a meeting decides on them together."""
+    carriers = {c.id for c in (made.plans.a if made.plans else ())[:_CARRIERS]}
     severe: dict[str, Finding] = {}
-    for f in made.findings:
-        if f.severity in ("critical", "high") and f.opportunity_id:
-            severe.setdefault(f.subject_id, f)
+    for f in where(
+        made.findings, lambda one: one.severity in ("critical", "high") and one.opportunity_id in carriers
+    ):
+        severe.setdefault(f.subject_id, f)
     rows = {r["id"]: r for r in made.rows}
     at_risk = [c for c in (made.plans.a if made.plans else ())[:_CARRIERS] if c.id in severe]
     worth = sum(c.amount * c.win_in_period for c in at_risk)
@@ -226,7 +229,7 @@ def _letting_go(made: Material, sets: Sets) -> Iterator[Item]:
 
 def _rules(made: Material) -> Iterator[Item]:
     by_rule: dict[str, list[float]] = {}
-    for f in made.findings:
+    for f in marks(made.findings):
         if f.opportunity_id:
             by_rule.setdefault(f.rule, []).append(float(f.amount or 0))
     for rule in sorted(by_rule, key=lambda r: (-sum(by_rule[r]), r))[:2]:

@@ -29,6 +29,7 @@ from pipesync.report.html.blocks import (
 )
 from pipesync.report.html.pages.shared import FINDING_COLUMNS, SEVERITY_WORDS, facets, finding_row
 from pipesync.report.material import Material
+from pipesync.rules.findings import marks
 
 SHOWN = 60
 
@@ -53,7 +54,7 @@ def page(made: Material, sets: Sets) -> Page:
 
 
 def score(made: Material) -> Figures:
-    by_severity = Counter(f.severity for f in made.findings)
+    by_severity = Counter(f.severity for f in marks(made.findings))
     items = [
         Figure(
             "Score",
@@ -76,7 +77,7 @@ def score(made: Material) -> Figures:
 def by_rule(made: Material) -> Table:
     """What each rule finds now; where runs are on record, what it came to so far."""
     fired: dict[str, list[float]] = defaultdict(list)
-    for f in made.findings:
+    for f in marks(made.findings):
         fired[f.rule].append(float(f.amount or 0))
     scale = Scale(sum(v) for v in fired.values())
     severity = {r.id: r.severity for r in made.rules}
@@ -137,7 +138,7 @@ def _effect(made: Material, rule: str) -> tuple[Mark, ...]:
 
 def by_owner(made: Material) -> Table:
     found: dict[str, list[float]] = defaultdict(list)
-    for f in made.findings:
+    for f in marks(made.findings):
         if f.owner_id:
             found[f.owner_id].append(float(f.amount or 0))
     scale = Scale(len(v) for v in found.values())

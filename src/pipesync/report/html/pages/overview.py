@@ -27,6 +27,7 @@ from pipesync.report.html.blocks import (
 from pipesync.report.html.pages.decisions import decisions
 from pipesync.report.html.pages.shared import behind, last_day, own_target
 from pipesync.report.material import Material
+from pipesync.rules.findings import marks
 
 MOVES = (
     ("new", "New", "created"),
@@ -144,7 +145,7 @@ def figures(made: Material) -> Figures:
             ),
         ]
     opened = [r for r in made.rows if r["is_open"]]
-    worst = len({f.subject_id for f in made.findings if f.level == "opportunity"})
+    worst = len({f.subject_id for f in marks(made.findings) if f.level == "opportunity"})
     found += [
         Figure(
             "Hygiene",
