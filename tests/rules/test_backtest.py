@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from benchmarks import rules_backtest
 
 from pipesync.config import Calendar
 from pipesync.rules.backtest import Backtest, backtest
@@ -131,3 +132,16 @@ def test_portfolio_rules_are_replayed_as_well(pushed: Warehouse) -> None:
 
     assert found.judged == 3
     assert found.slip is None
+
+
+def test_the_published_table_is_of_the_rules_that_ship() -> None:
+    """Where a rule, a feature or the demo company decides otherwise, the page is to be written again."""
+    text = rules_backtest.PAGE.read_text(encoding="utf-8")
+
+    assert f"`{rules_backtest.made_from()}`" in text, "python -m benchmarks.rules_backtest --write"
+
+
+@pytest.mark.campaign
+def test_the_published_table_is_what_its_command_writes() -> None:
+    """Whole, figure by figure."""
+    assert rules_backtest.PAGE.read_text(encoding="utf-8") == rules_backtest.page(2000, 52)
