@@ -123,7 +123,10 @@ class RuleSetting(Section):
 
 
 def _rule_setting(value: object) -> object:
-    return {"enabled": False} if value in ("off", False) else value
+    """`off` and `on`, as people write them; true and false, as other YAML readers make of them."""
+    if value in ("off", False):
+        return {"enabled": False}
+    return {"enabled": True} if value in ("on", True) else value
 
 
 class Suppression(Section):

@@ -91,13 +91,7 @@ def parse(text: str, file: str = "<text>") -> Document:
             if mark
             else Place(file)
         )
-        indent = at.text[: len(at.text) - len(at.text.lstrip())]
-        fix = (
-            "indent with spaces, never with tabs"
-            if "\t" in indent + at.text[at.column - 1 : at.column]
-            else ""
-        )
-        raise InputError(Problem(f"not valid YAML: {error.problem}", at, fix)) from None
+        raise InputError(Problem(f"not valid YAML: {error.problem}", at, _yaml_mend(at))) from None
     except yaml.YAMLError as error:
         raise InputError(Problem(f"not valid YAML: {error}".splitlines()[0], Place(file))) from None
     except RecursionError:
@@ -111,6 +105,19 @@ def parse(text: str, file: str = "<text>") -> Document:
     if problems:
         raise InputError(*problems)
     return document
+
+
+def _yaml_mend(at: Place) -> str:
+    """Return what usually is behind YAML that cannot be read at this place."""
+    text = at.text.rstrip()
+    indent = text[: len(text) - len(text.lstrip())]
+    if "\t" in indent + text[at.column - 1 : at.column]:
+        return "indent with spaces, never with tabs"
+    value = text.partition(": ")[2].strip()
+    is_plain = value[:1] not in ("'", '"', "|", ">", "")
+    if is_plain and ((": " in value.strip("{}[]") and not value.startswith("{")) or _BROKEN_OFF.match(value)):
+        return "quote the text: it holds a colon, or begins with a brace"
+    return "begin it where the lines that belong together begin, and close every quote, bracket and brace"
 
 
 def _build(node: yaml.Node, path: Path_, document: Document, problems: list[Problem]) -> Any:
@@ -207,23 +214,51 @@ def _problems(
         if e["type"] == "extra_forbidden":
             names = _names_at(model, e["loc"][:-1])
             problem = document.problem(
-                at, f"unknown key {e['loc'][-1]!r}", fix=nearest(e["loc"][-1], names), key=True
+                at, f"unknown key {e['loc'][-1]!r}", fix=_key_mend(e["loc"][-1], names), key=True
             )
         elif e["type"] == "string_pattern_mismatch" and (like := _example_at(model, e["loc"])):
             said = f"{e['loc'][-1]}: {e['input']!r} is not understood"
             problem = document.problem(at, said, fix=f"write it like {like!r}")
         elif e["type"] == "missing":
-            problem = document.problem(at, f"key {e['loc'][-1]!r} is missing", fix="add it")
+            problem = document.problem(at, f"key {e['loc'][-1]!r} is missing", fix=f"add `{e['loc'][-1]}:`")
         else:
             ctx = e.get("ctx", {})
             expected = ctx.get("expected")
-            fix = f"allowed: {expected}" if e["type"] in ("literal_error", "enum") and expected else ""
-            message = e["msg"].removeprefix("Value error, ")
+            message, fix = _in_words(e["type"], e["msg"].removeprefix("Value error, "))
+            if e["type"] in ("literal_error", "enum") and expected:
+                known = re.findall(r"'([^']*)'", str(expected))
+                message, fix = f"never {e['input']!r}", f"{nearest(e['input'], known)}; allowed: {expected}"
             name = ".".join(map(str, e["loc"]))
             problem = document.problem(at, f"{name}: {message}" if name else message, fix=fix)
         key = (problem.place or Place(document.file), problem.message)
         found.setdefault(key, problem)
     return sorted(found.values(), key=lambda p: (p.place.line, p.place.column) if p.place else (0, 0))
+
+
+_BROKEN_OFF = re.compile(r"\{[^{}]*\}\s*[^\s,}#]|[*&!%@`]")
+"""A text that begins as a map, or as something else that YAML knows, and goes on."""
+_KINDS = {
+    "tuple_type": ("expected a list", "write `[first, second]`, or `- first` below it"),
+    "list_type": ("expected a list", "write `[first, second]`, or `- first` below it"),
+    "dict_type": ("expected a map", "write `{key: value}`, or `key: value` below it"),
+    "model_type": ("expected a map", "write `{key: value}`, or `key: value` below it"),
+    "string_type": ("expected text", "quote it"),
+    "bool_type": ("expected true or false", "write true or false"),
+    "bool_parsing": ("expected true or false", "write true or false"),
+    "int_type": ("expected a whole number", ""),
+    "int_parsing": ("expected a whole number", ""),
+    "float_type": ("expected a number", ""),
+    "float_parsing": ("expected a number", ""),
+}
+
+
+def _key_mend(key: str | int, names: Iterable[str]) -> str:
+    return "write numbers without thousands: 20000" if str(key).isdigit() else nearest(key, names)
+
+
+def _in_words(kind: str, said: str) -> tuple[str, str]:
+    """Return what is wrong, and its mend, in the words of people who never saw Python."""
+    return _KINDS.get(kind, (said, ""))
 
 
 def _known_part(loc: tuple[str | int, ...], document: Document, base: Path_) -> Path_:

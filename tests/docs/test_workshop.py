@@ -90,7 +90,7 @@ def repository(tmp_path: Path) -> Path:
 def commands_of_the_workflow() -> list[str]:
     workflow = read(GITOPS / ".github" / "workflows" / "rules.yml").data
     runs = [s["run"] for s in workflow["jobs"]["rehearse"]["steps"] if "run" in s]
-    return [r for r in runs if "pipesync" in r and not r.startswith("pip install")]
+    return [r for r in runs if "pipesync" in r or "comment" in r if not r.startswith("pip install")]
 
 
 def test_the_workflow_runs_commands_that_exist() -> None:
@@ -99,38 +99,59 @@ def test_the_workflow_runs_commands_that_exist() -> None:
 
     for line in "\n".join(commands_of_the_workflow()).splitlines():
         if line.startswith("pipesync"):
-            words = shlex.split(line.partition(">")[0])[1:]
+            words = shlex.split(line.partition("2>" if "2>" in line else ">")[0])[1:]
             assert runner.invoke(main, [*words, "--help"]).exit_code == 0, line
+
+
+def rehearsed(repository: Path, folder: Path) -> tuple[str, str]:
+    """Run the workflow's steps as its shell does, with a program that keeps the comment; return it and the errors."""
+    *steps, comment = commands_of_the_workflow()
+    for name, does in (
+        ("pipesync", f'"{sys.executable}" -m pipesync.cli "$@"'),
+        ("gh", 'cat "$5" > "$5.posted"'),
+    ):
+        program = folder / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{does}\n")
+        program.chmod(0o755)
+    environment = {
+        **os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "RUNNER_TEMP": str(folder), "NUMBER": "7",
+        "GITHUB_STEP_SUMMARY": str(folder / "summary.md"), "BASE": "HEAD~1",
+    }  # fmt: skip
+
+    def shell(script: str) -> subprocess.CompletedProcess[str]:
+        words = ["/bin/bash", "-e", "-o", "pipefail", "-c", script]
+        return subprocess.run(
+            words, cwd=repository, env=environment, capture_output=True, text=True, check=False
+        )
+
+    assert len(steps) == 5
+    ran = shell("\n".join(steps))
+    assert shell(comment).returncode == 0
+    return (folder / "comment.md.posted").read_text(), ran.stderr
 
 
 @pytest.mark.campaign
 def test_a_pull_request_is_rehearsed(repository: Path, tmp_path: Path) -> None:
     """The workflow's steps, in its shell, lead to a comment that says what the edit would do."""
-    commands = commands_of_the_workflow()
-    program = tmp_path / "bin" / "pipesync"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m pipesync.cli "$@"\n')
-    program.chmod(0o755)
-    environment = {
-        **os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "RUNNER_TEMP": str(tmp_path),
-        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"), "BASE": "HEAD~1",
-    }  # fmt: skip
+    comment, errors = rehearsed(repository, tmp_path)
 
-    script = "set -e\n" + "\n".join(commands)
-    ran = subprocess.run(
-        ["/bin/bash", "-c", script],
-        cwd=repository,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    assert "edited: params.idle_days: 10 -> 4" in comment, errors
+    assert "rules are fine" in comment
+    assert (tmp_path / "summary.md").read_text() in comment
 
-    assert ran.returncode == 0, ran.stderr
-    assert len(commands) == 5
-    comment = (tmp_path / "diff.md").read_text()
-    assert "edited: params.idle_days: 10 -> 4" in comment
-    assert (tmp_path / "summary.md").read_text() == comment
+
+@pytest.mark.campaign
+def test_a_pull_request_that_is_wrong_is_told_where(repository: Path, tmp_path: Path) -> None:
+    """The steps end at the mistake, and the comment has its line and mend."""
+    rule = repository / "rules" / "site" / "large_and_quiet.yaml"
+    rule.write_text(rule.read_text().replace("severity: medium", "severity: mediun"))
+
+    comment, _ = rehearsed(repository, tmp_path)
+
+    assert "rules/site/large_and_quiet.yaml:5:11" in comment
+    assert "did you mean 'medium'?" in comment
+    assert "edited" not in comment
 
 
 def test_hooks_are_commands_that_exist() -> None:

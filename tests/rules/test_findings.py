@@ -65,4 +65,4 @@ def test_what_findings_are_about_needs_no_texts(found: Findings, monkeypatch: py
 
     assert told == [about(f) for f in every]
     assert list(chosen) == mine
-    assert where(every, lambda one: one.owner_id == every[0].owner_id) == mine
+    assert list(where(every, lambda one: one.owner_id == every[0].owner_id)) == mine

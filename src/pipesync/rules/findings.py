@@ -204,7 +204,7 @@ def marks(findings: Iterable[F]) -> Iterator[F | Mark]:
 
 def where(findings: Sequence[Finding], test: Callable[[Finding | Mark], bool]) -> Sequence[Finding]:
     """Return those that pass; where they are columns, none is made for it."""
-    return findings.where(test) if isinstance(findings, Findings) else [f for f in findings if test(f)]
+    return findings.where(test) if isinstance(findings, Findings) else tuple(f for f in findings if test(f))
 
 
 def _equal(one: Finding, other: object) -> bool:

@@ -228,7 +228,9 @@ def read_rule(
     measures = _measures(text, reader, catalogue)
     reader.columns = {**columns, **{n: m.column for n, m in measures.items()}}
     rule = _typed(text, document, path, reader, measures)
-    for name in set(text.params) - reader.used:
+    # A condition that is wrong may be the one that uses it.
+    unused = () if reader.problems else sorted(set(text.params) - reader.used)
+    for name in unused:
         reader.complain(
             ("params", name), f"parameter {name!r} is never used", f"use ${name} or remove it", key=True
         )

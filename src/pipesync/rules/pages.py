@@ -100,10 +100,9 @@ def _params(rule: Rule) -> list[str]:
     rows = []
     for name, text in rule.texts.items():
         unit = f" {text.unit.replace('_', ' ')}" if text.unit else ""
-        limits = "" if text.min is None and text.max is None else f"{text.min} to {text.max}"
         value, default = as_text(rule.params[name]), as_text(text.default)
         if learnt := rule.learnt.get(name):
             times = f" x {learnt.times:g}" if learnt.times != 1 else ""
             value = f"learnt: `{learnt.name}`{times}; where it is blank {value}"
-        rows.append(f"| `{name}` | {value}{unit} | {default} | {limits} | {text.help} |")
+        rows.append(f"| `{name}` | {value}{unit} | {default} | {text.limits} | {text.help} |")
     return [*head, *rows, ""]

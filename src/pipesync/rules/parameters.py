@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from pipesync.rules.conditions import NUMERIC, Span, span
 from pipesync.rules.conditions import Field as FieldOf
-from pipesync.rules.reader import UNITS, Reader, param_kind
+from pipesync.rules.reader import UNITS, Reader, as_number, param_kind
 from pipesync.yamlsource import nearest
 
 Number = int | float
@@ -46,6 +46,12 @@ class ParamText(BaseModel):
     help: str = ""
     learnt: LearntText | None = None
     """Takes the default's place where it is known, until the site sets the parameter itself."""
+
+    @property
+    def limits(self) -> str:
+        if self.max is None:
+            return "" if self.min is None else f"{self.min} or more"
+        return f"{self.max} or less" if self.min is None else f"{self.min} to {self.max}"
 
 
 def learnt_from(reader: Reader, name: str, text: ParamText) -> FieldOf | None:
@@ -86,6 +92,8 @@ def checked(
                 at, f"{name}: {value!r} is not a duration", "write 7d, 12h, 2w or 3 business days"
             )
         return found
+    if wanted == "text" and (text.unit or text.min is not None or text.max is not None):
+        wanted = "number"
     if wanted == "text":
         if not isinstance(value, str):
             reader.complain(at, f"{name}: expected text, not {value!r}", "quote it")
@@ -94,7 +102,7 @@ def checked(
     if wanted == "list":
         return _checked_list(reader, at, name, value, text)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        reader.complain(at, f"{name}: expected a number, not {value!r}")
+        reader.complain(at, f"{name}: expected a number, not {value!r}", as_number(value))
         return None
     return value if _is_within(reader, at, name, value, text) else None
 

@@ -7,7 +7,8 @@ each with its place and the nearest name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -35,6 +36,16 @@ from pipesync.store.warehouse import is_pattern
 from pipesync.yamlsource import Document, nearest
 
 _JOINS = ("all", "any", "not")
+_MEANT = {
+    ">": "gt", ">=": "gte", "=>": "gte", "<": "lt", "<=": "lte", "=<": "lte", "=": "eq", "==": "eq", "!=": "ne",
+    "<>": "ne", "equals": "eq", "is": "eq", "is_not": "ne", "not": "ne", "greater_than": "gt", "less_than": "lt",
+    "before": "lt", "after": "gt", "like": "contains", "is_null": "missing", "blank": "missing",
+    "or": "any", "and": "all",
+}  # fmt: skip
+"""What other languages call our operators and joins."""
+_COUNTED = {"older_than": "gt", "within_last": "lte", "within_next": "lte"}
+_COMPARISON = re.compile(r"\s*([A-Za-z_.0-9]+)\s*(>=|<=|=>|=<|==|!=|<>|>|<|=)\s*(.+?)\s*")
+_NUMBER = re.compile(r"[^\d-]{0,4}(-?\d{1,3}(?:[ ,_']\d{3})+|-?\d+)(\.\d+)?\s*([kKmM]?)\s*[^\d]{0,4}")
 UNITS = (
     "business_days", "days", "weeks", "hours", "home_currency", "share", "percent", "times", "count"
 )  # fmt: skip
@@ -51,6 +62,23 @@ def param_kind(default: object) -> ParamKind:
     if isinstance(default, str):
         return "text" if span(default) is None else "duration"
     return "number"
+
+
+def like_ours(word: object, known: Iterable[str]) -> str:
+    """Return the mend of a word that another language uses, or the nearest of ours."""
+    names = tuple(known)
+    meant = _MEANT.get(str(word).strip().lower().replace(" ", "_"), "")
+    return f"write `{meant}`" if meant in names else nearest(word, names)
+
+
+def as_number(value: object) -> str:
+    """Return the mend of a number with thousands, a unit or a currency in it; empty for what holds none."""
+    found = _NUMBER.fullmatch(str(value)) if isinstance(value, str) else None
+    if found is None:
+        return ""
+    whole, rest, many = re.sub(r"[ ,_']", "", found[1]), found[2] or "", found[3].lower()
+    number = Decimal(whole + rest) * {"": 1, "k": 1000, "m": 1_000_000}[many]
+    return f"write {number.normalize():f}"
 
 
 @dataclass
@@ -70,9 +98,10 @@ class Reader:
     def read(self, data: object, path: tuple[str | int, ...]) -> Condition:
         """Return the condition at `path`; parts that are wrong are left out, and complained of."""
         if not isinstance(data, Mapping):
-            self.complain(
-                path, "expected a map of fields", "write `field: value` or `field: {operator: value}`"
-            )
+            fix = "write `field: value` or `field: {operator: value}`"
+            if isinstance(data, str) and (told := _COMPARISON.fullmatch(data)):
+                fix = f"write `{told[1]}: {{{_MEANT[told[2]]}: {told[3]}}}`"
+            self.complain(path, "expected a map of fields", fix)
             return All(())
         parts: list[Condition] = []
         for key, value in data.items():
@@ -113,7 +142,9 @@ class Reader:
             self.complain(at, f"{name} is not compared with anything", f"operators: {', '.join(allowed)}")
         for operator in operators:
             if operator not in allowed:
-                fix = nearest(operator, (*allowed, "or_missing"))
+                fix = like_ours(operator, (*allowed, "or_missing"))
+                if operator in TIMED and kind in NUMERIC:
+                    fix = f"it is a number: write `{_COUNTED[operator]}`"
                 self.complain((*at, operator), f"{name} ({kind}) has no operator {operator!r}", fix, key=True)
                 self._spare(value[operator])
                 continue
@@ -147,7 +178,7 @@ class Reader:
         if name.startswith("custom.") and "custom" in self.columns:
             return self._custom_kind(asked) if self._has_custom(name, at) else None
         if column is None or name == "custom":
-            fix = nearest(name, (*self.columns, *_JOINS))
+            fix = like_ours(name, (*self.columns, *_JOINS))
             self.complain(at, f"unknown field {name!r}", fix, key=True)
             return None
         return column.kind
@@ -302,11 +333,12 @@ class Reader:
         if kind == "flag":
             if isinstance(value, bool):
                 return value
-            self.complain(at, f"expected true or false, not {value!r}")
+            meant = {"yes": "true", "on": "true", "no": "false", "off": "false"}.get(str(value).lower())
+            self.complain(at, f"expected true or false, not {value!r}", f"write {meant or 'true or false'}")
         elif kind in NUMERIC:
             if isinstance(value, int | float) and not isinstance(value, bool):
                 return Decimal(str(value)) if kind == "money" else value
-            self.complain(at, f"expected a number, not {value!r}")
+            self.complain(at, f"expected a number, not {value!r}", as_number(value))
         elif kind in ("date", "moment"):
             if value == "today":
                 return "today"
@@ -318,11 +350,9 @@ class Reader:
         elif isinstance(value, int | float) and not isinstance(value, bool):
             return str(value)
         else:
-            self.complain(
-                at,
-                f"expected text, not {value!r}",
-                "quote it" if value is not None else "use {missing: true}",
-            )
+            fix = "use {missing: true}" if value is None else "quote it"
+            fix = "write `in: [...]`, one of them" if isinstance(value, list) else fix
+            self.complain(at, f"expected text, not {value!r}", fix)
         return None
 
     def _span(self, value: object, at: tuple[str | int, ...]) -> Operand | None:

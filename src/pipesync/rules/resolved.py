@@ -30,8 +30,7 @@ def resolve(rule: Rule) -> Iterator[Resolved]:
     for name, value in rule.params.items():
         text = rule.texts[name]
         notes = [text.unit.replace("_", " ")] if text.unit else []
-        if text.min is not None or text.max is not None:
-            notes.append(f"{text.min} to {text.max}")
+        notes += [text.limits] if text.limits else []
         origin = rule.origins.get(f"params.{name}")
         if origin:
             notes.append(f"default {as_text(text.default)}")

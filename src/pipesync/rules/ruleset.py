@@ -63,8 +63,14 @@ class RuleSet:
         if rule in self.unreadable:
             raise InputError(*self.problems)
         if rule not in self.rules:
-            raise InputError(Problem(f"no rule {rule!r} is on", fix=nearest(rule, self.rules)))
+            raise InputError(self._not_on(rule))
         return self.rules[rule]
+
+    def _not_on(self, rule: str) -> Problem:
+        home = rule_files(shipped("rules"))
+        if rule in home:
+            return Problem(f"{rule!r} is not on", fix=f"say `{rule}: on` below `rules:`")
+        return Problem(f"no rule {rule!r}", fix=nearest(rule, {**home, **self.rules}))
 
     def only(self, ids: Sequence[str]) -> RuleSet:
         """Return the set of these rules alone; InputError for one that is not there."""
@@ -169,11 +175,20 @@ def _preset_file(name: str, config: Config | None) -> Path:
     kind, _, rest = name.partition(":")
     if kind == "pipesync":
         if rest not in PRESETS:
-            raise InputError(
-                Problem(f"no preset {name!r}", fix=nearest(name, [f"pipesync:{p}" for p in PRESETS]))
-            )
+            raise InputError(_no_preset(name, config))
         return shipped("rules") / "presets" / f"{rest}.yaml"
-    return config.path(Path(name)) if config else Path(name)
+    path = config.path(Path(name)) if config else Path(name)
+    if not path.is_file():
+        raise InputError(_no_preset(name, config))
+    return path
+
+
+def _no_preset(name: str, config: Config | None) -> Problem:
+    at = ("extends", config.extends.index(name)) if config else ()
+    ours = [f"pipesync:{preset}" for preset in PRESETS]
+    fix = f"did you mean 'pipesync:{name}'?" if name in PRESETS else nearest(name, ours)
+    said = f"no preset {name!r}" + ("" if name.startswith("pipesync:") else ", and no such file")
+    return Problem(said, _site(config).place(at), fix)
 
 
 def _read_all(
