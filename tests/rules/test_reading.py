@@ -177,3 +177,30 @@ def test_presets_hold_what_they_say() -> None:
 
     assert sum(r.level == "opportunity" for r in ruleset) == 12
     assert sum(r.level == "stage" for r in ruleset) == 2
+
+
+@pytest.mark.parametrize(
+    ("wrote", "mend"),
+    [
+        ('amount: {">=": 20000}', "write `gte`"),
+        ("{all: [amount >= 20000]}", "write `amount: {gte: 20000}`"),
+        ("{or: [{amount: 1}, {amount: 2}]}", "write `any`"),
+        ("amount: {gte: 20k}", "write 20000"),
+        ('amount: {gte: "EUR 20,500"}', "write 20500"),
+        ("is_open: yes", "write true"),
+        ("stage: {eq: [Propose, Close]}", "write `in: [...]`, one of them"),
+        ("age_days: {older_than: 14d}", "it is a number: write `gt`"),
+    ],
+)
+def test_what_people_write_by_habit_is_answered_with_what_is_meant(wrote: str, mend: str) -> None:
+    """Signs of SQL and spreadsheets, words of other tools, numbers as people write them."""
+    text = (
+        "rule: site.example\ntitle: T\nwhy: W\nseverity: low\nwhen: "
+        + (wrote if wrote.startswith("{") else f"{{{wrote}}}")
+        + "\nmessage: M\ntests: [{}]\n"
+    )
+
+    with pytest.raises(InputError) as caught:
+        read_rule(parse(text, "r.yaml"), Path("r.yaml"))
+
+    assert [(p.place.line if p.place else 0, p.fix) for p in caught.value.problems] == [(5, mend)]

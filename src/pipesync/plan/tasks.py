@@ -10,7 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from pipesync.config import Config
-from pipesync.model import Change, Ending, Finding, OwnTask, Reason, StandingFinding, TaskFate
+from pipesync.model import SEVERITIES, Change, Ending, Finding, OwnTask, Reason, StandingFinding, TaskFate
 from pipesync.plan import keys, policy, texts
 from pipesync.plan.calendars import add_business_days, business_days_between, days_off, local_date
 from pipesync.plan.policy import PRIORITIES, Allowance, Item
@@ -189,7 +189,7 @@ def _escalate(
     rules: RuleSet,
     speakers: _Speakers,
 ) -> None:
-    """Ask the manager as well about what the owner's task has said for as many business days as the rule gives.
+    """Ask the manager, or ops, as well about what the owner's task has said for as long as the rule gives.
 
     An owner who moved the task's date ahead has put it off: nothing is escalated before that date.
     """
@@ -200,6 +200,7 @@ def _escalate(
             continue
         owner = lines[name].owner_id
         above = policy.manager(users[owner], users) if owner in users else None
+        others = {"owner.manager": above, "ops": config.tasks.ops}
         zone = _zone(owner, situation, config)
         today = local_date(situation.as_of, zone)
         put_off = current.is_touched and current.row and current.row.due and current.row.due > today
@@ -209,11 +210,15 @@ def _escalate(
             days_off(users.get(owner or ""), config.calendar, today.year),
         )
         for item in items:
-            after = rules.rules[item.rule].escalate_after
-            if above and after is not None and age >= after and not put_off and current.lists(item.rule):
-                thread = keys.thread(situation.connection, item.opportunity_id, above)
-                again = speakers.item(item.source, rules.rules[item.rule], above, is_held=item.is_held)
-                wanted.setdefault(thread, []).append(again)
+            if put_off or not current.lists(item.rule):
+                continue
+            steps = rules.rules[item.rule].escalations
+            due = (s for s in steps if age >= s.after and item.worth[0] >= SEVERITIES.index(s.severity))
+            for other in dict.fromkeys(others[step.to] for step in due):
+                if other and other != owner:
+                    thread = keys.thread(situation.connection, item.opportunity_id, other)
+                    again = speakers.item(item.source, rules.rules[item.rule], other, is_held=item.is_held)
+                    wanted.setdefault(thread, []).append(again)
     _sort(wanted)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -66,7 +66,23 @@ class ResolveText(_Part):
 
 class EscalateText(_Part):
     after: Annotated[str, Field(pattern=r"^\d{1,3} business days?$", examples=["3 business days"])]
-    to: Literal["owner.manager"] = "owner.manager"
+    to: Literal["owner.manager", "ops"] = "owner.manager"
+    from_: Severity = Field(default="info", alias="from")
+
+
+class Escalation(NamedTuple):
+    """After so many business days somebody else is asked as well, where the finding is as severe as this."""
+
+    after: int
+    to: Literal["owner.manager", "ops"]
+    severity: Severity
+
+    @property
+    def in_words(self) -> str:
+        whom = "the manager" if self.to == "owner.manager" else "sales ops"
+        least = "" if self.severity == "info" else f", where it is {self.severity} or worse"
+        days = f"{self.after} business day{'s' if self.after != 1 else ''}"
+        return f"after {days} {whom} is asked as well{least}"
 
 
 class RuleText(_Part):
@@ -142,8 +158,8 @@ class Rule:
     task: Task | None
     cooldown: timedelta | None
     """How long its points rest after people said no; None: as long as the site says (`tasks.cooldown`)."""
-    escalate_after: int | None
-    """Business days."""
+    escalations: tuple[Escalation, ...]
+    """Who else is asked when the owner's task stays open, the soonest first."""
     propose: Template | None
     false_positives: tuple[str, ...]
     sources: tuple[str, ...]
@@ -329,7 +345,7 @@ def _typed(
         subject=_template(reader, text.task.subject, ("task", "subject")) if text.task else None,
         task=text.task,
         cooldown=_cooldown(reader, text.dedupe.cooldown),
-        escalate_after=min((int(e.after.split()[0]) for e in text.escalate), default=None),
+        escalations=tuple(sorted(Escalation(int(e.after.split()[0]), e.to, e.from_) for e in text.escalate)),
         propose=_template(reader, text.propose, ("propose",)) if text.propose else None,
         false_positives=text.false_positives,
         sources=text.sources,

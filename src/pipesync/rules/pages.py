@@ -54,8 +54,7 @@ def page(rule: Rule, source: str = "") -> str:
     if rule.false_positives:
         parts += ["## What it does not mean\n", *(f"- {case}" for case in rule.false_positives), ""]
     if rule.task:
-        days = rule.escalate_after
-        after = f"; after {days} business days the manager is asked as well" if days else ""
+        after = "".join(f"; {step.in_words}" for step in rule.escalations)
         asked = f"{rule.task.subject} ({rule.task.assignee}, {rule.task.due}{after})"
         parts += ["## What is asked\n", asked, ""]
     if rule.fields:
