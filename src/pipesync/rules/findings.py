@@ -63,7 +63,8 @@ class Test(NamedTuple):
         if self.learnt is None or (usual := row.get(self.learnt.name)) is None:
             return self.words
         limit = show(float(usual) * self.learnt.times, self.filter, currency)
-        return self.asks % f"{limit} (learnt from {row[self.counted_by]})"
+        cases = row[self.counted_by]
+        return self.asks % (f"{limit} (learnt from {cases})" if cases else limit)
 
 
 @dataclass(frozen=True)
@@ -252,13 +253,14 @@ def _evidence(test: Test, row: Mapping[str, Any], currency: str | None) -> Evide
     return Evidence(test.field, shown, test.in_words(row, currency))
 
 
-def _tests(condition: Condition, rule: Rule) -> list[Test]:
-    """Return the leaves of a condition, each of which speaks for the verdict."""
+def _tests(condition: Condition, rule: Rule, *, is_denied: bool = False) -> list[Test]:
+    """Return the leaves of a condition, each of which speaks for the verdict, with the `not` that it stands under."""
     if isinstance(condition, Not):
-        return _tests(condition.part, rule)
+        return _tests(condition.part, rule, is_denied=not is_denied)
     if isinstance(condition, All | AnyOf):
-        return [test for part in condition.parts for test in _tests(part, rule)]
-    return [_test(condition, rule)]
+        return [test for part in condition.parts for test in _tests(part, rule, is_denied=is_denied)]
+    test = _test(condition, rule)
+    return [test._replace(words=f"not {test.words}", asks=f"not {test.asks}") if is_denied else test]
 
 
 def _test(leaf: Leaf, rule: Rule) -> Test:
@@ -267,6 +269,8 @@ def _test(leaf: Leaf, rule: Rule) -> Test:
         learnt = rule.learnt.get(value.name)
         value = rule.params.get(value.name, value.name)
     if isinstance(value, Field):
+        column = rule.columns.get(value.name)
+        learnt = value if column and column.counted_by else None
         shown = f"{value.name} x {value.times:g}" if value.times != 1 else value.name
     else:
         shown = as_text(value)

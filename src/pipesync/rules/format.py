@@ -197,8 +197,9 @@ class Rule:
 
     @property
     def learnt_from(self) -> frozenset[str]:
-        """Every column that its parameters are learnt from, and those that tell from how many."""
-        names = {f.name for f in self.learnt.values()}
+        """Every column of what is usual that rows are held against, and those that tell from how many it is learnt."""
+        read = {f.name for f in self.learnt.values()} | self.fields
+        names = {n for n in read if n in self.columns and self.columns[n].counted_by}
         return frozenset(names | {self.columns[n].counted_by for n in names})
 
     @property
