@@ -136,7 +136,7 @@ def test_a_finding_tells_what_where_and_why(pulled_company: Warehouse) -> None:
     assert finding.headline.startswith("Confirm or downgrade: ")
     assert finding.evidence[0].field == "business_days_since_last_activity"
     assert int(finding.evidence[0].value or 0) >= 10
-    assert [e.test for e in finding.evidence if e.field == "next_activity_at"] == ["not within_next 7 days"]
+    assert [e.test for e in finding.evidence if e.field == "next_activity_at"] == ["not within_next 7d"]
     assert finding.first_seen == as_of
 
 
