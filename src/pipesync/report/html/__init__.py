@@ -127,7 +127,7 @@ def render(materials: Sequence[Material], files: str) -> str:
         parts.append(
             Rendered(made.connection, moment(made.as_of), shown, Markup(document(made, sets, files)))  # noqa: S704  # escaped for a script by `document`
         )
-    early, script = _asset("early.js"), _asset("report.js")
+    early, script = _asset("early.js"), _script()
     first = materials[0]
     return (
         _templates()
@@ -173,6 +173,13 @@ def _templates() -> jinja2.Environment:
 @cache
 def _asset(name: str) -> str:
     return resources.files("pipesync.report.html").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+@cache
+def _script() -> str:
+    """Join the script's files in one scope, which nothing else sees."""
+    parts = "\n".join(_asset(name) for name in ("values.js", "lists.js", "drawer.js", "page.js"))
+    return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
 
 def lists(materials: Sequence[Material]) -> Iterator[tuple[str, str]]:

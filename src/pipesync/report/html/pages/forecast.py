@@ -133,7 +133,7 @@ def fan(made: Material) -> list[Fan]:
             " Most is likely to come in the week until ",
             day(after - _DAY),
             ": ",
-            money(step, cur, drill=open_until(after)),
+            money(step, cur, drill=drill(state="open", likely=span(after - timedelta(days=7), after))),
             ".",
         )
     return [
