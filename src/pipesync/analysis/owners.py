@@ -4,7 +4,7 @@ Reads `features` and `stage_visits` of the session. A rep is compared with what 
 segment and size of opportunity, so that hard opportunities are not held against anybody: observed against expected,
 peers' rate without the rep's own visits. Where the forecast's win probabilities are handed in, wins are compared with
 them as well. Points are named on at least 20 cases, a difference of 5 points, and a false discovery rate of 10% over
-all reps and all measures together.
+all reps and all measures together, of which outcomes have one half and habits the other.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from pipesync.store.warehouse import Warehouse
 
 Measure = Literal["advance", "win", "push", "slip", "overdue", "quiet", "stale", "no_next_step"]
 MAX_POINTS = 3
+_OUTCOMES = ("advance", "win")
 _MEDIAN_OF_CHI_SQUARE = 0.4549
 """With one degree of freedom."""
 _ENOUGH_OWNERS = 8
@@ -404,7 +405,7 @@ def _habit(warehouse: Warehouse, habit: _Habit) -> list[_Test]:
 def _points(warehouse: Warehouse, tests: list[_Test]) -> dict[str, list[Point]]:
     """Those that are real, per owner, the surest first."""
     tests = [t for t in tests if t.n >= MIN_CASES]
-    real = kept([t.p_value for t in tests], FALSE_DISCOVERY)
+    real = kept([t.p_value / w for t, w in zip(tests, _weights(tests), strict=True)], FALSE_DISCOVERY)
     named = [
         t for t, is_real in zip(tests, real, strict=True) if is_real and abs(t.share - t.peers) >= MIN_EFFECT
     ]
@@ -412,12 +413,24 @@ def _points(warehouse: Warehouse, tests: list[_Test]) -> dict[str, list[Point]]:
     for t in sorted(named, key=lambda t: (t.p_value, t.measure)):
         mine = found.setdefault(t.owner, [])
         if len(mine) < MAX_POINTS:
-            more_is_good = t.measure in ("advance", "win")
+            more_is_good = t.measure in _OUTCOMES
             mine.append(
                 Point(t.measure, t.says, t.share - t.peers, t.p_value,
                       (t.share > t.peers) == more_is_good, _behind(warehouse, t))
             )  # fmt: skip
     return found
+
+
+def _weights(tests: list[_Test]) -> list[float]:
+    """Give outcomes and habits half of the false discoveries each (weighted BH: Genovese, Roeder & Wasserman 2006).
+
+    How opportunities went on is what is asked first; the many habits must not drown it. Weights are 1 on average.
+    """
+    outcomes = sum(t.measure in _OUTCOMES for t in tests)
+    habits = len(tests) - outcomes
+    if not outcomes or not habits:
+        return [1.0] * len(tests)
+    return [len(tests) / 2 / (outcomes if t.measure in _OUTCOMES else habits) for t in tests]
 
 
 def _behind(warehouse: Warehouse, test: _Test) -> tuple[str, ...]:

@@ -62,8 +62,8 @@ class Plans:
     a: tuple[Carrier, ...]
     """Most expected amount first, until they and what is closed make the target; all of them where they never do."""
     b: tuple[Carrier, ...]
-    """Those not in plan A that would bring most if they came in time, best first; where plan A is everything and
-    falls short, they are of it, for what they lack in time."""
+    """Those not in plan A of which most is expected only after the period, so that pulling them in would bring most;
+    where plan A is everything and falls short, they are of it."""
     short: float
     """What plan A lacks to the target."""
 
@@ -156,10 +156,14 @@ def plans(
         running += _amount(one) * one.win_in_period
         carried.append(_carrier(one, running))
     taken = {one.id for one in carried} if running >= target else set()
-    # What winning it in time would add to what is expected of it anyway.
+    # What pulling it in would add: what is expected of it only later; then what is expected of it at all.
     rest = sorted(
         (one for one in opportunities if one.id not in taken and one.win_probability >= _HOPE),
-        key=lambda one: (-_amount(one) * one.win_probability * (1 - one.win_in_period), one.id),
+        key=lambda one: (
+            -round(_amount(one) * (one.win_probability - one.win_in_period), 2),
+            -_amount(one) * one.win_probability,
+            one.id,
+        ),
     )
     return Plans(
         target,
