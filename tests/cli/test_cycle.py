@@ -257,6 +257,7 @@ def test_the_demo_shows_the_whole_cycle(pipesync: Run) -> None:
     assert shown["mended"]["tasks_before"] - shown["mended"]["tasks_after"] == 1
 
 
+@pytest.mark.thorough
 def test_the_demo_reads_well_and_can_be_kept(tmp_path: Path, pipesync: Run) -> None:
     """Each part has its heading, the end says what to do next, and the kept folder works with other commands."""
     keep = tmp_path / "kept"

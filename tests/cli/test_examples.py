@@ -24,11 +24,18 @@ EXAMPLES = {
     if len(name) > 1
 }
 ELSEWHERE = {"demo": "test_cycle.py runs it, for it takes a while"}
+LONG = {"report", "digest", "forecast backtest", "rules backtest", "rules diff", "rules score"}
 FIRST = {"status": "sync"}
 """What must have run for an example to end well: where nothing ever ran, status tells of a failure."""
 
 
-@pytest.mark.parametrize("name", sorted(EXAMPLES.keys() - ELSEWHERE.keys()))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.thorough if name in LONG else ())
+        for name in sorted(EXAMPLES.keys() - ELSEWHERE.keys())
+    ],
+)
 def test_an_example_runs(name: str, work: Path, pipesync: Callable[..., Ran]) -> None:
     """Every line of the example ends with 0 in a folder with a configuration and exports; RUN is the last run."""
     assert EXAMPLES[name]

@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Ran
 
 Run = Callable[..., "Ran"]
+QUICK = ("today", "waterfall", "velocity")
+"""Topics that are looked at while working; the others are in `make check`."""
 NEEDED = {"effect": ("--change", "2026-07-01")}
 
 
-@pytest.mark.parametrize("topic", TOPICS)
+@pytest.mark.parametrize(
+    "topic", [pytest.param(t, marks=() if t in QUICK else pytest.mark.thorough) for t in TOPICS]
+)
 def test_a_topic_is_an_array_of_its_name(topic: str, work: Path, pipesync: Run) -> None:
     """JSON, CSV and text tell the same rows, with the columns that people see in each of them."""
     asked = ("analyze", topic, *NEEDED.get(topic, ()))

@@ -89,6 +89,7 @@ def test_twins_are_seen_in_one_connection_only(work: Path) -> None:
     assert outside == [("first", 60), ("second", 60)]
 
 
+@pytest.mark.thorough
 def test_forecasts_analyses_and_rules_count_them_once(work: Path) -> None:
     """What the second connection says is what it says where its twins do not exist; the first one's figures stay."""
     names = ("forecast", "check", "bottlenecks")
