@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from tests.adapters.hubspot.conftest import DEALS, Connect, Running, task
 
+from pipesync.adapters.hubspot.streams import from_millis
 from pipesync.errors import PipesyncError
 from pipesync.model import Change
-from pipesync.pull import pull
+from pipesync.pull import Written, pull
 from pipesync.sandbox.faults import Harness, parse
 from pipesync.sandbox.hubspot.records import Source
 from pipesync.store.warehouse import Warehouse
@@ -51,13 +52,17 @@ def _campaign(connect: Connect, warehouse: Warehouse, hubspot: Running, seed: in
     plan = parse([{"kind": kind, "rate": 0.1, "seconds": 0.005, "retry_after": 0.01} for kind in kinds])
     hubspot.app = Harness(sane, plan, seed)
     hubspot.records.lag = 60_000 if "lag" in kinds else 0
-    _until_done(lambda: pull(connect(), warehouse, streams=STREAMS))
+    _until_done(partial(_pull, connect, warehouse))
     changes: list[Change] = []
     for _ in range(3):
         changes += [task(deal) for deal in _disturb(hubspot, chance)]
         _until_done(partial(_write, connect, changes))
+        at = from_millis(hubspot.now_ms)
         hubspot.advance(30)
-        _until_done(lambda: pull(connect(), warehouse, streams=STREAMS))
+        # As `sync` does it, and as `pull` alone: our own writes are told from what people did at the same moment.
+        spans = {c.opportunity_id: (at, at) for c in changes if c.opportunity_id}
+        written = Written(from_millis(hubspot.now_ms), spans) if seed % 2 else None
+        _until_done(partial(_pull, connect, warehouse, written))
 
     hubspot.app = sane
     hubspot.advance(7 * 3600)  # time to look through the other archives
@@ -118,6 +123,10 @@ def _until_done(step: Any) -> None:
     raise AssertionError("never passed")
 
 
+def _pull(connect: Connect, warehouse: Warehouse, written: Written | None = None) -> None:
+    pull(connect(), warehouse, streams=STREAMS, written=written)
+
+
 def _write(connect: Connect, changes: list[Change]) -> None:
     outcomes = list(connect().write(changes))
     if {o.status for o in outcomes} != {"applied"} or len(outcomes) != len(changes):
@@ -125,7 +134,10 @@ def _write(connect: Connect, changes: list[Change]) -> None:
 
 
 def _disturb(hubspot: Running, chance: random.Random) -> list[str]:
-    """Play people: change some deals and companies, archive a deal and a line item; return deals for new tasks."""
+    """Play people: change some deals and companies, archive a deal and a line item; return deals for new tasks.
+
+    One of those was changed, too.
+    """
     db = hubspot.records.db
     there = [
         r[0]
@@ -148,4 +160,4 @@ def _disturb(hubspot: Running, chance: random.Random) -> list[str]:
     items = hubspot.records.page("line_items", after=0, limit=500, archived=False)
     hubspot.records.archive("line_items", [chance.choice(items).id])
     db.commit()
-    return [str(d) for d in chosen[6:]]
+    return [str(d) for d in (chosen[4], *chosen[6:])]
