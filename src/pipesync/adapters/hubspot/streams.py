@@ -334,12 +334,11 @@ class DealStreams:
             r
             for r in records
             if r["id"] in spans and spans[r["id"]][0] <= from_millis(modified(r)) <= spans[r["id"]][1]
+            if not deals.merged([r])  # maybe just now
         ]
-        if not some or deals.merged(some):
+        if not some:
             return frozenset()
-        rows, rejects = deals.opportunities(some)
-        if rejects:
-            return frozenset()
+        rows, _ = deals.opportunities(some)
         held = {row["id"]: row for row in self.ours.held([r["id"] for r in some])}
         return frozenset(
             row["id"]
