@@ -80,9 +80,9 @@ def test_shares_have_wilsons_interval() -> None:
 
 def test_two_shares_differ_by_more_than_luck_or_not() -> None:
     """What the one side leaves to be expected of the other is beta-binomial; without cases it says nothing."""
-    law = betabinom(100, 70.5, 30.5)
-    assert two_shares(50, 100, 70, 100) == pytest.approx(2 * law.cdf(49) + law.pmf(50))
-    assert two_shares(5, 10, 5, 10) == pytest.approx(1)
+    law = betabinom(100, 70.5, 30.5).pmf(range(101))
+    assert two_shares(50, 100, 70, 100) == pytest.approx(law[law < law[50]].sum() + law[50] / 2)
+    assert two_shares(5, 10, 5, 10) > 0.9
     assert two_shares(0, 0, 5, 10) == 1
     assert two_shares(10, 10, 10, 10) > 0.5
     assert two_shares(300_000, 1_000_000, 310_000, 1_000_000) < 1e-9
@@ -102,7 +102,7 @@ def test_equal_shares_are_called_different_as_often_as_is_said() -> None:
 def test_counts_are_held_against_counts() -> None:
     """An exact binomial: each event is as likely here as there."""
     assert two_counts(15, 5) == pytest.approx(2 * binom(20, 0.5).sf(15) + binom(20, 0.5).pmf(15), rel=1e-5)
-    assert two_counts(7, 7) == pytest.approx(1)
+    assert two_counts(7, 7) > 0.85
     assert two_counts(0, 0) == 1
 
 
@@ -113,9 +113,10 @@ def test_several_groups_add_up_to_the_law_of_their_sum() -> None:
 
     found = beta_binomial(3, [4, 6, 0], [0.4, 0.9, 0.5], [5, 10, 5])
 
-    assert found == pytest.approx(2 * chance[:3].sum() + chance[3])
+    assert found == pytest.approx(chance[chance < chance[3]].sum() + chance[3] / 2)
+    known = binom(10, 0.4).pmf(range(11))
     assert beta_binomial(2, [10], [0.4], [math.inf]) == pytest.approx(
-        2 * binom(10, 0.4).cdf(1) + binom(10, 0.4).pmf(2), rel=1e-5
+        known[known < known[2]].sum() + known[2] / 2, rel=1e-5
     )
     assert 0 < beta_binomial(100_000, [100_000], [0.5], [math.inf]) < 1e-9
     assert beta_binomial(0, [], [], []) == 1

@@ -23,6 +23,7 @@ _KNOWN = 1e8
 _REACH, _MARGIN = 12, 30
 """Standard deviations and cases around the mean beyond which a law holds less than floating point can tell."""
 _LEAST = 1e-13
+_ALIKE = 1e-9
 
 
 def wilson(successes: float, n: float, z: float = 1.959963984540054) -> tuple[float, float]:
@@ -60,8 +61,10 @@ def two_counts(a: float, b: float) -> float:
 
 
 def beta_binomial(observed: float, n: Numbers, mean: Numbers, strength: Numbers) -> float:
-    """Return the two-sided p value (mid-p) of a number of successes over several groups, without approximation.
+    """Return the two-sided p value of a number of successes over several groups, without approximation.
 
+    It is the chance of all that is less likely than what was observed, as in Fisher's exact test, and half of that of
+    what is as likely (mid-p), so that either tail counts by its own weight.
     Each group has `n` cases whose common rate is Beta with this mean and with `strength` cases behind it (infinite:
     known, so that the law is binomial). The law of the sum is their convolution.
     """
@@ -88,8 +91,8 @@ def beta_binomial(observed: float, n: Numbers, mean: Numbers, strength: Numbers)
     at = round(observed - float(first.sum()))
     if not 0 <= at < len(chance):
         return _LEAST
-    below, above = chance[:at].sum() + chance[at] / 2, chance[at + 1 :].sum() + chance[at] / 2
-    return float(np.clip(2 * min(below, above), _LEAST, 1.0))
+    rarer, alike = chance < chance[at] * (1 - _ALIKE), np.abs(chance - chance[at]) <= chance[at] * _ALIKE
+    return float(np.clip(chance[rarer].sum() + chance[alike].sum() / 2, _LEAST, 1.0))
 
 
 def kept(p_values: Sequence[float], q: float = FALSE_DISCOVERY) -> list[bool]:
