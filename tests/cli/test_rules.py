@@ -99,7 +99,7 @@ def test_lint_says_all_that_is_wrong_with_a_file_its_cases_included(fresh: Path,
     problems = pipesync("rules", "lint", "--format", "json").document["problems"]
 
     assert [(p["line"], p["fix"]) for p in problems] == [
-        (4, "allowed: 'info', 'low', 'medium', 'high' or 'critical'"),
+        (4, "did you mean 'low'?; allowed: 'info', 'low', 'medium', 'high' or 'critical'"),
         (6, "did you mean 'amount'?"),
         (8, "add a case with `expect: fires`"),
         (9, "did you mean 'fires'?"),
