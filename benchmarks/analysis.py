@@ -5,7 +5,7 @@
 
 The bar: each in at most 3 seconds at 50,000 opportunities with 250,000 history rows; at most 20 seconds and 2 GB at
 1 million with 5 million. The features that an analysis reads are computed before it and told apart; the peak is that of
-the process, theirs included. `--memory` sets another limit for DuckDB than the warehouse's own.
+the process, theirs included.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pipesync.analysis.sources import sources
 from pipesync.analysis.today import today
 from pipesync.analysis.velocity import creation_against_closing, velocity
 from pipesync.analysis.waterfall import waterfall
-from pipesync.config import Calendar
+from pipesync.config import MEMORY, Calendar
 from pipesync.features import compute
 from pipesync.forecast.periods import Period
 from pipesync.store.warehouse import Warehouse
@@ -70,17 +70,15 @@ def analyses(warehouse: Warehouse) -> dict[str, Callable[[], object]]:
     }
 
 
-def measure(path: str, name: str, memory: str | None) -> None:
+def measure(path: str, name: str, memory: str) -> None:
     """Print, in a process of its own, seconds of the features, seconds of an analysis and the peak in MB."""
-    with Warehouse(Path(path), read_only=True) as warehouse:
-        if memory:
-            warehouse.execute(f"SET memory_limit = '{memory}'")
+    with Warehouse(Path(path), read_only=True, memory=memory) as warehouse:
         started = time.perf_counter()
         run = analyses(warehouse)[name]
         computed, spent = time.perf_counter(), time.process_time()
         run()
         ended, cpu = time.perf_counter(), time.process_time() - spent
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     print(
         f"{name:16}{computed - started:9.2f} s{ended - computed:9.2f} s{cpu:9.2f} s{peak:9.0f} MB", flush=True
     )
@@ -95,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="time and memory of every analysis")
     parser.add_argument("--opportunities", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--memory", help="what DuckDB may use, such as 1GB; beyond it spills to disk")
+    parser.add_argument("--memory", default=MEMORY, help="what DuckDB may hold (default: %(default)s)")
     parser.add_argument("--only", choices=NAMES, help="one analysis")
     options = parser.parse_args()
     fresh = get_context("spawn")

@@ -45,7 +45,7 @@ def measure(folder: Path) -> tuple[float, float, dict[str, int]]:
         raise SystemExit(f"check ended with {process.returncode}")
     found = json.loads((folder / "found.json").read_bytes())["connections"][0]
     fired = {"rules": len(found["rules"]), "findings": len(found["findings"])}
-    return seconds, usage.ru_maxrss / 1024, fired
+    return seconds, usage.ru_maxrss * 1024 / 1e6, fired
 
 
 def main() -> None:

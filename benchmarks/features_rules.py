@@ -26,7 +26,7 @@ from benchmarks.bulk import AS_OF, NAME, fill
 
 from pipesync import rules
 from pipesync.analysis import stages
-from pipesync.config import Calendar, Config, ConnectionConfig
+from pipesync.config import MEMORY, Calendar, Config, ConnectionConfig
 from pipesync.features import compute
 from pipesync.rules.evaluate import judge, unread_by
 from pipesync.store.warehouse import Warehouse
@@ -37,11 +37,9 @@ Statement = tuple[str, str, Any]  # Any: bound values, or rows to register
 class Recording(Warehouse):
     """A warehouse that notes what it is asked."""
 
-    def __init__(self, path: Path, memory: str | None) -> None:
+    def __init__(self, path: Path, memory: str) -> None:
         self.statements: list[Statement] = []
-        super().__init__(path)
-        if memory:
-            super().execute(f"SET memory_limit = '{memory}'")
+        super().__init__(path, memory=memory)
 
     def execute(self, sql: str, parameters: Mapping[str, Any] | Sequence[Any] | None = None) -> None:
         self.statements.append(("execute", sql, parameters))
@@ -74,7 +72,7 @@ def rules_of(preset: str) -> rules.RuleSet:
     return rules.load(Config(extends=(preset,), connections={NAME: ConnectionConfig(adapter="files")}))
 
 
-def rules_alone(path: Path, preset: str, memory: str | None) -> tuple[float, float, int]:
+def rules_alone(path: Path, preset: str, memory: str) -> tuple[float, float, int]:
     """Seconds of judging every rule on opportunities, of the same statement bare, and how many rules there are.
 
     Both count what fires, by rule, over the same features; turn by turn, the best of three.
@@ -140,7 +138,7 @@ class Timed(NamedTuple):
         return self.features + self.rules
 
 
-def through_the_library(path: Path, preset: str, memory: str | None) -> Timed:
+def through_the_library(path: Path, preset: str, memory: str) -> Timed:
     with Recording(path, memory) as warehouse:
         ruleset = rules_of(preset)
         warehouse.statements.clear()
@@ -157,12 +155,11 @@ def through_the_library(path: Path, preset: str, memory: str | None) -> Timed:
         return Timed(computed - started, judged - computed, ended - judged, made, cpu, warehouse.statements)
 
 
-def bare(path: Path, statements: Sequence[Statement], memory: str | None) -> tuple[float, float]:
+def bare(path: Path, statements: Sequence[Statement], memory: str) -> tuple[float, float]:
     """Seconds, and CPU seconds, of the same statements on a plain connection, results fetched the same way."""
     with duckdb.connect(str(path)) as db:
         db.execute("SET TimeZone = 'UTC'")
-        if memory:
-            db.execute(f"SET memory_limit = '{memory}'")
+        db.execute(f"SET memory_limit = '{memory}'")
         started, worked = time.perf_counter(), time.process_time()
         for how, sql, given in statements:
             if how == "register":
@@ -192,7 +189,9 @@ def main() -> None:
     parser.add_argument("--opportunities", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--memory", help="what DuckDB may hold, on both sides, such as 700MB")
+    parser.add_argument(
+        "--memory", default=MEMORY, help="what DuckDB may hold, on both sides (default: %(default)s)"
+    )
     parser.add_argument(
         "--preset", default="pipesync:all", help="pipesync:recommended for what most sites run"
     )
@@ -208,7 +207,7 @@ def main() -> None:
         library, plain, peak = [], [], 0.0
         for _ in range(options.runs):
             library.append(through_the_library(path, preset, memory))
-            peak = peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            peak = peak or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
             plain.append(bare(path, library[-1].statements, memory))
         alone, bare_alone, number = rules_alone(path, preset, memory)
         times = beside_rule_engine(path, alone / number)

@@ -159,7 +159,7 @@ def run_size(opportunities: int) -> None:
         begun, cpu = time.perf_counter(), time.process_time()
         made = predict(warehouse, features, period, model=model)
         predicted, spent_then = time.perf_counter() - begun, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     print(
         f"{len(company.opportunities)} opportunities, {len(company.changes)} changes, {len(made.opportunities)} open"
     )

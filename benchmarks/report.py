@@ -40,7 +40,7 @@ def pipesync(*words: str, cwd: Path) -> tuple[float, float]:
         [sys.executable, "-m", "pipesync.cli", *words], cwd=cwd, check=True, stdout=subprocess.DEVNULL
     )
     took = time.perf_counter() - started
-    return took, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return took, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
 
 
 def look(file: Path) -> None:
@@ -90,7 +90,7 @@ def main() -> None:
             subprocess.run(
                 ["sh", "-c", f"{sys.executable} -m pipesync.cli sync > sync.log"], cwd=folder, check=True
             )
-        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+        before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
         took, memory = pipesync("report", "--out", "pipeline.html", cwd=folder)
         file = (folder / "pipeline.html").resolve()
         lists = sum(f.stat().st_size for f in folder.glob("pipeline-*.csv"))

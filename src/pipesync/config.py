@@ -243,6 +243,10 @@ def _reports(value: object) -> object:
     return [value] if isinstance(value, dict) else value
 
 
+MEMORY = "600MB"
+"""Enough for a million opportunities."""
+
+
 class Store(Section):
     warehouse: Path = Path("warehouse.duckdb")
     ledger: str = Field(default="ledger.db", repr=False)
@@ -251,6 +255,8 @@ class Store(Section):
     """Where each run leaves its measures as OpenMetrics text, for a collector such as node_exporter; null: nowhere."""
     keep: LongDuration | None = None
     """How long what has ended stays in both stores, such as 3 years; forecasts learn from it. Default: for good."""
+    memory: Annotated[str, Field(pattern=r"^[1-9]\d* ?[MG]B$", examples=["2GB"])] = MEMORY
+    """What the warehouse's database may hold at a time, such as 2GB; the rest lies beside it on disk meanwhile."""
 
 
 class DigestConfig(Section):

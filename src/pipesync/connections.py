@@ -59,7 +59,7 @@ def pull_all(
     announce: Announce | None = None,
 ) -> dict[str, dict[str, Pulled] | PipesyncError]:
     """Pull connections into the configured warehouse and publish it; return `Pulled` per stream, or the error."""
-    with Warehouse(config.warehouse) as warehouse:
+    with Warehouse(config.warehouse, memory=config.store.memory) as warehouse:
 
         def work(name: str) -> dict[str, Pulled]:
             with warehouse.session() as session, opened(config, name) as adapter:

@@ -86,7 +86,7 @@ def write_configured(
     """
     written, failed = [], []
     with (
-        Warehouse(published(config.warehouse), read_only=True) as warehouse,
+        Warehouse(published(config.warehouse), read_only=True, memory=config.store.memory) as warehouse,
         Ledger(config.ledger_url) as ledger,
     ):
         for wanted in config.report:

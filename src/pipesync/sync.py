@@ -87,7 +87,10 @@ def sync_all(
     Without a ruleset the configured rules run, those that can be read.
     """
     chosen = load_rules(config) if ruleset is None else ruleset
-    with Warehouse(config.warehouse, clock=clock) as warehouse, Ledger(config.ledger_url) as ledger:
+    with (
+        Warehouse(config.warehouse, memory=config.store.memory, clock=clock) as warehouse,
+        Ledger(config.ledger_url) as ledger,
+    ):
 
         def work(name: str) -> Cycle:
             with warehouse.session() as session, _opened(config, name, ledger, clock) as adapter:
@@ -281,7 +284,7 @@ def apply_now(
     _may_write(config, name)
     ruleset = load_rules(config)
     with (
-        Warehouse(config.warehouse) as warehouse,
+        Warehouse(config.warehouse, memory=config.store.memory) as warehouse,
         Ledger(config.ledger_url) as ledger,
         opened(config, name) as adapter,
     ):

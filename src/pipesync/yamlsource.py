@@ -216,7 +216,9 @@ def _problems(
             problem = document.problem(
                 at, f"unknown key {e['loc'][-1]!r}", fix=_key_mend(e["loc"][-1], names), key=True
             )
-        elif e["type"] == "string_pattern_mismatch" and (like := _example_at(model, e["loc"])):
+        elif e["type"] in ("string_pattern_mismatch", "string_type") and (
+            like := _example_at(model, e["loc"])
+        ):
             said = f"{e['loc'][-1]}: {e['input']!r} is not understood"
             problem = document.problem(at, said, fix=f"write it like {like!r}")
         elif e["type"] == "missing":

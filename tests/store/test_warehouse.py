@@ -279,7 +279,7 @@ def test_what_does_not_fit_into_memory_lies_where_nobody_else_can_read_it(tmp_pa
         )
         assert Path(folder).parent == tmp_path
         assert Path(folder).stat().st_mode & 0o777 == 0o700
-        assert limit.startswith("1.3 GiB")
+        assert limit.startswith("572.2 MiB")
         assert not left.exists()
         reader_of = warehouse.publish()
     with Warehouse(reader_of, read_only=True):

@@ -69,6 +69,12 @@ class Commands(click.Group):
         except Exception as error:
             if verbosity(ctx) > 0:
                 raise
+            if type(error).__name__ == "OutOfMemoryException":  # DuckDB's, which not every command loads
+                raise Failure(
+                    "the warehouse's memory is too small for this: raise `memory` under `store:` in the "
+                    "configuration, say to 2GB",
+                    PipesyncError.exit_code,
+                ) from error
             raise Failure(
                 f"pipesync failed in a way it should not ({type(error).__name__}).\n"
                 "    Run the same command with -v and report what it prints, without customers' data.",

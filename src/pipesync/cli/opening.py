@@ -156,7 +156,7 @@ def reading_from(source: Source) -> Iterator[Opened]:
             raise InputError(
                 Problem(f"nothing is pulled yet ({copy} is missing)", fix="run `pipesync pull` first")
             )
-        warehouse = stack.enter_context(Warehouse(copy, read_only=True))
+        warehouse = stack.enter_context(Warehouse(copy, read_only=True, memory=config.store.memory))
         stack.enter_context(counted_once(warehouse, config, names))
         yield Opened(config, warehouse, names, open_ledger(config), source.as_of)
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import duckdb
 
+from pipesync.config import MEMORY
 from pipesync.errors import InputError, Problem, StoreError
 from pipesync.model import TABLES, ColumnState, Connection, Record
 from pipesync.schema import KINDS, ddl, schema
@@ -64,19 +65,25 @@ class Checkpoint(NamedTuple):
 class Warehouse:
     """An open warehouse. Use as a context manager; `path` None keeps it in memory.
 
-    `clock` says when a page was committed; the ledger's clock, for both are compared.
+    `clock` says when a page was committed; the ledger's clock, for both are compared. `memory`, such as "600MB", is
+    what the database of a file may hold before it writes to disk.
     """
 
     def __init__(
-        self, path: Path | None = None, *, read_only: bool = False, clock: Callable[[], datetime] = _now
+        self,
+        path: Path | None = None,
+        *,
+        read_only: bool = False,
+        memory: str = MEMORY,
+        clock: Callable[[], datetime] = _now,
     ) -> None:
-        self.path, self._clock = path, clock
+        self.path, self._memory, self._clock = path, memory, clock
         if path and not read_only:
             _prepare_folder(path)
         self._db = _connect(path, read_only=read_only)
         if path and not read_only:
             spill.clear(path, of_all=True)
-        self._spilled = spill.bound(self._db, path) if path else None
+        self._spilled = spill.bound(self._db, path, memory) if path else None
         if not read_only:
             if path:
                 path.chmod(0o600)
@@ -466,7 +473,7 @@ class Warehouse:
         self.close()
         fresh.replace(self.path)
         self._db = _connect(self.path)
-        self._spilled = spill.bound(self._db, self.path)
+        self._spilled = spill.bound(self._db, self.path, self._memory)
 
 
 def _prepare_folder(path: Path) -> None:
