@@ -6,15 +6,16 @@ every stream has reached it. A pull that stops anywhere leaves committed pages b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from pipesync.adapters.base import Adapter, Estimate, Foreseeing, Page, Pulled, Recognising, Span
+from pipesync.adapters.base import Adapter, Estimate, Following, Foreseeing, Page, Pulled, Recognising, Span
 from pipesync.errors import BudgetSpent, CrmError, PermissionMissing
 from pipesync.model import ColumnState
+from pipesync.store import owed
 from pipesync.store.warehouse import Checkpoint, Warehouse
 
 Progress = Callable[[str, int], None]
@@ -24,6 +25,10 @@ _AT_ONCE = timedelta(minutes=10)
 """A write that took longer was lost and found again; when it took place is not known."""
 _APART = timedelta(minutes=1)
 """How far our clock's and the CRM's idea of a moment may differ once the clocks are compared."""
+_MOST_OWED = 2000
+"""Opportunities whose children are worth asking for by their ids; of more the whole stream is read."""
+_OWED_TOGETHER = 200
+"""Of how many the children are read before that is noted."""
 
 
 @dataclass(frozen=True)
@@ -138,12 +143,15 @@ def _pull_stream(
 ) -> Iterator[tuple[str, Pulled]]:
     """Merge page by page; yield what each brought, and to which stream: one pass may bring pages of others along."""
     cursor = warehouse.checkpoint(connection, stream).cursor
-    pages = iter(adapter.pull(stream, cursor, until))
-    while True:
-        with understood(stream):
-            page = next(pages, None)
-        if page is None:
-            return
+    missing = owed.missing(warehouse, connection, stream)
+    if missing and cursor is not None and len(missing) <= _MOST_OWED and isinstance(adapter, Following):
+        for start in range(0, len(missing), _OWED_TOGETHER):
+            some = missing[start : start + _OWED_TOGETHER]
+            yield from _pull_children(adapter, warehouse, connection, stream, some, until)
+            owed.settle(warehouse, connection, stream, some)
+    elif missing:
+        cursor = None
+    for page in _understood_pages(adapter.pull(stream, cursor, until), stream):
         gone = (*page.deleted, *_absent(warehouse, connection, page))
         changed = warehouse.merge(
             connection,
@@ -157,7 +165,34 @@ def _pull_stream(
             as_before=page.as_before,
             last=page.last,
         )
+        if missing and cursor is None:  # from here on its own cursor stands for them
+            owed.settle(warehouse, connection, stream)
         yield page.stream, Pulled(len(page.rows), changed, len(gone), page.requests, len(page.rejects))
+
+
+def _pull_children(
+    adapter: Following,
+    warehouse: Warehouse,
+    connection: str,
+    stream: str,
+    ids: Sequence[str],
+    until: datetime,
+) -> Iterator[tuple[str, Pulled]]:
+    """Merge what belongs to opportunities that appeared here with a past; the stream's cursor stays where it is."""
+    cursor = warehouse.checkpoint(connection, stream).cursor
+    for page in _understood_pages(adapter.children(stream, ids, until), stream):
+        rejects = [(r.where, r.reason, r.raw) for r in page.rejects]
+        changed = warehouse.merge(connection, stream, page.rows, cursor=cursor, until=until, rejects=rejects)
+        yield stream, Pulled(len(page.rows), changed, 0, page.requests, len(page.rejects))
+
+
+def _understood_pages(pages: Iterator[Page], stream: str) -> Iterator[Page]:
+    while True:
+        with understood(stream):
+            page = next(pages, None)
+        if page is None:
+            return
+        yield page
 
 
 _ODD = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, NotImplementedError)

@@ -5,6 +5,8 @@ Whoever reads a secret calls `hide`; whatever is logged, printed as an error or 
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -12,21 +14,57 @@ from urllib.parse import quote
 HIDDEN = "[secret]"
 _SHORTEST = 6
 """A shorter secret would be found in ordinary words."""
+_ENDED = 200
+"""Sessions that are remembered after their end: what tells of one is printed before that many others have ended."""
 _secrets: set[str] = set()
+_live: Counter[str] = Counter()
+_ended: dict[str, frozenset[str]] = {}
+"""Sessions that nobody uses any more, the last ones last, and how they may be written."""
+_changing = threading.Lock()
 
 
 def hide(secret: str) -> str:
     """Remember a secret, as it is and as it stands in addresses; return it."""
-    for form in (secret, quote(secret, safe=""), secret.strip()):
-        if len(form) >= _SHORTEST:
-            _secrets.add(form)
+    with _changing:
+        _secrets.update(_forms(secret))
     return secret
+
+
+def hide_session(session: str) -> str:
+    """Remember what a CRM hands out anew at every sign-in, until some time after `end_session`; return it."""
+    with _changing:
+        _live[session] += 1
+    return session
+
+
+def end_session(session: str) -> None:
+    """Say that a session is not used any more; errors that tell of it may still be on their way."""
+    with _changing:
+        if _live[session] > 1:
+            _live[session] -= 1
+            return
+        _ended.pop(session, None)  # the same one again: it ended last
+        _ended[session] = _forms(session)
+        del _live[session]
+        while len(_ended) > _ENDED:
+            del _ended[next(iter(_ended))]
+
+
+def _forms(secret: str) -> frozenset[str]:
+    forms = (secret, quote(secret, safe=""), secret.strip())
+    return frozenset(form for form in forms if len(form) >= _SHORTEST)
+
+
+def _known() -> list[str]:
+    """Return every form of every secret, the longest first."""
+    with _changing:
+        return sorted(_secrets.union(*map(_forms, _live), *_ended.values()), key=len, reverse=True)
 
 
 def redacted(value: Any) -> Any:  # Any: JSON
     """Return a text, or JSON with every text in it, without the secrets that this process knows."""
     if isinstance(value, str):
-        for secret in sorted(_secrets, key=len, reverse=True):
+        for secret in _known():
             value = value.replace(secret, HIDDEN)
         return value
     if isinstance(value, Mapping):

@@ -212,6 +212,24 @@ def test_another_refusal_is_raised_and_keeps_what_was_committed() -> None:
         assert warehouse.watermark("crm") is None
 
 
+def test_where_children_cannot_be_asked_for_their_stream_is_read_anew() -> None:
+    """An opportunity that appears late and is older than the stream's cursor has its children in what was read."""
+    made = {"kind": "call", "at": START}
+    source = crm(2)
+    source.rows["activities"] = [{"id": f"x{i}", "opportunity_id": f"o{i}", **made} for i in range(5)]
+    late = {"id": "o4", "name": "Late", "created_at": START - timedelta(days=9)}
+    with Warehouse() as warehouse:
+        pull(source, warehouse)
+        warehouse.execute("DELETE FROM activities WHERE opportunity_id = 'o4'")
+        source.rows["opportunities"].append(late)
+        source.now += timedelta(hours=1)
+
+        found = [pull(source, warehouse)["activities"].pulled for _ in range(2)]
+
+        assert found == [5, 0]
+        assert ids(warehouse, "activities") == [f"x{i}" for i in range(5)]
+
+
 def in_a_child(work: Callable[[], None]) -> int:
     child = os.fork()
     if child == 0:

@@ -79,6 +79,25 @@ def test_a_secret_in_an_error_is_not_kept(value: str, tmp_path_factory: pytest.T
     assert value.encode() not in b"".join(p.read_bytes() for p in file.parent.iterdir())
 
 
+def test_a_session_is_hidden_for_as_long_as_it_may_be_told_of() -> None:
+    """While anybody uses it, and then until many others have ended; what is older is not kept for ever."""
+    shared, ended = "00Dxx!session+shared", "00Dxx!session+ended"
+    quoted = "00Dxx%21session%2Bshared"
+    for session in (shared, shared, ended):
+        secrecy.hide_session(session)
+    for session in (shared, ended):
+        secrecy.end_session(session)
+    assert secrecy.redacted([shared, quoted, ended]) == [secrecy.HIDDEN] * 3
+
+    for i in range(500):
+        secrecy.end_session(secrecy.hide_session(f"00Dxx!session+{i}"))
+
+    assert secrecy.redacted(f"{shared} 00Dxx!session+499 {quoted}") == " ".join([secrecy.HIDDEN] * 3)
+    assert secrecy.redacted(ended) == ended
+    secrecy.end_session(shared)
+    assert secrecy.redacted(shared) == secrecy.HIDDEN
+
+
 def test_a_configuration_refuses_a_secret() -> None:
     """There is no key to write one into."""
     text = "connections:\n  crm: {adapter: hubspot, token: pat-na1-0000}\n"

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pipesync.errors import StoreError
 from pipesync.model import ColumnState, Connection, HistoryKind, Opportunity
 from pipesync.schema import schema, table
+from pipesync.store.owed import missing, settle
 from pipesync.store.warehouse import Warehouse, published
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
@@ -88,6 +89,59 @@ def test_a_deleted_opportunity_takes_its_own_along(warehouse: Warehouse) -> None
 
     for stream in ("opportunities", "activities", "contact_roles", "line_items", "field_changes"):
         assert warehouse.rows(f'SELECT connection FROM "{stream}"') == [("other",)]
+
+
+def old(*ids: str, **more: Any) -> list[Row]:
+    return [{"id": i, "created_at": NOW - timedelta(days=1), **more} for i in ids]
+
+
+class TestOwedChildren:
+    """What belongs to an opportunity that appears with a past is noted as missing, and for each stream by itself."""
+
+    def test_nothing_is_owed_before_a_stream_was_read(self, warehouse: Warehouse) -> None:
+        """A first pull reads everything anyway, and so does one that has no cursor."""
+        merge(warehouse, [], "line_items", cursor=None)
+        merge(warehouse, old("1"))
+
+        assert missing(warehouse, "crm", "line_items") == missing(warehouse, "crm", "activities") == []
+
+    def test_what_is_older_than_the_cursor_is_owed_until_it_is_settled(self, warehouse: Warehouse) -> None:
+        """What was here, and what was made since the stream was read, is not."""
+        merge(warehouse, old("1"))
+        merge(warehouse, [], "line_items")
+        merge(warehouse, [*old("1", "2", "3"), {"id": "4", "created_at": NOW}, {"id": "5"}])
+        merge(warehouse, old("3", name="again"))
+
+        owed = missing(warehouse, "crm", "line_items")
+        settle(warehouse, "crm", "line_items", ["2"])
+        left = missing(warehouse, "crm", "line_items")
+        settle(warehouse, "crm", "line_items")
+
+        assert (owed, left) == (["2", "3", "5"], ["3", "5"])
+        assert missing(warehouse, "crm", "line_items") == missing(warehouse, "crm", "activities") == []
+
+    def test_a_listing_owes_only_what_was_not_here_before_it(self, warehouse: Warehouse) -> None:
+        """Its first page drops every row, also where the listing breaks off and begins again."""
+        merge(warehouse, old("1", "2", "3"))
+        merge(warehouse, [], "line_items")
+        merge(warehouse, old("1"), replace=True, last=False)
+        merge(warehouse, old("1"), replace=True, last=False)
+        merge(warehouse, old("2", "4"), last=False)
+        merge(warehouse, old("3"))
+        owed = missing(warehouse, "crm", "line_items")
+        merge(warehouse, [], deleted=["2"])
+        merge(warehouse, old("2"))
+
+        assert owed == ["4"]
+        assert missing(warehouse, "crm", "line_items") == ["2", "4"], "deleted, and back again"
+
+    def test_what_is_gone_again_is_not_read(self, warehouse: Warehouse) -> None:
+        """There is nothing to ask for."""
+        merge(warehouse, [], "line_items")
+        merge(warehouse, old("1"))
+        merge(warehouse, [], deleted=["1"])
+
+        assert missing(warehouse, "crm", "line_items") == []
 
 
 def test_a_page_that_fails_leaves_nothing_behind(warehouse: Warehouse) -> None:

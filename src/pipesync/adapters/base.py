@@ -208,6 +208,18 @@ class Recognising(Protocol):
 
 
 @runtime_checkable
+class Following(Protocol):
+    """An adapter that can read what belongs to some opportunities, whenever it was changed."""
+
+    def children(self, stream: str, opportunity_ids: Sequence[str], until: datetime) -> Iterator[Page]:
+        """Yield the rows of these opportunities, of a stream that has a cursor; those of the pages say nothing.
+
+        Rows of other opportunities may come along.
+        """
+        ...
+
+
+@runtime_checkable
 class Foreseeing(Protocol):
     """An adapter that can say beforehand what a first pull takes."""
 

@@ -24,7 +24,7 @@ from pipesync.config import MEMORY
 from pipesync.errors import InputError, Problem, StoreError
 from pipesync.model import TABLES, ColumnState, Connection, Record
 from pipesync.schema import KINDS, ddl, schema
-from pipesync.store import spill
+from pipesync.store import owed, spill
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +41,8 @@ CREATE TABLE IF NOT EXISTS pulls (
 );
 CREATE TABLE IF NOT EXISTS kept (connection VARCHAR, name VARCHAR, document VARCHAR);
 CREATE TABLE IF NOT EXISTS pruned (connection VARCHAR, id VARCHAR);
+CREATE TABLE IF NOT EXISTS owed (connection VARCHAR, stream VARCHAR, id VARCHAR);
+CREATE TABLE IF NOT EXISTS before_listing (connection VARCHAR, id VARCHAR);
 CREATE TABLE IF NOT EXISTS rejects (
     connection VARCHAR, stream VARCHAR, "where" VARCHAR, reason VARCHAR, raw VARCHAR, seen_at TIMESTAMP
 );
@@ -303,6 +305,7 @@ class Warehouse:
                 changed = self._count_changed(connection, stream, key, names)
                 if stream == "opportunities":
                     self._snapshot_changes(connection, until, replace=replace)
+                    owed.note(self, connection, CHILDREN, replace=replace, last=last)
                 if replace or (not key and len(rows)):  # an empty page of such a stream means: as it was
                     self.execute(f'DELETE FROM "{stream}" WHERE connection = ?', [connection])
                     self.execute(

@@ -14,7 +14,14 @@ from pipesync._paths import shipped
 from pipesync.adapters.base import Check, Cursor, Installed, Page, Seen, SiteField, Span
 from pipesync.adapters.hubspot.api import Api
 from pipesync.adapters.hubspot.options import Options
-from pipesync.adapters.hubspot.others import LINK, pull_activities, pull_objects, pull_reference
+from pipesync.adapters.hubspot.others import (
+    LINK,
+    activities_of,
+    objects_of,
+    pull_activities,
+    pull_objects,
+    pull_reference,
+)
 from pipesync.adapters.hubspot.own import KEY, Own
 from pipesync.adapters.hubspot.portal import Portal
 from pipesync.adapters.hubspot.streams import DealStreams, Ours
@@ -66,7 +73,6 @@ class HubspotAdapter:
         self._portal = Portal(api, mapping)
         self._own = Own(api, self._portal, key_in=options.task_key)
         self._roles_refused: PermissionMissing | None = None
-        self._restored: Sequence[str] = ()
         self._ours = Ours()
 
     def __repr__(self) -> str:
@@ -168,7 +174,7 @@ class HubspotAdapter:
             deals = DealStreams(api, portal, mapping, options)
             deals.ours = self._ours
             yield from deals.pull(cursor, until)
-            self._roles_refused, self._restored = deals.roles_refused, deals.restored
+            self._roles_refused = deals.roles_refused
         elif stream in ("field_changes", "contact_roles"):
             if stream == "contact_roles" and self._roles_refused:
                 raise self._roles_refused
@@ -186,8 +192,15 @@ class HubspotAdapter:
         elif stream == "own_forecasts":
             yield from self._own.pull_forecasts(cursor, until, every=self._options.reference)
         else:
-            restored = self._restored if stream == "line_items" else ()
-            yield from pull_objects(api, portal, mapping, options, stream, cursor, until, restored=restored)
+            yield from pull_objects(api, portal, mapping, options, stream, cursor, until)
+
+    def children(self, stream: str, opportunity_ids: Sequence[str], until: datetime) -> Iterator[Page]:
+        """History and contacts come with their deals, and are never asked for here."""
+        api, mapping = self._api, self._mapping
+        if stream == "activities":
+            yield from activities_of(api, mapping, self._options, opportunity_ids, until, key=KEY)
+        else:
+            yield from objects_of(api, self._portal, mapping, stream, opportunity_ids)
 
     def recognise(
         self, written: MappingOf[str, Span], held: Callable[[Collection[str]], Sequence[MappingOf[str, Any]]]

@@ -38,7 +38,7 @@ from pipesync.errors import (
     RetryLater,
     SignInRefused,
 )
-from pipesync.secrecy import hide
+from pipesync.secrecy import end_session, hide_session
 
 Json = dict[str, Any]
 """A JSON object of HubSpot's; what stands in it is checked where it is used."""
@@ -79,6 +79,7 @@ class Api:
 
     def close(self) -> None:
         self._transport.close()
+        self._forget_token()
 
     @property
     def burst(self) -> tuple[int, float]:
@@ -109,6 +110,11 @@ class Api:
             self._token = self._signed_in()
         return self._token
 
+    def _forget_token(self) -> None:
+        if self._token is not None and self._options.is_oauth:
+            end_session(self._token)
+        self._token = None
+
     def _signed_in(self) -> str:
         if not self._options.is_oauth:
             return secret(self._raw, "token", connection=self._name).get_secret_value()
@@ -136,7 +142,7 @@ class Api:
                 fix="install the app in the portal again and store its new refresh token",
                 code=str(answer.status),
             )
-        return hide(str(token))
+        return hide_session(str(token))
 
     # --- One request ------------------------------------------------------------------------------------------
 
@@ -204,7 +210,7 @@ class Api:
                 if refreshed:
                     raise
                 refreshed = True
-                self._token = None
+                self._forget_token()
 
     # --- Judging ----------------------------------------------------------------------------------------------
 

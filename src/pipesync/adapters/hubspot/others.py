@@ -47,13 +47,8 @@ def pull_objects(
     stream: str,
     cursor: Cursor | None,
     until: datetime,
-    *,
-    restored: Sequence[str] = (),
 ) -> Iterator[Page]:
-    """Yield a stream whose records are objects of one kind: listed at first, then what a search finds changed.
-
-    With `restored` deals, whose line items went with them, those are read again too.
-    """
+    """Yield a stream whose records are objects of one kind: listed at first, then what a search finds changed."""
     told = mapping.streams[stream]
     form = form_of(mapping.fingerprint(), stream)
     reader = _Objects(api, portal, told, stream)
@@ -65,11 +60,7 @@ def pull_objects(
         sent = api.requests
         found = look_for_changes(api, told.source, state, until, options)
         for some in found or ():
-            ids = [r["id"] for r in some.records]
-            if some.last and restored:
-                back = linked(api, "deals", told.source, restored)
-                ids += [link.to for links in back.values() for link in links]
-            rows, rejects = reader.by_id(ids)
+            rows, rejects = reader.by_id([r["id"] for r in some.records])
             gone: tuple[str, ...] = ()
             state = some.state
             if some.last and from_millis(state.swept) + options.reference <= until:
@@ -94,6 +85,20 @@ def pull_objects(
             last=after is None,
         )  # fmt: skip
         first = False
+
+
+def objects_of(
+    api: Api, portal: Portal, mapping: Mapping, stream: str, deals: Sequence[str]
+) -> Iterator[Page]:
+    """Yield a stream's rows of these deals, whenever they were changed."""
+    told, sent = mapping.streams[stream], api.requests
+    ids = _around(api, told.source, deals)
+    rows, rejects = _Objects(api, portal, told, stream).by_id(ids)
+    yield Page(stream, rows, None, rejects=rejects, requests=api.requests - sent)
+
+
+def _around(api: Api, kind: str, deals: Sequence[str]) -> list[str]:
+    return sorted({link.to for links in linked(api, "deals", kind, deals).values() for link in links})
 
 
 class _Objects:
@@ -285,6 +290,17 @@ def pull_activities(
             started = True
             last = last_kind and after is None
             yield Page("activities", rows, _joined(states), mode=mode, requests=requests, last=last)
+
+
+def activities_of(
+    api: Api, mapping: Mapping, options: Options, deals: Sequence[str], until: datetime, *, key: str
+) -> Iterator[Page]:
+    """Yield the engagements with these deals, whenever they were changed."""
+    mapped = mapping.streams["activities"].fields
+    for kind in options.activities:
+        sent = api.requests
+        rows = _Engagements(api, kind, until, key, mapped).by_id(_around(api, kind, deals))
+        yield Page("activities", rows, None, requests=api.requests - sent)
 
 
 def _states(cursor: Cursor | None, form: str, kinds: Sequence[Engagement]) -> dict[Engagement, State | None]:

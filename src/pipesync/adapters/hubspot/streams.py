@@ -196,8 +196,6 @@ class DealStreams:
         self.roles_refused: PermissionMissing | None = None
         """Why the deals came without their contacts."""
         self.ours = Ours()
-        self.restored: list[str] = []
-        """Deals that this pull brought back from the archive."""
 
     def pull(self, cursor: Cursor | None, until: datetime) -> Iterator[Page]:
         form = form_of(self._mapping.fingerprint(), self._wanted)
@@ -305,11 +303,11 @@ class DealStreams:
 
         deals = self._deals(known)
         gone, archived = self._archived(state)
-        self.restored = sorted(set(state.archived) - set(archived))
+        restored = sorted(set(state.archived) - set(archived))
         for some in found:
             as_held = self._as_held(deals, some.records)
             ids = [r["id"] for r in some.records if r["id"] not in as_held]
-            ids += self.restored if some.last else ()
+            ids += restored if some.last else ()
             records = read(self._api, self._wanted, ids)
             if ids:
                 yield from self._children(deals, records, self._linked(ids), replacing=False)

@@ -149,6 +149,9 @@ class SalesforceAdapter:
         else:
             yield from streams.objects(stream, cursor, until)
 
+    def children(self, stream: str, opportunity_ids: Sequence[str], until: datetime) -> Iterator[Page]:
+        yield from self._streams.children(stream, opportunity_ids, until)
+
     def _whole(self, stream: str, cursor: Cursor | None) -> Page:
         """Read a small stream whole; where it says what it said, the page is empty and leaves everything as it is."""
         before = self._api.asked

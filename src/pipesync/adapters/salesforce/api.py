@@ -46,7 +46,7 @@ from pipesync.errors import (
     RetryLater,
     SignInRefused,
 )
-from pipesync.secrecy import hide
+from pipesync.secrecy import end_session, hide_session
 
 Json = dict[str, Any]
 """A JSON object of Salesforce's; what stands in it is checked where it is used."""
@@ -116,6 +116,9 @@ class Api:
 
     def close(self) -> None:
         self._session.close()
+        with self._lock:
+            if self._client is not None:
+                end_session(self._client.session_id)
 
     @property
     def asked(self) -> int:
@@ -153,6 +156,8 @@ class Api:
         with self._lock:
             if self._client is old:
                 self._client = self._sign_in()
+                if old is not None:
+                    end_session(old.session_id)
 
     def _sign_in(self) -> Salesforce:
         options, url = self._options, self._options.url
@@ -163,7 +168,7 @@ class Api:
         else:
             session_id, host = self._grant(domain, host)
         version = options.api_version
-        hide(session_id)
+        hide_session(session_id)
         return Salesforce(session_id=session_id, instance=host, version=version, session=self._session)
 
     def _grant(self, domain: str, host: str) -> tuple[str, str]:

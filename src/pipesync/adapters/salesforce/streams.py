@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from pipesync.adapters.salesforce.reading import (
     Query,
     estimate,
     every_id,
+    few,
     scan,
     vanished,
 )
@@ -58,6 +60,10 @@ _RECORDS_PER_SECOND = 20_000
 """What a pull reads and stores, with room to spare."""
 _MOST_ASKED = 2000
 """Ids that are worth asking after one by one; of more the whole object is read."""
+Values = dict[str, tuple[str | None, ...]]
+"""What the tracked fields of opportunities were last said to be, by id."""
+Read = Callable[[pa.Table], tuple[pa.Table, Sequence[Reject]]]
+"""How texts become a stream's rows, and which of them cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -276,6 +282,33 @@ class Streams:
                 last=batch.is_last,
             )
 
+    # --- Of some opportunities alone -----------------------------------------------------------------------------
+
+    def children(self, stream: str, ids: Sequence[str], until: datetime) -> Iterator[Page]:
+        """What belongs to these opportunities; nothing where the mapping or the org does not show what does."""
+        for query, link, read in self._belonging(stream, until):
+            for start in range(0, len(ids), _BY_IDS):
+                listed = ", ".join(f"'{i}'" for i in ids[start : start + _BY_IDS])
+                narrow = replace(query, where=f"{link} IN ({listed})")
+                for batch in few(self._api, narrow, self._options):
+                    rows, rejects = read(batch.rows)
+                    yield Page(stream, rows, None, rejects=tuple(rejects), requests=batch.requests)
+
+    def _belonging(self, stream: str, until: datetime) -> Iterator[tuple[Query, str, Read]]:
+        """Yield queries of a stream, the field that says of which opportunity a row is, and how rows are read."""
+        if stream == "activities":
+            for source in ("Event", "Task"):
+                if self._org.sees(source, "WhatId"):
+                    yield self._engagements(source, Place(), until), "WhatId", partial(self._engaged, source)
+        elif stream == "field_changes":
+            for query in self._histories(until):
+                yield query, "OpportunityId", partial(self._past, query.entity, known={})
+        elif "opportunity_id" in (visible := self.visible(stream)):
+            told = self._org.mapping.streams[stream]
+            fields = tuple(sorted({told.fields[c].field for c in visible}))
+            read = partial(normalized, stream=stream, fields=told.fields, visible=visible)
+            yield Query(told.source, fields, until), told.fields["opportunity_id"].field, read
+
     # --- Activities ---------------------------------------------------------------------------------------------
 
     def activities(self, cursor: Cursor | None, until: datetime) -> Iterator[Page]:
@@ -322,6 +355,9 @@ class Streams:
         columns = tuple(f for f in ("WhatId", "OwnerId", *own, *times) if self._org.sees(source, f))
         return Query(source, columns, until, deleted=start.at is not None and not start.job)
 
+    def _engaged(self, source: str, raw: pa.Table) -> tuple[pa.Table, Sequence[Reject]]:
+        return self._activities(source, raw), ()
+
     def _activities(self, source: str, raw: pa.Table) -> pa.Table:
         """A task is due on a day, and late once that day is over."""
         mapped = self._org.mapping.streams["activities"].fields
@@ -359,35 +395,40 @@ class Streams:
     def field_changes(self, cursor: Cursor | None, until: datetime) -> Iterator[Page]:
         told = orjson.loads(cursor) if cursor else {}
         is_first = cursor is None
-        sources = [("OpportunityHistory", tuple(self.tracked().values()))]
-        if self._org.fields("OpportunityFieldHistory") is not None:
-            sources.append(("OpportunityFieldHistory", ("Field", "NewValue")))
-        for i, (source, fields) in enumerate(sources):
-            start = Place.read(told.get(source)).back(self._options.look_back)
-            columns = ("OpportunityId", "CreatedById", *fields)
-            query = Query(
-                source, columns, until, by="CreatedDate", bulk_order="OpportunityId, CreatedDate, Id"
-            )
-            known: dict[str, tuple[str | None, ...]] = {}
+        queries = self._histories(until)
+        for i, query in enumerate(queries):
+            start = Place.read(told.get(query.entity)).back(self._options.look_back)
+            known: Values = {}
             for batch in scan(self._api, query, start, self._options):
-                told[source] = batch.cursor(until)
-                if source == "OpportunityHistory":
-                    changes = self._history_changes(batch.rows, known)
-                    if batch.place.job:  # it goes on with the last opportunity of this page, or with another
-                        known = dict(list(known.items())[-1:])
-                else:
-                    changes = self._field_changes(batch.rows)
+                told[query.entity] = batch.cursor(until)
+                changes, _ = self._past(query.entity, batch.rows, known)
+                if batch.place.job:  # it goes on with the last opportunity of this page, or with another
+                    known = dict(list(known.items())[-1:])
                 yield Page(
                     "field_changes",
                     changes,
                     orjson.dumps(told).decode(),
                     mode="replace" if is_first else "merge",
                     requests=batch.requests,
-                    last=batch.is_last and i == len(sources) - 1,
+                    last=batch.is_last and i == len(queries) - 1,
                 )
                 is_first = False
 
-    def _history_changes(self, raw: pa.Table, known: dict[str, tuple[str | None, ...]]) -> pa.Table:
+    def _histories(self, until: datetime) -> list[Query]:
+        fields = {"OpportunityHistory": tuple(self.tracked().values())}
+        if self._org.fields("OpportunityFieldHistory") is not None:
+            fields["OpportunityFieldHistory"] = ("Field", "NewValue")
+        order = "OpportunityId, CreatedDate, Id"
+        return [
+            Query(source, ("OpportunityId", "CreatedById", *names), until, by="CreatedDate", bulk_order=order)
+            for source, names in fields.items()
+        ]
+
+    def _past(self, source: str, raw: pa.Table, known: Values) -> tuple[pa.Table, Sequence[Reject]]:
+        is_whole = source == "OpportunityHistory"
+        return (self._history_changes(raw, known) if is_whole else self._field_changes(raw)), ()
+
+    def _history_changes(self, raw: pa.Table, known: Values) -> pa.Table:
         """A row holds all its fields as they were from then on; those that stayed as they were `known` are left out."""
         mapped = self._org.mapping.streams["opportunities"].fields
         kinds = {f.name: f.type for f in schema("opportunities")}
