@@ -30,12 +30,11 @@ def note(warehouse: Warehouse, connection: str, streams: Sequence[str], *, repla
     given = [connection, list(streams)]
     if warehouse.rows(f"SELECT 1 FROM pulls WHERE {behind} LIMIT 1", given):
         warehouse.execute(
-            f"INSERT INTO owed SELECT _rows.connection, stream, id FROM _rows, (FROM pulls WHERE {behind}) AS read "
-            "WHERE coalesce(_rows.created_at < read.until, TRUE) "
-            "AND id NOT IN (SELECT id FROM opportunities WHERE connection = ?) "
-            "AND id NOT IN (SELECT id FROM before_listing WHERE connection = ?) "
-            "EXCEPT FROM owed",
-            [*given, connection, connection],
+            "INSERT INTO owed SELECT new.connection, stream, new.id FROM (FROM _rows "
+            "ANTI JOIN opportunities USING (connection, id) ANTI JOIN before_listing USING (connection, id)) AS new, "
+            f"(FROM pulls WHERE {behind}) AS read "
+            "WHERE coalesce(new.created_at < read.until, TRUE) EXCEPT FROM owed",
+            given,
         )
     if last:
         warehouse.execute("DELETE FROM before_listing WHERE connection = ?", [connection])
