@@ -157,6 +157,7 @@ def _controls(world: World) -> list[Route]:
         if world.org:
             world.org.cursors.clear()
             world.org.jobs.clear()
+            world.org.touched[:] = [set()]
             world.org.requests = 0
         return _answer({})
 
