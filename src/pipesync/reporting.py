@@ -7,13 +7,16 @@ writes the files.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from pipesync import forecast
 from pipesync.config import Config
 from pipesync.errors import InputError, PipesyncError, Problem
-from pipesync.forecast import history
+from pipesync.forecast import history, leakage
+from pipesync.forecast.expectation import foretold_wins
+from pipesync.forecast.history import to_ms
 from pipesync.model import User
 from pipesync.report import html
 from pipesync.report.audience import audience_of, parse
@@ -43,15 +46,19 @@ def survey(
     users = {u.id: u for u in warehouse.records("users", connection) if isinstance(u, User)}
     meant = audience_of(audience, users)
     standing = ledger.standing_findings(connection) if ledger else []
-    examined = examine(warehouse, connection, config, ruleset, as_of, standing)
-    wanted = period_for(config, as_of, period)
-    model = model_for(warehouse, examined.features, wanted, config)
-    past = history.load(warehouse, connection)
-    made = forecast.predict(warehouse, examined.features, wanted, model=model, past=past)
+    past, now = history.load(warehouse, connection), to_ms(as_of)
+    banned = leakage.banned(warehouse, past, now)
+    with ThreadPoolExecutor(1) as beside:
+        # It asks the warehouse nothing, so it is fitted while the database is at work.
+        expected = beside.submit(foretold_wins, past, now, banned)
+        examined = examine(warehouse, connection, config, ruleset, as_of, standing)
+        wanted = period_for(config, as_of, period)
+        model = model_for(warehouse, examined.features, wanted, config)
+        made = forecast.predict(warehouse, examined.features, wanted, model=model, past=past)
     before = last_issued(ledger, connection, wanted, as_of - _ABOUT_A_WEEK) if ledger else None
     return gather(
-        warehouse, config, ruleset, examined, past, model, made, ledger,
-        audience=meant, users=users, before=before, link=_link(config, connection),
+        warehouse, config, ruleset, examined, past, model, made, ledger, audience=meant, users=users,
+        expected=expected.result(), before=before, link=_link(config, connection),
     )  # fmt: skip
 
 

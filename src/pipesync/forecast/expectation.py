@@ -32,13 +32,17 @@ _ROWS = 10_000
 def expected_wins(
     warehouse: Warehouse, features: Features, *, past: history.History | None = None
 ) -> dict[str, float]:
-    """Return by opportunity the probability to have been won by now, as of the first origin that saw it open.
-
-    Empty where history is too short for a model at either origin. `past` spares reading the history again.
-    """
+    """Return `foretold_wins` of a connection. `past` spares reading the history again."""
     past = past or history.load(warehouse, features.connection)
     now = to_ms(features.as_of)
-    banned = leakage.banned(warehouse, past, now)
+    return foretold_wins(past, now, leakage.banned(warehouse, past, now))
+
+
+def foretold_wins(past: history.History, now: history.Ms, banned: frozenset[str]) -> dict[str, float]:
+    """Return by opportunity the probability to have been won by now, as of the first origin that saw it open.
+
+    `banned` fields are not looked at. Empty where history is too short for a model at either origin.
+    """
     seen: list[int] = []
     chance: list[float] = []
     for days in ORIGINS:

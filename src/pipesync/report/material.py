@@ -32,7 +32,6 @@ from pipesync.forecast import accuracy as accuracies
 from pipesync.forecast import reasons as reason_analysis
 from pipesync.forecast import targets as target_analysis
 from pipesync.forecast import waterfall as forecast_waterfall
-from pipesync.forecast.expectation import expected_wins
 from pipesync.forecast.history import DAY, to_ms
 from pipesync.forecast.waterfall import Issued
 from pipesync.model import (
@@ -232,6 +231,7 @@ def gather(
     *,
     audience: Audience,
     users: Mapping[str, User],
+    expected: Mapping[str, float],
     before: Issued | None = None,
     link: str | None = None,
 ) -> Material:
@@ -245,7 +245,7 @@ def gather(
     chances = {o.id: o for o in made.opportunities}
     likely = {o.id: o.win_probability for o in made.opportunities}
     evaluation = examined.evaluation
-    compared = _compared(warehouse, features, evaluation, past, ledger)
+    compared = _compared(warehouse, features, evaluation, expected, ledger)
     reached = target_analysis.against_quota(warehouse, connection, made, _owner_of(warehouse))
     issued = ledger.issued(connection) if ledger else []
     over = [one for one in issued if one[1].period_end <= as_of.date()]
@@ -375,7 +375,7 @@ def _compared(
     warehouse: Warehouse,
     features: Features,
     evaluation: Evaluation,
-    past: history.History,
+    expected: Mapping[str, float],
     ledger: Ledger | None,
 ) -> Owners:
     """Everybody's card, as `analyze owners` makes it."""
@@ -385,7 +385,7 @@ def _compared(
     return owners(
         warehouse,
         features,
-        expected=expected_wins(warehouse, features, past=past),
+        expected=expected,
         hygiene=scores.by_owner(warehouse, evaluation.findings, features.as_of),
         hygiene_before=scores.by_owner(warehouse, scores.held_at(episodes, earlier), earlier)
         if has_past
