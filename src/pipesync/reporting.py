@@ -46,7 +46,7 @@ def survey(
     users = {u.id: u for u in warehouse.records("users", connection) if isinstance(u, User)}
     meant = audience_of(audience, users)
     standing = ledger.standing_findings(connection) if ledger else []
-    past, now = history.load(warehouse, connection), to_ms(as_of)
+    past, now = history.load(warehouse, connection, config.calendar), to_ms(as_of)
     banned = leakage.banned(warehouse, past, now)
     with ThreadPoolExecutor(1) as beside:
         # It asks the warehouse nothing, so it is fitted while the database is at work.

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
@@ -31,6 +31,8 @@ class Features:
     as_of: datetime
     unknown: frozenset[str]
     """Columns whose facts cannot be read, or not for this moment; what they hold means nothing."""
+    calendar: Calendar = field(default_factory=Calendar)
+    """The company's, whose fiscal periods the moment lies in."""
 
 
 def compute(warehouse: Warehouse, connection: str, as_of: datetime, calendar: Calendar) -> Features:
@@ -104,7 +106,7 @@ def _begin(
     for name in (*(now if is_current else then), "rates"):
         _run(warehouse, name)
     unknown = (name for name, column in COLUMNS.items() if not _is_known(column, states, as_of, is_current))
-    return Features(connection, as_of, frozenset(unknown))
+    return Features(connection, as_of, frozenset(unknown), calendar)
 
 
 def _run(warehouse: Warehouse, name: str) -> None:

@@ -29,6 +29,7 @@ from pipesync.forecast.history import DAY, NEVER, Floats, History, to_moment, to
 from pipesync.forecast.landmarks import Landmarks
 from pipesync.forecast.path import WeekEnd
 from pipesync.forecast.periods import Period
+from pipesync.forecast.rhythm import rhythm_of
 from pipesync.model import OpportunityForecast, PeriodForecast, Scope
 from pipesync.store.warehouse import Warehouse
 
@@ -81,7 +82,7 @@ def predict(
     With a `model` that was fitted earlier (and may have been kept, see `fitting`) nothing is fitted. `past` spares
     reading the history where it was loaded already.
     """
-    past = past or history.load(warehouse, features.connection)
+    past = past or history.load(warehouse, features.connection, features.calendar)
     as_of = to_ms(features.as_of)
     wait, left = until(period, as_of)
     if model is None:
@@ -100,9 +101,10 @@ def predict(
         by_week = by_week - early
     value = model.amount.expect(rows)
     people = rollup.people_of(warehouse, features.connection)
-    before = arrivals.expect(past, as_of, wait).rate
-    new_by_week = np.array([arrivals.expect(past, as_of, days).rate - before for days in ends])
-    new = arrivals.expect(past, as_of, left)
+    rhythm = rhythm_of(model.fitted)
+    before = arrivals.expect(past, as_of, wait, rhythm).rate
+    new_by_week = np.array([arrivals.expect(past, as_of, days, rhythm).rate - before for days in ends])
+    new = arrivals.expect(past, as_of, left, rhythm)
     new = replace(new, rate=max(new.rate - before, 0.0))
     portfolio = totals.Portfolio(
         win=curve[:, 0],
@@ -165,7 +167,7 @@ def fit_model(
     warehouse: Warehouse, features: Features, period: Period, *, seed: int = 0, challenger: bool = True
 ) -> Model:
     """Fit as of `features.as_of`, to predict with later and to keep (`fitting.to_document`)."""
-    past = history.load(warehouse, features.connection)
+    past = history.load(warehouse, features.connection, features.calendar)
     as_of = to_ms(features.as_of)
     _, left = until(period, as_of)
     banned = leakage.banned(warehouse, past, as_of)

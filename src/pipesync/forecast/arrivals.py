@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipesync.forecast.history import DAY, NEVER, Bools, Floats, History, Ints, Ms
+from pipesync.forecast.rhythm import SILENT, Rhythm
 from pipesync.forecast.training import start_of_history
 
 _HALF_LIFE = 56.0
@@ -36,8 +37,8 @@ class Arrivals:
         return replace(self, rate=self.rate * factor)
 
 
-def expect(history: History, origin: Ms, days: float) -> Arrivals:
-    """Estimate from what was known at the origin."""
+def expect(history: History, origin: Ms, days: float, rhythm: Rhythm = SILENT) -> Arrivals:
+    """Estimate from what was known at the origin; wins come when the rhythm of the calendar has them come."""
     created = history.created[history.created <= origin]
     if not len(created) or days <= 0:
         return Arrivals(0.0, 1.0, np.empty(0, dtype=np.int64), np.empty(0), 0.0)
@@ -52,7 +53,9 @@ def expect(history: History, origin: Ms, days: float) -> Arrivals:
     steps = np.arange(0.0, days, 1.0)
     left = days - steps - np.minimum(1.0, days - steps) / 2  # created in the middle of each day
     share = np.minimum(1.0, days - steps)
-    rate = mean / 7 * float(np.sum(share * won_by(left)))
+    # What is won of the ones created `left` ago or later comes in the day that is `left` ahead of the origin.
+    pace, _ = rhythm.pace(origin + (left * DAY).astype(np.int64))
+    rate = mean / 7 * float(np.sum(share * won_by(left) * pace))
     pool = np.flatnonzero(history.won & (history.closed <= origin) & (history.created < NEVER))
     recent = np.exp2(-(origin - history.closed[pool]) / DAY / _COHORT_HALF_LIFE)
     dispersion = max(spread / mean, 1.0) if mean else 1.0

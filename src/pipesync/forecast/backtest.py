@@ -88,7 +88,7 @@ def run(
 
     The first default origin has two horizons of history: one to learn from, one to be corrected by.
     """
-    past = histories.load(warehouse, connection)
+    past = histories.load(warehouse, connection, calendar)
     now = _now(warehouse, connection, past)
     days = horizon / timedelta(days=1)
     asked = _origins(past, now, days, calendar, origins)

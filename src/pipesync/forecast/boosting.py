@@ -11,15 +11,16 @@ reached by a row and by a bin independently, and all bins of all rows are one pr
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipesync.forecast.hazard import Bins, bins_of, exposures, incidence
+from pipesync.forecast.hazard import Bins, bins_of, exposures, incidence_in, rhythm_seen
 from pipesync.forecast.history import Floats
 from pipesync.forecast.landmarks import NUMBERS, Landmarks
+from pipesync.forecast.rhythm import SILENT, Rhythm
 from pipesync.forecast.training import Training
 
 _BLOCK = 2048
@@ -72,7 +73,9 @@ class Boosting:
             early_stopping=False, random_state=0,
         )  # fmt: skip
         model.fit(table, seen.label[kept])
-        return read_trees(model, bins, stages, known)
+        fitted = read_trees(model, bins, stages, known)
+        share = fitted.shares(_table(training.rows, stages, known), np.zeros(1))[:, :, 0]
+        return replace(fitted, rhythm=rhythm_seen(training, seen, bins, share[1], share[2]))
 
 
 def read_trees(
@@ -112,6 +115,7 @@ class FittedBoosting:
     """Score that the trees of each column add to."""
     trees: tuple[tuple[Tree, ...], ...]
     """A column per class; with two classes one column, of the second's log-odds."""
+    rhythm: Rhythm = SILENT
 
     def win_by(self, rows: Landmarks, days: Floats) -> Floats:
         if not self.classes or not len(rows):
@@ -123,7 +127,9 @@ class FittedBoosting:
         for begin in range(0, len(rows), _BLOCK):
             part = rows.take(np.arange(begin, min(begin + _BLOCK, len(rows))))
             share = self.shares(_table(part, self.stages, self.numbers), later)
-            found[begin : begin + len(part)] = incidence(share[1], share[2], self.bins.width, days)
+            found[begin : begin + len(part)] = incidence_in(
+                self.rhythm, part.origin, share[1], share[2], self.bins.width, days
+            )
         return found
 
     def shares(self, table: Floats, later: Floats) -> Floats:

@@ -33,7 +33,7 @@ def expected_wins(
     warehouse: Warehouse, features: Features, *, past: history.History | None = None
 ) -> dict[str, float]:
     """Return `foretold_wins` of a connection. `past` spares reading the history again."""
-    past = past or history.load(warehouse, features.connection)
+    past = past or history.load(warehouse, features.connection, features.calendar)
     now = to_ms(features.as_of)
     return foretold_wins(past, now, leakage.banned(warehouse, past, now))
 

@@ -26,10 +26,11 @@ from pipesync.forecast.learning import Learned
 from pipesync.forecast.pooled import FittedPooled
 from pipesync.forecast.regime import Alarm, watch
 from pipesync.forecast.replay import Settled
+from pipesync.forecast.rhythm import Rhythm
 from pipesync.forecast.training import Training, start_of_history, training_at
 from pipesync.forecast.typical import Typical, typical_of
 
-VERSION = 3
+VERSION = 4
 _REPLAY_ROWS = 8_000
 """Landmarks of an earlier origin's model: enough for how wrong it was, which is all that is asked of it."""
 
@@ -155,6 +156,7 @@ def _kept(fitted: Fitted) -> dict[str, Any]:  # Any: JSON
             "columns": [_column(c) for c in fitted.design.columns],
             "weights": fitted.weights.tolist(),
             "intercept": fitted.intercept.tolist(),
+            "rhythm": asdict(fitted.rhythm),
         }
     if isinstance(fitted, FittedPooled):
         return {"kind": "pooled", **asdict(fitted)}
@@ -191,13 +193,21 @@ def from_document(document: dict[str, Any]) -> Model:  # Any: JSON
     )
 
 
+def _rhythm(kept: Mapping[str, Any]) -> Rhythm:  # Any: JSON
+    return Rhythm(**{name: tuple(values) for name, values in kept["rhythm"].items()})
+
+
 def _read(document: Mapping[str, Any]) -> Fitted:  # Any: JSON
     kept = dict(document)
     kind = kept.pop("kind")
     if kind == "hazard":
         columns = tuple(Column(**column) for column in kept["columns"])
         return FittedHazard(
-            Bins(**kept["bins"]), Design(columns), np.array(kept["weights"]), np.array(kept["intercept"])
+            Bins(**kept["bins"]),
+            Design(columns),
+            np.array(kept["weights"]),
+            np.array(kept["intercept"]),
+            _rhythm(kept),
         )
     if kind == "boosting":
         trees = tuple(
@@ -205,7 +215,7 @@ def _read(document: Mapping[str, Any]) -> Fitted:  # Any: JSON
             for column in kept["trees"]
         )
         names = {name: tuple(kept[name]) for name in ("stages", "numbers", "classes", "start")}
-        return FittedBoosting(bins=Bins(**kept["bins"]), trees=trees, **names)
+        return FittedBoosting(bins=Bins(**kept["bins"]), trees=trees, rhythm=_rhythm(kept), **names)
     if kind == "crm_probability":
         return FittedCrmProbability(kept["by_stage"], tuple(kept["orders"]))
     tables = {n: {c: tuple(r) for c, r in kept[n].items()} for n in ("rates", "outer")}

@@ -7,15 +7,16 @@ S(k) = prod(1 - h_w - h_l) and the cumulative incidence of winning, sum S(k-1) h
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipesync.forecast import logistic
+from pipesync.forecast import logistic, rhythm
 from pipesync.forecast.design import Design, design
 from pipesync.forecast.history import DAY, Floats, Ints
 from pipesync.forecast.landmarks import Landmarks
 from pipesync.forecast.logistic import Exposed
+from pipesync.forecast.rhythm import SILENT, Rhythm, Steps, Weeks
 from pipesync.forecast.training import Training
 
 _PENALTY = 0.1
@@ -94,7 +95,31 @@ class Hazard:
             weights[classes], intercept[classes] = logistic.fit(cells, self.penalty)
         else:
             intercept = np.log([1.0, 0.01, 0.01])
-        return FittedHazard(bins, plan, weights, intercept)
+        fitted = FittedHazard(bins, plan, weights, intercept)
+        return replace(fitted, rhythm=rhythm_seen(training, seen, bins, *fitted.next_bin(training.rows)))
+
+
+def rhythm_seen(training: Training, seen: Exposures, bins: Bins, win: Floats, lose: Floats) -> Rhythm:
+    """Learn the calendar's rhythm from each week of each opportunity once: a landmark's first bin.
+
+    `win` and `lose` are the hazards that the model without it gives every landmark there.
+    """
+    first = seen.bin == 0
+    row, label = seen.row[first], seen.label[first]
+    origin, week = np.unique(training.rows.origin[row], return_inverse=True)
+    count = np.bincount(week)
+
+    def summed(values: Floats) -> Floats:
+        return np.bincount(week, weights=values, minlength=len(origin)).astype(float)
+
+    weeks = Weeks(
+        origin,
+        bins.width,
+        summed(training.weight[row]) / np.maximum(count, 1),
+        np.column_stack([summed(win[row]), summed(lose[row])]),
+        np.column_stack([summed((label == 1).astype(float)), summed((label == 2).astype(float))]),
+    )
+    return rhythm.learn(weeks, training.months, _PENALTY)
 
 
 def _moving(rows: Landmarks) -> Floats:
@@ -109,10 +134,16 @@ class FittedHazard:
     weights: Floats
     """3 x columns: none, won, lost."""
     intercept: Floats
+    rhythm: Rhythm = SILENT
 
-    def hazards(self, rows: Landmarks) -> tuple[Floats, Floats]:
-        """Return the hazards of winning and of losing: rows x bins each."""
-        fixed, moving, basis = self.design.matrix(rows), _moving(rows), self.bins.basis()
+    def next_bin(self, rows: Landmarks) -> tuple[Floats, Floats]:
+        """Return the hazards of winning and of losing in the first bin, whatever the calendar."""
+        win, lose = self._plain(rows, self.bins.basis()[:1])
+        return win[:, 0], lose[:, 0]
+
+    def _plain(self, rows: Landmarks, basis: Floats) -> tuple[Floats, Floats]:
+        """Return the hazards of winning and of losing, rows x bins each, whatever the calendar."""
+        fixed, moving = self.design.matrix(rows), _moving(rows)
         known = fixed @ self.weights[:, : fixed.shape[1]].T + self.intercept
         later = self.weights[:, fixed.shape[1] :].reshape(3, basis.shape[1], moving.shape[1])
         score = known[:, :, None] + np.einsum("im,cjm,kj->ick", moving, later, basis)
@@ -125,16 +156,40 @@ class FittedHazard:
         found = np.empty((len(rows), len(days)))
         for start in range(0, len(rows), _BLOCK):
             part = rows.take(np.arange(start, min(start + _BLOCK, len(rows))))
-            found[start : start + len(part)] = incidence(*self.hazards(part), self.bins.width, days)
+            hazards = self._plain(part, self.bins.basis())
+            found[start : start + len(part)] = incidence_in(
+                self.rhythm, part.origin, *hazards, self.bins.width, days
+            )
         return found
 
 
-def incidence(win: Floats, lose: Floats, width: float, days: Floats) -> Floats:
-    """Return the probability to be won within each number of days; within a bin it grows evenly."""
+def incidence_in(
+    rhythm: Rhythm, origin: Ints, win: Floats, lose: Floats, width: float, days: Floats
+) -> Floats:
+    """Return the probability to be won within each number of days, where hazards move with the calendar."""
+    found = np.empty((len(win), len(days)))
+    if rhythm.is_silent:
+        return incidence(win, lose, days / width)
+    for at in np.unique(origin):
+        here = origin == at
+        steps = rhythm.steps(int(at), width, win.shape[1])
+        found[here] = incidence(*moved(win[here], lose[here], steps), steps.place(days))
+    return found
+
+
+def moved(win: Floats, lose: Floats, steps: Steps) -> tuple[Floats, Floats]:
+    """Return hazards of bins with the calendar's factors on the odds against staying open."""
+    faster, sooner = win * np.exp(steps.win), lose * np.exp(steps.lose)
+    whole = 1 - win - lose + faster + sooner
+    return faster / whole, sooner / whole
+
+
+def incidence(win: Floats, lose: Floats, place: Floats) -> Floats:
+    """Return the probability to be won up to each place among the bins (2.5: half of the third one's wins)."""
     survival = np.cumprod(1 - win - lose, axis=1)
     before = np.concatenate([np.ones((len(win), 1)), survival[:, :-1]], axis=1)
     cumulative = np.concatenate([np.zeros((len(win), 1)), np.cumsum(before * win, axis=1)], axis=1)
-    position = np.clip(days / width, 0, win.shape[1])
+    position = np.clip(place, 0, win.shape[1])
     low = np.minimum(position.astype(np.int64), win.shape[1] - 1)
     part = position - low
     found: Floats = cumulative[:, low] * (1 - part) + cumulative[:, low + 1] * part

@@ -57,7 +57,7 @@ _HABITS: tuple[_Habit, ...] = (
 
 def patterns(warehouse: Warehouse, features: Features) -> list[Pattern]:
     """Return the connection's winning patterns as of a moment; fields that give the outcome away are not looked at."""
-    past = history.load(warehouse, features.connection)
+    past = history.load(warehouse, features.connection, features.calendar)
     as_of = to_ms(features.as_of)
     return winning_patterns(training_at(past, as_of, banned=leakage.banned(warehouse, past, as_of)))
 

@@ -8,15 +8,18 @@ for every forecaster; a property that does not move the model is never named.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipesync.forecast import history, landmarks
+from pipesync.forecast.boosting import FittedBoosting
 from pipesync.forecast.fitting import Model
+from pipesync.forecast.hazard import FittedHazard
 from pipesync.forecast.history import DAY, Floats, History, to_moment, to_ms
 from pipesync.forecast.landmarks import NUMBERS, Landmarks
+from pipesync.forecast.rhythm import SILENT, rhythm_of
 from pipesync.store.warehouse import Warehouse
 
 if TYPE_CHECKING:
@@ -77,7 +80,16 @@ def effects(model: Model, rows: Landmarks, days: float, after: float = 0.0) -> d
     for trait, columns in TRAITS.items():
         if any(c == "stage" or rows.frame[c].notna().any() for c in columns):
             found[trait] = said - _probability(model, as_usual(model, rows, columns), days, after)
+    if not rhythm_of(model.fitted).is_silent:
+        found["calendar"] = said - _probability(without_rhythm(model), rows, days, after)
     return found
+
+
+def without_rhythm(model: Model) -> Model:
+    """Return the model as if every week were like every other."""
+    if isinstance(model.fitted, FittedHazard | FittedBoosting):
+        return replace(model, fitted=replace(model.fitted, rhythm=SILENT))
+    return model
 
 
 def as_usual(model: Model, rows: Landmarks, columns: Sequence[str]) -> Landmarks:
@@ -131,7 +143,17 @@ def _words(trait: str, model: Model, rows: Landmarks, i: int, here: Mapping[str,
             return f"the owner wins {better} average, {here['owner_load']:.0f} open"
         case "account":
             return f"the account has bought {here['account_wins']:.0f} times"
+        case "calendar":
+            return _calendar(rhythm_of(model.fitted).quarter_end(int(rows.origin[i])), int(rows.origin[i]))
     return "the win rate of its source, product, segment and type"
+
+
+def _calendar(end: int | None, now: int) -> str:
+    if end is None:
+        return "the time of the fiscal quarter"
+    weeks = round((end - now) / DAY / 7)
+    left = "this week" if weeks < 1 else "in 1 week" if weeks == 1 else f"in {weeks} weeks"
+    return f"the fiscal quarter ends {left}"
 
 
 def _days(usual: dict[str, float], name: str) -> str:

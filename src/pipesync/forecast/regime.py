@@ -17,6 +17,7 @@ from pipesync.forecast import arrivals, landmarks
 from pipesync.forecast.forecasters import within
 from pipesync.forecast.history import DAY, Floats, History, Ms, to_moment
 from pipesync.forecast.replay import WEEK, Settled
+from pipesync.forecast.rhythm import rhythm_of
 from pipesync.forecast.training import Training
 
 _WEEKS = 13
@@ -58,7 +59,10 @@ def weekly_wins(past: History, model: Settled, as_of: Ms) -> tuple[Floats, Float
     for start in starts:
         rows = landmarks.at(past, [start], banned=frozenset())
         chance = within(model.issue.fitted["hazard"], rows, 7.0)
-        expected.append(float(chance.sum()) + arrivals.expect(past, start, 7.0).rate)
+        expected.append(
+            float(chance.sum())
+            + arrivals.expect(past, start, 7.0, rhythm_of(model.issue.fitted["hazard"])).rate
+        )
         seen.append(float((past.won & (past.closed > start) & (past.closed <= start + WEEK)).sum()))
     return np.array(seen), np.array(expected), starts
 

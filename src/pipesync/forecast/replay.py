@@ -19,6 +19,7 @@ from pipesync.forecast.baselines import run_rate
 from pipesync.forecast.forecasters import Fitted, fit, within
 from pipesync.forecast.history import DAY, NEVER, Bools, Floats, History, Ms
 from pipesync.forecast.landmarks import Landmarks
+from pipesync.forecast.rhythm import SILENT, rhythm_of
 from pipesync.forecast.training import start_of_history, training_at
 
 WEEK = 7 * DAY
@@ -84,7 +85,8 @@ def issue(
     rows = landmarks.at(history, [origin], banned=banned)
     fitted = {name: fit(name, training) for name in forecasters}
     amount = amounts.learn(history, training)
-    new = arrivals.expect(history, origin, days)
+    rhythm = rhythm_of(fitted[forecasters[0]]) if forecasters else SILENT
+    new = arrivals.expect(history, origin, days, rhythm)
     return Issue(
         origin=origin,
         days=days,

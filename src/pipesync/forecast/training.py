@@ -13,6 +13,7 @@ import numpy as np
 from pipesync.forecast import landmarks
 from pipesync.forecast.history import DAY, Floats, History, Ms
 from pipesync.forecast.landmarks import Fate, Landmarks
+from pipesync.forecast.rhythm import months_of
 
 WEEK = 7 * DAY
 HALF_LIFE = 180.0
@@ -33,6 +34,8 @@ class Training:
     won: int
     default_rates: dict[str, float]
     """The CRM's own probability per stage, where it has one."""
+    months: tuple[Ms, ...] = ()
+    """First moments of the company's fiscal months, past and to come (`rhythm.months_of`)."""
 
 
 def start_of_history(history: History, cutoff: Ms) -> Ms:
@@ -67,4 +70,5 @@ def training_at(
             for (pipeline, name), facts in history.stages.items()
             if facts.probability is not None and facts.phase not in ("won", "lost")
         },
+        months=months_of(history.calendar, cutoff),
     )
