@@ -13,14 +13,14 @@ import argparse
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from pipesync.features import Features
 from pipesync.forecast import Period, predict
 from pipesync.model import ColumnState, Connection
 from pipesync.schema import schema, table
@@ -239,7 +239,7 @@ def score(seed: int, *, weeks: int = 104) -> Scored:
     made = company(seed, reps=reps, weeks=weeks, per_rep_week=2.0)
     as_of = EPOCH + timedelta(weeks=int(random.integers(weeks - 20, weeks - 5)))
     end = as_of + timedelta(days=28)
-    features = cast("Any", SimpleNamespace(connection=NAME, as_of=as_of))
+    features = Features(NAME, as_of, frozenset())
     with made.warehouse(as_of) as warehouse:
         found = predict(warehouse, features, Period(as_of.date(), end.date()), seed=seed)
     actual = made.actual(as_of, end)
