@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipesync.forecast import logistic, rhythm
+from pipesync.forecast import logistic
 from pipesync.forecast.design import Design, design
 from pipesync.forecast.history import DAY, Floats, Ints
 from pipesync.forecast.landmarks import Landmarks
 from pipesync.forecast.logistic import Exposed
-from pipesync.forecast.rhythm import SILENT, Rhythm, Steps, Weeks
+from pipesync.forecast.rhythm import SILENT, Rhythm, Steps, Weeks, learn
 from pipesync.forecast.training import Training
 
 _PENALTY = 0.1
@@ -96,7 +96,7 @@ class Hazard:
         else:
             intercept = np.log([1.0, 0.01, 0.01])
         fitted = FittedHazard(bins, plan, weights, intercept)
-        return replace(fitted, rhythm=rhythm_seen(training, seen, bins, *fitted.next_bin(training.rows)))
+        return replace(fitted, rhythm=rhythm_seen(training, seen, bins, *fitted.first_bin(training.rows)))
 
 
 def rhythm_seen(training: Training, seen: Exposures, bins: Bins, win: Floats, lose: Floats) -> Rhythm:
@@ -119,7 +119,7 @@ def rhythm_seen(training: Training, seen: Exposures, bins: Bins, win: Floats, lo
         np.column_stack([summed(win[row]), summed(lose[row])]),
         np.column_stack([summed((label == 1).astype(float)), summed((label == 2).astype(float))]),
     )
-    return rhythm.learn(weeks, training.months, _PENALTY)
+    return learn(weeks, training.months, _PENALTY)
 
 
 def _moving(rows: Landmarks) -> Floats:
@@ -136,7 +136,7 @@ class FittedHazard:
     intercept: Floats
     rhythm: Rhythm = SILENT
 
-    def next_bin(self, rows: Landmarks) -> tuple[Floats, Floats]:
+    def first_bin(self, rows: Landmarks) -> tuple[Floats, Floats]:
         """Return the hazards of winning and of losing in the first bin, whatever the calendar."""
         win, lose = self._plain(rows, self.bins.basis()[:1])
         return win[:, 0], lose[:, 0]
@@ -179,9 +179,9 @@ def incidence_in(
 
 def moved(win: Floats, lose: Floats, steps: Steps) -> tuple[Floats, Floats]:
     """Return hazards of bins with the calendar's factors on the odds against staying open."""
-    faster, sooner = win * np.exp(steps.win), lose * np.exp(steps.lose)
-    whole = 1 - win - lose + faster + sooner
-    return faster / whole, sooner / whole
+    won, lost = win * np.exp(steps.win), lose * np.exp(steps.lose)
+    whole = 1 - win - lose + won + lost
+    return won / whole, lost / whole
 
 
 def incidence(win: Floats, lose: Floats, place: Floats) -> Floats:
