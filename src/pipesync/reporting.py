@@ -23,7 +23,7 @@ from pipesync.report.audience import audience_of, parse
 from pipesync.report.material import Material, gather
 from pipesync.rules import RuleSet
 from pipesync.rules.examination import examine
-from pipesync.steps import last_issued, model_for, period_for
+from pipesync.steps import config_of, last_issued, model_for, period_for
 from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import Warehouse, published
 
@@ -43,6 +43,7 @@ def survey(
     period: str | None = None,
 ) -> Material:
     """Gather everything that a report tells of a connection, for `leader`, `manager:ID` or `rep:ID`."""
+    config = config_of(config, warehouse, connection)
     users = {u.id: u for u in warehouse.records("users", connection) if isinstance(u, User)}
     meant = audience_of(audience, users)
     standing = ledger.standing_findings(connection) if ledger else []

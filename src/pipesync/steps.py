@@ -27,8 +27,8 @@ from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import Warehouse
 
 
-def _own(config: Config, warehouse: Warehouse, connection: str) -> Config:
-    """Return the configuration with the calendar of one connection's CRM."""
+def config_of(config: Config, warehouse: Warehouse, connection: str) -> Config:
+    """Return the configuration with the calendar of one connection's CRM, where ours does not say."""
     facts = next((c for c in warehouse.connections() if c.connection == connection), None)
     return config.of(facts) if facts else config
 
@@ -36,7 +36,7 @@ def _own(config: Config, warehouse: Warehouse, connection: str) -> Config:
 def find_bottlenecks(
     warehouse: Warehouse, connection: str, config: Config, as_of: datetime
 ) -> bottlenecks.Bottlenecks:
-    config = _own(config, warehouse, connection)
+    config = config_of(config, warehouse, connection)
     features.compute(warehouse, connection, as_of, config.calendar)
     return bottlenecks.find(warehouse, connection, as_of, config.calendar)
 
@@ -52,7 +52,7 @@ def foretell_why(
     warehouse: Warehouse, connection: str, config: Config, as_of: datetime, period: str | None = None
 ) -> tuple[Forecast, forecast.Model]:
     """Do the same and return the model beside it, which gives the reasons."""
-    config = _own(config, warehouse, connection)
+    config = config_of(config, warehouse, connection)
     computed = features.compute(warehouse, connection, as_of, config.calendar)
     wanted = period_for(config, as_of, period)
     model = model_for(warehouse, computed, wanted, config)
@@ -87,7 +87,7 @@ def learn(warehouse: Warehouse, connection: str, config: Config, as_of: datetime
 
     The challenger is tried here: a week's one fit has the time, and what is kept is read in milliseconds.
     """
-    config = _own(config, warehouse, connection)
+    config = config_of(config, warehouse, connection)
     wanted = period_for(config, as_of, None)
     if _kept_model(warehouse, connection, as_of, wanted, config) is None:
         computed = features.compute(warehouse, connection, as_of, config.calendar)
@@ -143,7 +143,7 @@ def prepare(
     ledger: Ledger | None,
 ) -> Prepared:
     """Plan what the warehouse and the ledger say is to be written; neither is changed."""
-    config = _own(config, warehouse, connection)
+    config = config_of(config, warehouse, connection)
     before = ledger.standing_findings(connection) if ledger else []
     examined = examine(warehouse, connection, config, ruleset, as_of, before)
     suppressions = (*config.suppressions, *(ledger.suppressions(connection) if ledger else ()))

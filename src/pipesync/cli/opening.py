@@ -50,8 +50,9 @@ class Opened:
 
     def config_of(self, connection: str) -> Config:
         """Return the configuration with the calendar of the connection's CRM, where ours does not say."""
-        facts = [c for c in self.warehouse.connections() if c.connection == connection]
-        return self.config.of(facts[0]) if facts else self.config
+        from pipesync.steps import config_of
+
+        return config_of(self.config, self.warehouse, connection)
 
     def words(self) -> Vocabulary:
         """Return the CRMs' own words, which rules are held against."""

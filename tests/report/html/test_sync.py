@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from pipesync.cli import main
+from pipesync.config import load
+from pipesync.reporting import survey
+from pipesync.rules.examination import load_rules
 from pipesync.sandbox.company import generate
+from pipesync.store.warehouse import Warehouse, published
 
 CONFIGURATION = """\
 connections:
@@ -54,3 +59,17 @@ def test_a_report_that_cannot_be_written_takes_nothing_back(folder: Path) -> Non
     assert (folder / "reports" / "leader.html").exists()
     assert (folder / "reports" / "rep.html").exists()
     assert not (folder / "reports" / "nobody.html").exists()
+
+
+def test_a_report_reads_the_crms_fiscal_year(folder: Path) -> None:
+    """As `forecast` does: in November a year that begins in February has its quarter from the first of the month on."""
+    assert CliRunner().invoke(main, ["pull"]).exit_code == 0
+    config = load(folder / "pipesync.yaml")
+    with Warehouse(published(config.warehouse)) as warehouse:
+        warehouse.execute("UPDATE connections SET fiscal_year_starts = 2")
+        as_of = warehouse.pulled_to("company")
+
+        made = survey(warehouse, "company", config, load_rules(config), as_of, None)
+
+    assert made.total is not None
+    assert made.total.period_start == date(2026, 11, 1)
