@@ -5,6 +5,7 @@ Whoever reads a secret calls `hide`; whatever is logged, printed as an error or 
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -64,9 +65,9 @@ def _known() -> list[str]:
 def redacted(value: Any) -> Any:  # Any: JSON
     """Return a text, or JSON with every text in it, without the secrets that this process knows."""
     if isinstance(value, str):
-        for secret in _known():
-            value = value.replace(secret, HIDDEN)
-        return value
+        # In one pass, so that a secret which is an ordinary word is not looked for in `HIDDEN`.
+        known = "|".join(map(re.escape, _known()))
+        return re.sub(known, HIDDEN, value) if known else value
     if isinstance(value, Mapping):
         return {redacted(k): redacted(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -79,6 +79,17 @@ def test_a_secret_in_an_error_is_not_kept(value: str, tmp_path_factory: pytest.T
     assert value.encode() not in b"".join(p.read_bytes() for p in file.parent.iterdir())
 
 
+def test_a_secret_that_is_an_ordinary_word_is_not_looked_for_in_what_hides_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A site may well have chosen it."""
+    monkeypatch.setattr(secrecy, "_secrets", set())  # what other tests say is to stay readable
+    secrecy.hide("secret")
+    secrecy.hide("hunter2-and-more")
+
+    assert secrecy.redacted("a secret: hunter2-and-more") == f"a {secrecy.HIDDEN}: {secrecy.HIDDEN}"
+
+
 def test_a_session_is_hidden_for_as_long_as_it_may_be_told_of() -> None:
     """While anybody uses it, and then until many others have ended; what is older is not kept for ever."""
     shared, ended = "00Dxx!session+shared", "00Dxx!session+ended"
