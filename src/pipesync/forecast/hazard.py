@@ -186,7 +186,7 @@ def moved(win: Floats, lose: Floats, steps: Steps) -> tuple[Floats, Floats]:
 
 def incidence(win: Floats, lose: Floats, place: Floats) -> Floats:
     """Return the probability to be won up to each place among the bins (2.5: half of the third one's wins)."""
-    survival = np.cumprod(1 - win - lose, axis=1)
+    survival = np.cumprod(np.clip(1 - win - lose, 0, 1), axis=1)
     before = np.concatenate([np.ones((len(win), 1)), survival[:, :-1]], axis=1)
     cumulative = np.concatenate([np.zeros((len(win), 1)), np.cumsum(before * win, axis=1)], axis=1)
     position = np.clip(place, 0, win.shape[1])
