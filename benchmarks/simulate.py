@@ -204,8 +204,12 @@ def _dates(days: Floats) -> npt.NDArray[np.object_]:
 
 
 def _times(days: pd.Series[float]) -> pd.Series[pd.Timestamp]:
-    start = pd.Timestamp(EPOCH).tz_localize(None)
-    return (start + pd.to_timedelta(days, unit="D")).astype("datetime64[us]")
+    # Not by `pd.to_timedelta`: where a day is blank it rounds memory that nobody has set, which now and then overflows.
+    known = days.notna().to_numpy()
+    spans = (np.where(known, days, 0.0) * (timedelta(days=1) / timedelta(microseconds=1))).astype(np.int64)
+    found = np.datetime64(EPOCH.replace(tzinfo=None), "us") + spans.astype("timedelta64[us]")
+    found[~known] = np.datetime64("NaT")
+    return pd.Series(pd.DatetimeIndex(found), index=days.index)
 
 
 def _days(moment: datetime) -> float:
