@@ -25,7 +25,7 @@ from pipesync.people import lay_over
 from pipesync.pull import Written, pull
 from pipesync.rules.examination import load_rules
 from pipesync.runlog import RunLog
-from pipesync.steps import Prepared, learn, prepare
+from pipesync.steps import Prepared, config_of, learn, prepare
 from pipesync.store.erasure import Forgotten, forget_owner, prune
 from pipesync.store.ledger import LeaseTaken, Ledger
 from pipesync.store.warehouse import Warehouse
@@ -190,7 +190,8 @@ def cycle(
                     told.ends("learn")
                     go_on()
                     prepared = prepare(warehouse, name, config, ruleset, as_of, ledger)
-                    found = bottlenecks.find(warehouse, name, as_of, config.calendar)
+                    calendar = config_of(config, warehouse, name).calendar
+                    found = bottlenecks.find(warehouse, name, as_of, calendar)
                 told.planned(prepared.examined.evaluation, prepared.plan)
                 go_on()
                 applied = None

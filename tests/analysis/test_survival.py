@@ -13,7 +13,15 @@ from lifelines.statistics import logrank_test
 from lifelines.utils import qth_survival_time, restricted_mean_survival_time
 from scipy.stats import betabinom, binom
 
-from pipesync.analysis.significance import beta_binomial, kept, newcombe, two_counts, two_shares, wilson
+from pipesync.analysis.significance import (
+    beta_binomial,
+    fewer_or_more,
+    kept,
+    newcombe,
+    two_counts,
+    two_shares,
+    wilson,
+)
 from pipesync.analysis.survival import incidence, kaplan_meier, log_rank, percentile, restricted_mean
 
 SAMPLES = st.lists(st.tuples(st.floats(0.01, 200), st.booleans()), min_size=2, max_size=60)
@@ -120,6 +128,19 @@ def test_several_groups_add_up_to_the_law_of_their_sum() -> None:
     )
     assert 0 < beta_binomial(100_000, [100_000], [0.5], [math.inf]) < 1e-9
     assert beta_binomial(0, [], [], []) == 1
+
+
+def test_so_few_and_so_many_have_a_chance_each() -> None:
+    """What is exactly so counts half on either side; where there are no cases, neither is told."""
+    known = binom(10, 0.4).pmf(range(11))
+
+    fewer, more = fewer_or_more(2, [10], [0.4], [math.inf])
+
+    assert fewer == pytest.approx(known[:2].sum() + known[2] / 2, rel=1e-5)
+    assert fewer + more == pytest.approx(1)
+    assert fewer_or_more(0, [], [], []) == (1, 1)
+    assert fewer_or_more(0, [100_000], [0.5], [math.inf])[0] < 1e-9
+    assert fewer_or_more(100_000, [100_000], [0.5], [math.inf])[1] < 1e-9
 
 
 def test_a_difference_of_shares_has_newcombes_interval() -> None:

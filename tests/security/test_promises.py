@@ -29,10 +29,11 @@ from hypothesis import strategies as st
 from pipesync import logs, secrecy
 from pipesync.adapters import open_adapter
 from pipesync.cli import Failure
-from pipesync.config import ConnectionConfig, from_text, secret
+from pipesync.config import ConnectionConfig, from_text
 from pipesync.errors import CrmError, InputError
 from pipesync.mapping import load as load_mapping
 from pipesync.model import Activity, ContactRole
+from pipesync.options import secret
 from pipesync.report.encode import to_csv
 from pipesync.rules.ruleset import rule_files
 from pipesync.store.ledger import Ledger

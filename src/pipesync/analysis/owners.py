@@ -4,13 +4,15 @@ Reads `features` and `stage_visits` of the session. A rep is compared with what 
 segment and size of opportunity, so that hard opportunities are not held against anybody: observed against expected,
 peers' rate without the rep's own visits. Where the forecast's win probabilities are handed in, wins are compared with
 them as well. Points are named on at least 20 cases, a difference of 5 points, and a false discovery rate of 10% over
-all reps and all measures together, of which outcomes have one half and habits the other.
+all reps and all measures together: 6 of it for outcomes behind peers', which coaching must not miss, 1 for outcomes
+ahead of them, 3 for habits.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Literal
 
@@ -21,7 +23,7 @@ from pipesync.analysis.significance import (
     FALSE_DISCOVERY,
     MIN_CASES,
     MIN_EFFECT,
-    beta_binomial,
+    fewer_or_more,
     kept,
     two_shares,
     wilson,
@@ -31,7 +33,8 @@ from pipesync.store.warehouse import Warehouse
 
 Measure = Literal["advance", "win", "push", "slip", "overdue", "quiet", "stale", "no_next_step"]
 MAX_POINTS = 3
-_OUTCOMES = ("advance", "win")
+_PORTION = {"behind": 6.0, "ahead": 1.0, "habit": 3.0}
+"""Of the false discoveries, by what a test asks (weighted BH: Genovese, Roeder & Wasserman, Biometrika 93, 2006)."""
 _MEDIAN_OF_CHI_SQUARE = 0.4549
 """With one degree of freedom."""
 _ENOUGH_OWNERS = 8
@@ -247,7 +250,8 @@ def advances(warehouse: Warehouse) -> pd.DataFrame:
     sums = visits.groupby("owner_id")[["n", "advanced", "expected"]].sum()
     chance = _by_chance(visits)
     p = [
-        chance[str(owner)] if n >= MIN_CASES else 1.0 for owner, n in zip(sums.index, sums["n"], strict=True)
+        2 * min(chance[str(owner)]) if n >= MIN_CASES else 1.0
+        for owner, n in zip(sums.index, sums["n"], strict=True)
     ]
     return pd.DataFrame(
         {
@@ -282,13 +286,13 @@ def _against_peers(visits: pd.DataFrame) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def _by_chance(visits: pd.DataFrame) -> dict[str, float]:
-    """Return by owner how likely so much more or less than peers' is by chance: beta-binomial in every stratum."""
+def _by_chance(visits: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Return by owner how likely so few and so many are by chance: beta-binomial in every stratum."""
     found = {}
     for owner, part in visits.groupby("owner_id"):
         known = part[part["behind"] > 0]
         n, expected, behind = (known[name].to_numpy(float) for name in ("n", "expected", "behind"))
-        found[str(owner)] = beta_binomial(float(known["advanced"].sum()), n, expected / n, behind)
+        found[str(owner)] = fewer_or_more(float(known["advanced"].sum()), n, expected / n, behind)
     return found
 
 
@@ -328,13 +332,14 @@ class _Test:
     share: float
     peers: float
     p_value: float
+    asks: Literal["behind", "ahead", "habit"]
     detail: tuple[str, ...] = ()
     """What finds the opportunities behind it: pipeline and stage, or a condition."""
     says: str = ""
 
 
 def _advances(visits: pd.DataFrame) -> list[_Test]:
-    """One test per owner over all stages; the stage where most of the difference is, is told with it."""
+    """Two tests per owner over all stages; the stage where most of the difference is, is told with them."""
     found = []
     counted = ["n", "advanced", "expected"]
     chance = _by_chance(visits)
@@ -349,23 +354,15 @@ def _advances(visits: pd.DataFrame) -> list[_Test]:
             f"{advanced:.0f} of {n:.0f} visits went on, peers with similar opportunities: {expected:.0f}; "
             f"most of the difference in {stage} ({at_it:.0f} against {usual_there:.0f})"
         )
-        found.append(
-            _Test(
-                str(owner),
-                "advance",
-                int(n),
-                advanced / n,
-                expected / n,
-                chance[str(owner)],
-                (pipeline, stage),
-                says,
-            )
-        )
+        fewer, more = chance[str(owner)]
+        share, where = advanced / n, (pipeline, stage)
+        one = _Test(str(owner), "advance", int(n), share, expected / n, fewer, "behind", where, says)
+        found += [one, replace(one, p_value=more, asks="ahead")]
     return found
 
 
 def _wins(wins: Mapping[str, _Foretold]) -> list[_Test]:
-    """One test per owner. What all reps scatter more than coins would is the expectation's fault and nobody's own.
+    """Two tests per owner. What all reps scatter more than coins would is the expectation's fault and nobody's own.
 
     So the variance is raised to what the middle of them shows (an empirical null: Efron, JASA 99, 2004): each group's
     rate is taken to be known from as many cases as make its beta-binomial law so wide.
@@ -377,10 +374,11 @@ def _wins(wins: Mapping[str, _Foretold]) -> list[_Test]:
         n, expected = np.array(one.n), np.array(one.expected)
         shared = float((expected * (1 - expected / n) * (n - 1)).sum())
         behind = max(shared / ((wider - 1) * one.spread) - 1, 1.0) if wider > 1 and one.spread > 0 else np.inf
-        p = beta_binomial(one.won, n, expected / n, np.full(len(n), behind))
+        fewer, more = fewer_or_more(one.won, n, expected / n, np.full(len(n), behind))
         count, usual = int(n.sum()), float(expected.sum())
         says = f"won {one.won} of {count}, where {usual:.1f} were to be expected"
-        found.append(_Test(owner, "win", count, one.won / count, usual / count, p, says=says))
+        test = _Test(owner, "win", count, one.won / count, usual / count, fewer, "behind", says=says)
+        found += [test, replace(test, p_value=more, asks="ahead")]
     return found
 
 
@@ -396,9 +394,8 @@ def _habit(warehouse: Warehouse, habit: _Habit) -> list[_Test]:
             peers = (all_k - k) / (all_n - n)
             says = f"{k} of {n} {habit.says}; of peers' {peers:.0%}"
             p = two_shares(k, n, all_k - k, all_n - n)
-            found.append(
-                _Test(owner, habit.measure, n, k / n, peers, p, (f"({habit.among}) AND {habit.is_so}",), says)
-            )
+            behind = (f"({habit.among}) AND {habit.is_so}",)
+            found.append(_Test(owner, habit.measure, n, k / n, peers, p, "habit", behind, says))
     return found
 
 
@@ -413,24 +410,18 @@ def _points(warehouse: Warehouse, tests: list[_Test]) -> dict[str, list[Point]]:
     for t in sorted(named, key=lambda t: (t.p_value, t.measure)):
         mine = found.setdefault(t.owner, [])
         if len(mine) < MAX_POINTS:
-            more_is_good = t.measure in _OUTCOMES
+            is_good = t.share < t.peers if t.asks == "habit" else t.asks == "ahead"
             mine.append(
-                Point(t.measure, t.says, t.share - t.peers, t.p_value,
-                      (t.share > t.peers) == more_is_good, _behind(warehouse, t))
-            )  # fmt: skip
+                Point(t.measure, t.says, t.share - t.peers, t.p_value, is_good, _behind(warehouse, t))
+            )
     return found
 
 
 def _weights(tests: list[_Test]) -> list[float]:
-    """Give outcomes and habits half of the false discoveries each (weighted BH: Genovese, Roeder & Wasserman 2006).
-
-    How opportunities went on is what is asked first; the many habits must not drown it. Weights are 1 on average.
-    """
-    outcomes = sum(t.measure in _OUTCOMES for t in tests)
-    habits = len(tests) - outcomes
-    if not outcomes or not habits:
-        return [1.0] * len(tests)
-    return [len(tests) / 2 / (outcomes if t.measure in _OUTCOMES else habits) for t in tests]
+    """Share the false discoveries out by `_PORTION`, evenly within a kind; weights are 1 on average."""
+    counts = Counter(t.asks for t in tests)
+    whole = sum(_PORTION[asks] for asks in counts)
+    return [len(tests) * _PORTION[t.asks] / whole / counts[t.asks] for t in tests]
 
 
 def _behind(warehouse: Warehouse, test: _Test) -> tuple[str, ...]:

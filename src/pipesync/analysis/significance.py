@@ -66,13 +66,41 @@ def beta_binomial(observed: float, n: Numbers, mean: Numbers, strength: Numbers)
     It is the chance of all that is less likely than what was observed, as in Fisher's exact test, and half of that of
     what is as likely (mid-p), so that either tail counts by its own weight.
     Each group has `n` cases whose common rate is Beta with this mean and with `strength` cases behind it (infinite:
-    known, so that the law is binomial). The law of the sum is their convolution.
+    known, so that the law is binomial). The law of the sum is their convolution. 1 where there are no cases.
     """
+    first, chance = _law(n, mean, strength)
+    if len(chance) == 1:
+        return 1.0
+    at = round(observed) - first
+    if not 0 <= at < len(chance):
+        return _LEAST
+    rarer, alike = chance < chance[at] * (1 - _ALIKE), np.abs(chance - chance[at]) <= chance[at] * _ALIKE
+    return _likely(chance[rarer].sum() + chance[alike].sum() / 2)
+
+
+def fewer_or_more(observed: float, n: Numbers, mean: Numbers, strength: Numbers) -> tuple[float, float]:
+    """Return the one-sided p values of so few and of so many successes by the law of `beta_binomial` (mid-p)."""
+    first, chance = _law(n, mean, strength)
+    if len(chance) == 1:
+        return 1.0, 1.0
+    at = round(observed) - first
+    if not 0 <= at < len(chance):
+        return (_LEAST, 1.0) if at < 0 else (1.0, _LEAST)
+    fewer = chance[:at].sum() + chance[at] / 2
+    return _likely(fewer), _likely(chance[at:].sum() - chance[at] / 2)
+
+
+def _likely(chance: float) -> float:
+    return float(np.clip(chance, _LEAST, 1.0))
+
+
+def _law(n: Numbers, mean: Numbers, strength: Numbers) -> tuple[int, npt.NDArray[np.float64]]:
+    """Return the least sum that can be told from impossible, and the chances of it and of those after it."""
     size, behind = np.asarray(n, dtype=float), np.minimum(np.asarray(strength, dtype=float), _KNOWN)
     rate = np.clip(np.asarray(mean, dtype=float), 0.5 / (behind + 1), 1 - 0.5 / (behind + 1))
     size, behind, rate = size[size > 0], behind[size > 0], rate[size > 0]
     if not len(size):
-        return 1.0
+        return 0, np.ones(1)
     spread = np.sqrt(size * rate * (1 - rate) * (1 + (size - 1) / (behind + 1)))
     first = np.maximum(np.floor(size * rate - _REACH * spread - _MARGIN), 0)
     last = np.minimum(np.ceil(size * rate + _REACH * spread + _MARGIN), size)
@@ -87,12 +115,7 @@ def beta_binomial(observed: float, n: Numbers, mean: Numbers, strength: Numbers)
         length = int((last - first).sum()) + 1
         points = 1 << (length - 1).bit_length()
         law = np.fft.irfft(np.prod(np.fft.rfft(law, points, axis=1), axis=0), points)[None, :length]
-    chance = np.maximum(law[0], 0.0)
-    at = round(observed - float(first.sum()))
-    if not 0 <= at < len(chance):
-        return _LEAST
-    rarer, alike = chance < chance[at] * (1 - _ALIKE), np.abs(chance - chance[at]) <= chance[at] * _ALIKE
-    return float(np.clip(chance[rarer].sum() + chance[alike].sum() / 2, _LEAST, 1.0))
+    return int(first.sum()), np.maximum(law[0], 0.0)
 
 
 def kept(p_values: Sequence[float], q: float = FALSE_DISCOVERY) -> list[bool]:

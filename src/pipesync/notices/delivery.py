@@ -7,13 +7,14 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from pipesync.config import Config, DigestConfig, FailureAlert, NotifyConfig, secret
+from pipesync.config import Config, DigestConfig, FailureAlert, NotifyConfig
 from pipesync.logs import log
 from pipesync.model import User
 from pipesync.notices.digest import WEEK, Digest, Facts, digest, recipients
 from pipesync.notices.layout import lay_out
 from pipesync.notices.sending import NotSent, addresses, send
 from pipesync.notices.tongues import tongue
+from pipesync.options import secret
 from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import Warehouse
 

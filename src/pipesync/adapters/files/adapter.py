@@ -13,7 +13,7 @@ from pipesync.adapters.files.dataset import Dataset, open_dataset, with_every_co
 from pipesync.adapters.files.outbox import Outbox
 from pipesync.adapters.files.sources import columns_of
 from pipesync.adapters.files.streams import build, sources_of, tracked_fields
-from pipesync.config import ConnectionConfig, Section, options_as
+from pipesync.config import ConnectionConfig, Section
 from pipesync.errors import InputError, Place, Problem
 from pipesync.mapping import HISTORY_SOURCES, load
 from pipesync.model import (
@@ -27,6 +27,7 @@ from pipesync.model import (
     OwnForecast,
     OwnTask,
 )
+from pipesync.options import options_as
 from pipesync.schema import empty, schema, table
 
 _READING = "2"

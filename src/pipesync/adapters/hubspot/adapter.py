@@ -26,7 +26,7 @@ from pipesync.adapters.hubspot.own import KEY, Own
 from pipesync.adapters.hubspot.portal import Portal
 from pipesync.adapters.hubspot.streams import DealStreams, Ours
 from pipesync.adapters.hubspot.writing import own_fields, own_property, write
-from pipesync.config import ConnectionConfig, Write, options_as
+from pipesync.config import ConnectionConfig, Write
 from pipesync.errors import PermissionMissing, RequestRefused
 from pipesync.mapping import FieldMapping, Mapping, load
 from pipesync.model import (
@@ -42,6 +42,7 @@ from pipesync.model import (
     Pipeline,
     Stage,
 )
+from pipesync.options import options_as
 from pipesync.schema import empty, schema, table
 
 _DERIVED = ("is_closed", "is_won", "custom")

@@ -29,7 +29,6 @@ from pipesync import __version__
 from pipesync.adapters.hubspot.options import Options, Paths
 from pipesync.adapters.hubspot.pacing import Pace
 from pipesync.adapters.hubspot.transport import CONNECT, Answer, Transport
-from pipesync.config import secret
 from pipesync.errors import (
     BudgetSpent,
     CrmError,
@@ -38,6 +37,7 @@ from pipesync.errors import (
     RetryLater,
     SignInRefused,
 )
+from pipesync.options import secret
 from pipesync.secrecy import end_session, hide_session
 
 Json = dict[str, Any]

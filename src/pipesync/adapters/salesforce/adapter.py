@@ -18,9 +18,10 @@ from pipesync.adapters.salesforce.options import Options
 from pipesync.adapters.salesforce.org import Org
 from pipesync.adapters.salesforce.streams import TRACKED, Streams
 from pipesync.adapters.salesforce.writing import OPPORTUNITY, own_fields, read_forecasts, read_tasks, write
-from pipesync.config import ConnectionConfig, Write, options_as
+from pipesync.config import ConnectionConfig, Write
 from pipesync.mapping import Mapping, load
 from pipesync.model import TABLES, Change, ColumnState, Connection, HistoryKind, Outcome, OwnForecast, OwnTask
+from pipesync.options import options_as
 from pipesync.schema import schema, table
 
 _MADE = ("pipelines", "stages", "field_changes")

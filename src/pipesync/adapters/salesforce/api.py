@@ -37,7 +37,6 @@ from tenacity import (
 from pipesync import __version__
 from pipesync.adapters.salesforce.options import Options, is_loopback
 from pipesync.adapters.salesforce.refusals import FIXES, TRANSIENT, action_of
-from pipesync.config import secret
 from pipesync.errors import (
     BudgetSpent,
     CrmError,
@@ -46,6 +45,7 @@ from pipesync.errors import (
     RetryLater,
     SignInRefused,
 )
+from pipesync.options import secret
 from pipesync.secrecy import end_session, hide_session
 
 Json = dict[str, Any]
