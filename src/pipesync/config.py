@@ -183,6 +183,14 @@ class FiscalWeeks(Section):
     """Which of these days: the one nearest to the first of the month that `fiscal_year_starts` names, or the last up to
     it."""
 
+    def __str__(self) -> str:
+        return f"{self.pattern} {self.begins} {self.year}"
+
+    @classmethod
+    def said(cls, text: str) -> FiscalWeeks:
+        """Read what `str` wrote."""
+        return cls.model_validate(dict(zip(cls.model_fields, text.split(), strict=True)))
+
 
 class Calendar(Section):
     timezone: Zone = "UTC"
@@ -191,7 +199,7 @@ class Calendar(Section):
     holidays: tuple[date, ...] = ()
     """Further days off, of the whole company."""
     fiscal_year_starts: int = Field(default=1, ge=1, le=12)
-    """The month. Where this is not given, a CRM that tells its own is believed (HubSpot tells none)."""
+    """The month. Where neither this nor `weeks` is given, a CRM that tells its own is believed (HubSpot tells none)."""
     weeks: FiscalWeeks | None = None
     """Where the fiscal months are no calendar months."""
 
@@ -367,11 +375,17 @@ class Config(Section):
 
     def of(self, connection: Connection) -> Config:
         """Return the configuration for one connection: what its CRM says of its calendar, where this says nothing."""
-        month = connection.fiscal_year_starts
-        if month is None or "fiscal_year_starts" in self.calendar.model_fields_set:
+        if connection.fiscal_year_starts is None or self.calendar.model_fields_set & {
+            "fiscal_year_starts",
+            "weeks",
+        }:
             return self
-        calendar = self.calendar.model_copy(update={"fiscal_year_starts": month})
-        return self.model_copy(update={"calendar": calendar})
+        told: dict[str, Any] = {
+            "fiscal_year_starts": connection.fiscal_year_starts
+        }  # Any: fields of a calendar
+        if connection.fiscal_weeks:
+            told["weeks"] = FiscalWeeks.said(connection.fiscal_weeks)
+        return self.model_copy(update={"calendar": self.calendar.model_copy(update=told)})
 
     @property
     def zone(self) -> ZoneInfo:

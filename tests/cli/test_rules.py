@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from pipesync.config import load
+from pipesync.store.warehouse import Warehouse, published
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Ran
@@ -321,3 +325,43 @@ def test_mutants_show_which_boundary_no_case_stands_on(fresh: Path, pipesync: Ru
     assert lax.code == 1
     assert "not noticed: hygiene.mine: when.amount: gt -> gte" in lax.out
     assert (strict.code, strict.document["mutants"]["survivors"]) == (0, [])
+
+
+CLOSING = """\
+rule: site.closing
+title: Closes in this quarter
+why: It is near.
+severity: low
+applies_to: {is_open: true}
+when: {closes_this_quarter: true}
+message: "{name} closes in this quarter."
+tests:
+  - {name: fires, given: {is_open: true, name: A, closes_this_quarter: true}, expect: fires}
+  - {name: clear, given: {is_open: true, name: A, closes_this_quarter: false}, expect: clear}
+"""
+DUE = "SELECT id FROM opportunities WHERE NOT is_closed AND close_date >= ? AND close_date < ? ORDER BY id"
+
+
+def test_rules_are_judged_in_the_fiscal_year_that_the_crm_tells(fresh: Path, pipesync: Run) -> None:
+    """Whatever judges does as `sync` does, where the configuration says nothing."""
+    (fresh / "own" / "site").mkdir(parents=True)
+    (fresh / "own" / "site" / "closing.yaml").write_text(CLOSING)
+    file = fresh / "pipesync.yaml"
+    before = file.read_text()
+    file.write_text(before + "rule_folders: [own]\n")
+    (fresh / "before.yaml").write_text(before)
+    pipesync("pull")
+    backtest = ("rules", "backtest", "site.closing", "--since", "4w", "--format", "json")
+    civil = pipesync(*backtest).entry
+    with Warehouse(published(load(file).warehouse)) as warehouse:
+        warehouse.execute("UPDATE connections SET fiscal_year_starts = 2")
+        due = [i for (i,) in warehouse.rows(DUE, [date(2026, 11, 1), date(2027, 2, 1)])]
+        [(later,)] = warehouse.rows(f"SELECT min(id) FROM ({DUE})", [date(2027, 1, 1), date(2027, 2, 1)])
+
+    found = pipesync("check", "--rule", "site.closing", "--format", "json").entry["findings"]
+    assert sorted(f["subject_id"] for f in found) == due
+    told = pipesync("rules", "explain", "site.closing", later, "--format", "json").entry
+    assert told["result"] == "fires"
+    (edit,) = pipesync("rules", "diff", "before.yaml", "pipesync.yaml", "--format", "json").entry["rules"]
+    assert edit["opens"] == len(due)
+    assert pipesync(*backtest).entry != civil

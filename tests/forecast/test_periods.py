@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from pipesync import fiscal
 from pipesync.config import Calendar, Config, ConnectionConfig, FiscalWeeks
 from pipesync.errors import InputError
 from pipesync.forecast.periods import Period, PeriodKind, following, parse_period, period_of
@@ -64,6 +65,30 @@ def test_months_of_whole_weeks(text: str, calendar: Calendar, start: date, end: 
     found = parse_period(text, calendar)
 
     assert (found.start, found.end) == (start, end)
+
+
+@pytest.mark.parametrize("calendar", [CIVIL, FROM_APRIL, RETAIL, MAKER])
+@pytest.mark.parametrize("years", [1, 3, 8])
+def test_a_calendar_is_known_by_the_first_days_of_its_months(calendar: Calendar, years: int) -> None:
+    """What is recognised has these months; with eight years of them also those after."""
+    asked = range(2021, 2021 + years)
+
+    found = fiscal.recognised([day for year in asked for day in fiscal.months(year, calendar)[:-1]])
+
+    assert found is not None
+    assert [fiscal.months(y, found)[:-1] for y in asked] == [fiscal.months(y, calendar)[:-1] for y in asked]
+    if years == 8:
+        assert [fiscal.months(y, found) for y in range(2010, 2040)] == [
+            fiscal.months(y, calendar) for y in range(2010, 2040)
+        ]
+
+
+@pytest.mark.parametrize(
+    "days", [[], [date(2026, 2, 1)] * 12, [date(2026, 1, 1) + timedelta(30 * n) for n in range(12)]]
+)
+def test_other_days_are_no_calendar(days: list[date]) -> None:
+    """Nothing, nonsense, and months of thirty days."""
+    assert fiscal.recognised(days) is None
 
 
 @pytest.mark.parametrize("calendar", [CIVIL, FROM_APRIL, RETAIL, MAKER])

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+from pipesync import fiscal
 from pipesync.config import Calendar
-from pipesync.features import Features, fiscal
+from pipesync.features import Features
 from pipesync.forecast.periods import Period, following, period_of
 from pipesync.store.warehouse import Warehouse
 

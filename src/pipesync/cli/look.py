@@ -39,7 +39,7 @@ def check(
         def work(name: str) -> Result:
             as_of = opened.as_of(name)
             seen = examine(
-                opened.warehouse, name, opened.config, ruleset, as_of, standing=opened.standing(name)
+                opened.warehouse, name, opened.config_of(name), ruleset, as_of, standing=opened.standing(name)
             )
             found = seen.evaluation.findings
             view = (

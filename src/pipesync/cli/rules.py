@@ -229,7 +229,7 @@ def explain(source: Source, rule_id: str, subject: str, form: str) -> None:
         ruleset = load_rules(opened.config)
 
         def work(name: str) -> Result:
-            as_of, calendar = opened.as_of(name), opened.config.calendar
+            as_of, calendar = opened.as_of(name), opened.config_of(name).calendar
             features = compute(opened.warehouse, name, as_of, calendar)
             table = None
             if ruleset[rule_id].level == "stage":

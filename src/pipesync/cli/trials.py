@@ -43,7 +43,7 @@ def backtest(source: Source, ids: tuple[str, ...], since: str, form: str) -> Non
 
         def work(name: str) -> Result:
             found = replay(
-                opened.warehouse, name, opened.config.calendar, list(ruleset),
+                opened.warehouse, name, opened.config_of(name).calendar, list(ruleset),
                 until=opened.as_of(name), weeks=weeks, progress=lambda done: step(f"{name}: weeks", done),
             )  # fmt: skip
             return Result(trials.replayed(found), trials.replay_view(found))
@@ -77,7 +77,7 @@ def score(source: Source, by: Scope, limit: int, form: str) -> None:
         def work(name: str) -> Result:
             as_of = opened.as_of(name)
             seen = examine(
-                opened.warehouse, name, opened.config, ruleset, as_of, standing=opened.standing(name)
+                opened.warehouse, name, opened.config_of(name), ruleset, as_of, standing=opened.standing(name)
             )
             episodes = opened.ledger.episodes(name) if opened.ledger else []
             found = scores(opened.warehouse, seen.evaluation.findings, episodes, as_of, by)
@@ -110,7 +110,7 @@ def diff(source: Source, old: Path, new: Path, limit: int, form: str) -> None:
         before, after = (_rules_of(path, opened.config) for path in (old, new))
 
         def work(name: str) -> Result:
-            as_of, calendar = opened.as_of(name), opened.config.calendar
+            as_of, calendar = opened.as_of(name), opened.config_of(name).calendar
             features = compute(opened.warehouse, name, as_of, calendar)
             found = compare(
                 opened.warehouse, features, before, after,

@@ -13,9 +13,9 @@ from functools import cache
 from importlib import resources
 from zoneinfo import ZoneInfo
 
+from pipesync import fiscal
 from pipesync.config import Calendar
 from pipesync.errors import InputError, Problem
-from pipesync.features import fiscal
 from pipesync.features.columns import COLUMNS, Column
 from pipesync.model import ColumnState
 from pipesync.store.warehouse import Warehouse

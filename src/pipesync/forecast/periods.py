@@ -12,9 +12,9 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from pipesync import fiscal
 from pipesync.config import Calendar
 from pipesync.errors import InputError, Problem
-from pipesync.features import fiscal
 
 PeriodKind = Literal["month", "quarter", "year"]
 _MONTHS: dict[PeriodKind, int] = {"month": 1, "quarter": 3, "year": 12}

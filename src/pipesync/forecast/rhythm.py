@@ -17,8 +17,8 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from pipesync import fiscal
 from pipesync.config import Calendar
-from pipesync.features import fiscal
 from pipesync.forecast.history import DAY, Floats, Ints, Ms, to_moment, to_ms
 
 _LAST_OF_QUARTER, _LAST_OF_MONTH = 14.0, 7.0

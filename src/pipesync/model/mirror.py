@@ -28,6 +28,8 @@ class Connection(Record):
     timezone: str = "UTC"
     fiscal_year_starts: int | None = Field(default=None, ge=1, le=12)
     """The month, as the CRM says; None where it does not."""
+    fiscal_weeks: str | None = None
+    """How the CRM's fiscal months are made of whole weeks, in the words of `calendar.weeks`: `4-4-5 sunday nearest`."""
 
 
 class Opportunity(Record):

@@ -110,6 +110,7 @@ class Warehouse:
         self._db.execute(ddl("column_states", ColumnState))
         self._db.execute(ddl("connections", Connection))
         self._db.execute("ALTER TABLE connections ADD COLUMN IF NOT EXISTS fiscal_year_starts BIGINT")
+        self._db.execute("ALTER TABLE connections ADD COLUMN IF NOT EXISTS fiscal_weeks VARCHAR")
 
     def session(self) -> Warehouse:
         """Return another session on the open file, for a thread of its own; temporary tables are not shared."""

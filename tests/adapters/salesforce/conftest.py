@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pipesync.config import ConnectionConfig, Write
 from pipesync.model import Change, Reason
 from pipesync.pull import pull
 from pipesync.sandbox.process import Sandbox
+from pipesync.sandbox.salesforce.org import full_id
 from pipesync.store.warehouse import Warehouse
 
 WRITE = Write(enabled=True, tasks=True, forecasts=True)
@@ -62,6 +64,23 @@ def order(sandbox: Sandbox, *faults: dict[str, Any]) -> None:
 def edit(sandbox: Sandbox, record: str, **fields: Any) -> None:
     """Change a record as a person would."""
     sandbox.ask("POST", "edit", {"crm": "salesforce", "id": record, "fields": fields})
+
+
+def custom_years(sandbox: Sandbox, first_days: Sequence[date]) -> None:
+    """Give the org custom fiscal years with months that begin on these days."""
+    year = full_id("022", 1)
+    settings = {"Id": year, "Name": "Custom", "IsStandardYear": 0}
+    sandbox.ask("POST", "insert", {"object": "FiscalYearSettings", "records": [settings]})
+    months = [
+        {
+            "Id": full_id("026", 900_000 + n),
+            "Type": "Month",
+            "StartDate": str(day),
+            "FiscalYearSettingsId": year,
+        }
+        for n, day in enumerate(first_days)
+    ]
+    sandbox.ask("POST", "insert", {"object": "Period", "records": months})
 
 
 def put(sandbox: Sandbox, **settings: Any) -> None:

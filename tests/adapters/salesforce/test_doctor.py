@@ -17,11 +17,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
-from tests.adapters.salesforce.conftest import Connect, order, put
+from tests.adapters.salesforce.conftest import Connect, custom_years, order, put
 
+from pipesync import fiscal
 from pipesync.adapters.base import Check
 from pipesync.checkup import of_connection
-from pipesync.config import Write, from_text
+from pipesync.config import Calendar, FiscalWeeks, Write, from_text
 from pipesync.errors import CrmError, InputError, SignInRefused
 from pipesync.mapping import load
 from pipesync.sandbox.process import Sandbox
@@ -48,6 +49,27 @@ def test_an_org_as_the_kit_makes_it_lacks_only_a_role(connect: Connect, sandbox:
     assert (before.status, "role above the reps" in before.fix) == ("warning", True)
     assert found["remove tasks"].status == "ok"
     assert [c for c in found.values() if c.status == "failed"] == []
+
+
+@pytest.mark.parametrize(
+    ("every", "status", "said"),
+    [(28, "warning", "no pattern"), (None, "ok", "5-4-4 monday last, from month 7 on")],
+)
+def test_custom_fiscal_years_are_understood_or_told(
+    connect: Connect, sandbox: Sandbox, every: int | None, status: str, said: str
+) -> None:
+    """Thirteen months of four weeks are no quarters of three months; an org with standard years has nothing to tell."""
+    assert "fiscal year" not in examined(connect)
+    start, weeks = datetime.date(2026, 1, 5), FiscalWeeks(pattern="5-4-4", begins="monday", year="last")
+    calendar = Calendar(fiscal_year_starts=7, weeks=weeks)
+    listed = [day for year in (2026, 2027, 2028) for day in fiscal.months(year, calendar)[:-1]]
+    custom_years(
+        sandbox, [start + datetime.timedelta(days=every * n) for n in range(13)] if every else listed
+    )
+
+    found = examined(connect)["fiscal year"]
+
+    assert (found.status, said in found.detail, bool(found.fix)) == (status, True, status == "warning")
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from tests.adapters.salesforce.conftest import Connect, edit, order, tasks
+from tests.adapters.salesforce.conftest import Connect, custom_years, edit, order, tasks
 
+from pipesync import fiscal
 from pipesync.adapters.salesforce.refusals import action_of
+from pipesync.config import Calendar, Config, ConnectionConfig, FiscalWeeks
 from pipesync.errors import CrmError, InputError, SignInRefused
 from pipesync.pull import pull
 from pipesync.sandbox.process import Sandbox
@@ -335,3 +337,19 @@ def test_the_orgs_fiscal_year_comes_with_it(connect: Connect, sandbox: Sandbox) 
         [facts] = warehouse.connections()
 
     assert facts.fiscal_year_starts == 2
+
+
+def test_custom_fiscal_years_come_as_their_weeks(connect: Connect, sandbox: Sandbox) -> None:
+    """The org lists the months of each year; what is listed makes a pattern that holds for years it does not list."""
+    retail = Calendar(fiscal_year_starts=2, weeks=FiscalWeeks(pattern="4-5-4"))
+    custom_years(sandbox, [day for year in (2025, 2026) for day in fiscal.months(year, retail)[:-1]])
+
+    with Warehouse() as warehouse:
+        pull(connect(), warehouse)
+        [facts] = warehouse.connections()
+
+    assert (facts.fiscal_year_starts, facts.fiscal_weeks) == (2, "4-5-4 sunday nearest")
+    plain = Config(connections={"crm": ConnectionConfig(adapter="salesforce")})
+    assert plain.of(facts).calendar == retail
+    own = plain.model_copy(update={"calendar": Calendar(weeks=FiscalWeeks())})
+    assert own.of(facts) == own

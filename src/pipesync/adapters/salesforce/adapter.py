@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from pipesync import fiscal
 from pipesync._paths import shipped
 from pipesync.adapters.base import Check, Cursor, Estimate, Installed, Page, Seen, SiteField
 from pipesync.adapters.salesforce import money
@@ -73,12 +74,14 @@ class SalesforceAdapter:
 
     def connection(self) -> Connection:
         facts, currency = self._org.facts, self._mapping.currency or self._org.currency
+        custom = fiscal.recognised(self._org.fiscal_months)
         return Connection(
             connection=self._name,
             adapter="salesforce",
             currency=currency,
             timezone=facts.get("TimeZoneSidKey") or "UTC",
-            fiscal_year_starts=facts.get("FiscalYearStartMonth"),
+            fiscal_year_starts=custom.fiscal_year_starts if custom else facts.get("FiscalYearStartMonth"),
+            fiscal_weeks=str(custom.weeks) if custom and custom.weeks else None,
         )
 
     def clock(self) -> datetime:

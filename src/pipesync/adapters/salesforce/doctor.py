@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cryptography import x509
 
+from pipesync import fiscal
 from pipesync.adapters.base import Check
 from pipesync.adapters.salesforce.options import Options
 from pipesync.adapters.salesforce.org import Org
@@ -45,11 +46,24 @@ def checks(name: str, org: Org, options: Options, allowed: Write) -> Iterator[Ch
         yield Check("api access", "failed", str(error).splitlines()[0], error.fix)
         return
     yield from _clock(org, options)
+    yield from _fiscal_year(org)
     yield from _readable(org)
     yield from _history(org)
     yield from _visibility(org)
     yield from _first_pull(org, options)
     yield from _writable(org, allowed)
+
+
+def _fiscal_year(org: Org) -> Iterator[Check]:
+    """Tell whether custom fiscal years are understood; of standard ones there is nothing to tell."""
+    if not org.fiscal_months:
+        return
+    if found := fiscal.recognised(org.fiscal_months):
+        said = f"{found.weeks or 'calendar months'}, from month {found.fiscal_year_starts} on"
+        yield Check("fiscal year", "ok", f"custom, understood as {said}")
+    else:
+        fix = "say `calendar: {fiscal_year_starts: MONTH, weeks: {pattern: 4-4-5}}`, or give periods as FROM..TO"
+        yield Check("fiscal year", "warning", "the org's custom years follow no pattern that is known", fix)
 
 
 # --- The way there ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from functools import cached_property
 from typing import Any, Literal
 
@@ -56,6 +57,16 @@ class Org:
     def facts(self) -> Json:
         """Return currency, zone and fiscal year, as far as the user may see them."""
         return next(iter(self._readable("SELECT FIELDS(STANDARD) FROM Organization")), {})
+
+    @cached_property
+    def fiscal_months(self) -> list[date]:
+        """Return the first days of the months of custom fiscal years; none where the org's are standard.
+
+        `Period` has them from API version 37 on.
+        """
+        custom = "Type = 'Month' AND FiscalYearSettings.IsStandardYear = false"
+        found = self._readable(f"SELECT StartDate FROM Period WHERE {custom} ORDER BY StartDate")
+        return [date.fromisoformat(row["StartDate"]) for row in found]
 
     @cached_property
     def currency(self) -> str | None:

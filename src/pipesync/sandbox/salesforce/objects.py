@@ -59,6 +59,7 @@ _ALL = (
         "Organization", "00D",
         "Name:text DefaultCurrencyIsoCode:pick TimeZoneSidKey:pick FiscalYearStartMonth:whole",
     ),
+    _object("FiscalYearSettings", "022", "Name:text IsStandardYear:flag StartDate:date EndDate:date"),
     _object("UserRole", "00E", "Name:text"),
     _object(
         "User", "005",
@@ -130,7 +131,10 @@ _ALL = (
     ),
     _object("CurrencyType", "01L", "IsoCode:pick ConversionRate:number IsCorporate:flag IsActive:flag"),
     _object("DatedConversionRate", "04w", "IsoCode:pick StartDate:date NextStartDate:date ConversionRate:number"),
-    _object("Period", "026", "StartDate:date EndDate:date Type:pick"),
+    _object(
+        "Period", "026", "Type:pick StartDate:date EndDate:date FiscalYearSettingsId:ref",
+        "FiscalYearSettings=FiscalYearSettingsId>FiscalYearSettings",
+    ),
     _object("ForecastingType", "0Db", "DeveloperName:text MasterLabel:text IsActive:flag"),
     _object(
         "ForecastingQuota", "0J9",

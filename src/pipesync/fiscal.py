@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from datetime import date, timedelta
 from functools import lru_cache
 from itertools import pairwise
+from typing import get_args
 
 from pipesync.config import Calendar, FiscalWeeks
 
@@ -63,3 +65,28 @@ def quarters_of_weeks(calendar: Calendar) -> tuple[list[date], list[int]]:
     starts = [months(year, calendar)[at] for year in years for at in (0, 3, 6, 9)]
     lengths = [(b - a).days for a, b in pairwise(starts)]
     return starts, [number for number, days in enumerate(lengths, start=1) for _ in range(days)]
+
+
+def recognised(first_days: Sequence[date]) -> Calendar | None:
+    """Return the calendar whose fiscal months begin on these days, given from a year's first on; None where none does.
+
+    A year at least is needed. Where several calendars fit what is given, the one whose years begin nearest to a month
+    stands, the simplest first: more years tell them apart.
+    """
+    if len(first_days) < 12:
+        return None
+    years = -(-len(first_days) // 12)
+    begins = _WEEKDAYS[first_days[0].weekday()]
+    of_weeks = [
+        FiscalWeeks.said(f"{pattern} {begins} {year}")
+        for year in get_args(FiscalWeeks.model_fields["year"].annotation)
+        for pattern in get_args(FiscalWeeks.model_fields["pattern"].annotation)
+    ]
+    for weeks in (None, *of_weeks):
+        for starts in range(1, 13):
+            calendar = Calendar(fiscal_year_starts=starts, weeks=weeks)
+            first = year_of(first_days[0], calendar)
+            made = [day for year in range(first, first + years) for day in months(year, calendar)[:-1]]
+            if made[: len(first_days)] == list(first_days):
+                return calendar
+    return None
