@@ -123,7 +123,7 @@ def _quarters(warehouse: Warehouse, past: history.History, as_of: datetime) -> N
     from pipesync.forecast.baselines import run_rate
     from pipesync.forecast.training import start_of_history
 
-    model, rate = [], []
+    model, rate, when = [], [], []
     closed = np.sort(past.closed[past.closed < history.NEVER])
     end = period_of(to_moment(int(closed[-1])), "quarter", Calendar())
     period = period_of(to_moment(int(closed[len(closed) // 10])), "quarter", Calendar())
@@ -139,11 +139,14 @@ def _quarters(warehouse: Warehouse, past: history.History, as_of: datetime) -> N
             left = run_rate(past, moment, (stop - moment) / DAY, start_of_history(past, moment))
             model.append((float(said.p50) - actual) / actual)
             rate.append((float(said.closed) + left - actual) / actual)
+            when.append(period.start)
             print(f"  {period} week {week:2d} model {model[-1]:+.1%} run-rate {rate[-1]:+.1%}")
         period = period_of(period.ends_at + timedelta(days=1), "quarter", Calendar())
     gap = np.abs(model) - np.abs(rate)
-    print(f"from week 4: mean |error| model {np.abs(model).mean():.1%}, run-rate {np.abs(rate).mean():.1%}; "
-          f"difference {gap.mean():+.1%}, standard error {gap.std(ddof=1) / len(gap) ** 0.5:.1%}")  # fmt: skip
+    quarters = np.array([gap[np.array(when) == one].mean() for one in sorted(set(when))])
+    errors = [g.std(ddof=1) / len(g) ** 0.5 for g in (gap, quarters)]
+    print(f"from week 4: mean |error| model {np.abs(model).mean():.2%}, run-rate {np.abs(rate).mean():.2%}; difference "
+          f"{gap.mean():+.2%}, standard error over moments {errors[0]:.2%}, over quarters {errors[1]:.2%}")  # fmt: skip
 
 
 def run_size(opportunities: int) -> None:

@@ -12,9 +12,10 @@ from tests.forecast.worlds import AS_OF
 
 from pipesync.forecast import landmarks
 from pipesync.forecast.forecasters import EVER, FORECASTERS, fit
+from pipesync.forecast.hazard import bins_of
 from pipesync.forecast.history import DAY, NEVER, History, to_ms
 from pipesync.forecast.landmarks import Fate, Landmarks
-from pipesync.forecast.training import Training, training_at
+from pipesync.forecast.training import Training, start_of_history, training_at
 
 DAYS = np.array([0.0, 7.0, 28.0, 90.0, EVER])
 NOW = to_ms(AS_OF)
@@ -166,3 +167,13 @@ def test_the_hazards_beat_the_baselines_where_there_is_something_to_learn(past: 
         scores[name] = auc(np.concatenate(won), np.concatenate(told))
 
     assert scores["hazard"] > scores["stage"]
+
+
+def test_a_step_is_learnt_where_half_of_the_weeks_saw_it_end(past: History) -> None:
+    """What came of the first weeks' opportunities long after is one piece of luck, however many they were."""
+    for weeks in (8, 30):
+        training = training_at(past, start_of_history(past, NOW) + (weeks * 7 + 1) * DAY, most_rows=1200)
+
+        bins = bins_of(training)
+
+        assert bins.learnt == max(int(7 * (weeks + 1) / 2 // bins.width), 1)

@@ -15,6 +15,7 @@ from pipesync.forecast.ladder import Rung, choose
 from pipesync.forecast.learning import Learned
 from pipesync.forecast.replay import Settled
 from pipesync.forecast.totals import Portfolio, simulate
+from pipesync.forecast.training import start_of_history
 
 NOW = to_ms(AS_OF)
 
@@ -94,13 +95,45 @@ def test_run_rate_is_trusted_by_its_record(settled: list[Settled]) -> None:
     assert weights[0] > 0.6 > 0.3 > weights[1]
 
 
+def test_what_counts_is_which_weight_would_have_lost_least(settled: list[Settled]) -> None:
+    """Where truth lay between model and run-rate, so does the weight, whichever of the two was nearer."""
+    half = []
+    for one in settled:
+        model = learning.quantiles_of(one.issue, "hazard", Learned()).model[1]
+        half.append(replace(one, issue=replace(one.issue, run_rate=2.0 * one.actual - model)))
+    right = [replace(s, issue=replace(s.issue, run_rate=s.actual)) for s in settled]
+
+    weights = [learning.learn(w, "hazard", NOW, 500).run_rate_weight for w in (half, right)]
+
+    assert 0.35 < weights[0] < 0.65 < weights[1]
+
+
+def test_a_rate_of_ninety_days_has_the_lower_median_the_shorter_the_period() -> None:
+    """Over ninety days both averages are alike, and the rate is the median."""
+    medians = [learning.run_rate_by(np.zeros(1), 300.0, days, 0.3)[0] for days in (7.0, 28.0, 90.0, 365.0)]
+
+    assert medians[2] == 300.0
+    assert medians == sorted(medians)
+    assert medians[0] > 300.0 * np.exp(-(0.3**2) / 2)
+
+
+@pytest.mark.parametrize(("days", "step"), [(7.0, 35), (28.0, 28), (63.0, 28), (91.0, 42)])
+def test_earlier_origins_spread_over_what_there_is(past: History, days: float, step: int) -> None:
+    """All of a year's history is asked, at whole weeks, and no origin whose period is not over."""
+    found = replay.earlier_origins(past, NOW, days)
+
+    assert found[-1] == NOW - int(days * DAY)
+    assert set(np.diff(found)) == {step * DAY}
+    assert found[0] - step * DAY < start_of_history(past, NOW) + max(days, 28.0) * DAY
+
+
 def test_the_blend_lies_between_its_parts() -> None:
     """Its median is the weighted mean of the medians, and ranks stay."""
     draws = np.random.default_rng(0).lognormal(5, 0.3, 4000)
 
-    found = learning.blend(draws, 300.0, Learned(run_rate_weight=0.5, run_rate_sd=0.2))
+    found = learning.blend(draws, 300.0, 90.0, Learned(run_rate_weight=0.5, run_rate_sd=0.2))
 
-    middle = 0.5 * np.median(draws) + 0.5 * 300.0 * np.exp(-0.02)
+    middle = 0.5 * np.median(draws) + 0.5 * 300.0
     assert np.median(found) == pytest.approx(middle, rel=0.01)
     assert (np.argsort(found) == np.argsort(draws)).all()
 

@@ -19,7 +19,8 @@ def of(history: History) -> tuple[str, ...]:
     return ("stage", "stage_age", "crm_probability", *(("crm_category",) if known else ()))
 
 
-_LOOK_BACK = 90.0
+LOOK_BACK = 90.0
+"""Days whose wins make the run-rate."""
 _LOWEST, _HIGHEST = 0.1, 0.8
 """What CRMs ship for the first and the last open stage, where a company gives no probabilities of its own."""
 
@@ -54,7 +55,7 @@ class FittedCrmProbability:
 
 def run_rate(history: History, origin: Ms, days: float, start: Ms) -> float:
     """Return the amount won per day over the last 90 days (or since the history's start), times the days."""
-    begin = max(origin - int(_LOOK_BACK * DAY), start)
+    begin = max(origin - int(LOOK_BACK * DAY), start)
     span = (origin - begin) / DAY
     if span < 1:
         return 0.0

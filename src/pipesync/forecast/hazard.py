@@ -28,7 +28,11 @@ _BLOCK = 4096
 
 @dataclass(frozen=True)
 class Bins:
-    """Equal steps of `width` days; `learnt` of them were seen, `count` reach twice the 95th percentile of cycles."""
+    """Equal steps of `width` days; `count` reach twice the 95th percentile of cycles.
+
+    `learnt` are those that half of the weeks of history saw end: what only its first weeks saw is their luck, and a
+    trend drawn from it would run on.
+    """
 
     width: float
     learnt: int
@@ -53,9 +57,9 @@ def bins_of(training: Training) -> Bins:
     won = training.fate.won
     cycle = training.rows.frame["age"].to_numpy(float)[won] + training.fate.days[won]
     width = max(7.0, float(np.median(cycle)) / 8) if len(cycle) else 7.0
-    longest = float(np.max(training.cutoff - training.rows.origin)) / DAY if len(training.rows) else 0.0
-    learnt = int(np.clip(longest // width, 1, _MOST_BINS))
-    reach = 2 * float(np.quantile(cycle, 0.95)) if len(cycle) else longest
+    seen = (training.cutoff - np.unique(training.rows.origin)) / DAY if len(training.rows) else np.zeros(1)
+    learnt = int(np.clip(np.median(seen) // width, 1, _MOST_BINS))
+    reach = 2 * float(np.quantile(cycle, 0.95)) if len(cycle) else float(seen.max())
     return Bins(width, learnt, int(np.clip(np.ceil(reach / width), learnt, 104)))
 
 

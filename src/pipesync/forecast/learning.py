@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipesync.forecast.baselines import LOOK_BACK
 from pipesync.forecast.history import DAY, Floats, Ms
 from pipesync.forecast.replay import Issue, Settled
 from pipesync.forecast.totals import PRIOR_SHOCK, Portfolio, simulate
@@ -74,7 +75,7 @@ def quantiles_of(
         portfolio_of(made, method, learned), shock=learned.shock, draws=draws, seed=seed
     ).total()
     stretched = stretch(totals, learned.stretch)
-    final = blend(stretched, made.run_rate, learned)
+    final = blend(stretched, made.run_rate, made.days, learned)
     return Spoken(_three(final), float(final.mean()), _three(stretched))
 
 
@@ -107,13 +108,13 @@ def stretch(draws: Floats, by: float) -> Floats:
     return found
 
 
-def factor_of(draws: Floats, run_rate: float, learned: Learned) -> Floats:
+def factor_of(draws: Floats, run_rate: float, days: float, learned: Learned) -> Floats:
     """Return what stretching and blending make of each draw, as a factor: parts times it add up to the whole."""
-    final = blend(stretch(draws, learned.stretch), run_rate, learned)
+    final = blend(stretch(draws, learned.stretch), run_rate, days, learned)
     return np.divide(final, draws, out=np.ones_like(draws), where=draws > 0)
 
 
-def blend(draws: Floats, run_rate: float, learned: Learned) -> Floats:
+def blend(draws: Floats, run_rate: float, days: float, learned: Learned) -> Floats:
     """Average the draws' quantiles with those of the run-rate; each draw keeps its rank.
 
     Averaging quantiles instead of pooling draws keeps the blend as sharp as its parts.
@@ -125,8 +126,19 @@ def blend(draws: Floats, run_rate: float, learned: Learned) -> Floats:
 
     rank = np.empty(len(draws))
     rank[np.argsort(draws, kind="stable")] = (np.arange(len(draws)) + 0.5) / len(draws)
-    other = run_rate * np.exp(learned.run_rate_sd * ndtri(rank) - learned.run_rate_sd**2 / 2)
+    other = run_rate_by(ndtri(rank), run_rate, days, learned.run_rate_sd)
     found: Floats = (1 - weight) * draws + weight * other
+    return found
+
+
+def run_rate_by(z: Floats, run_rate: float, days: float, sd: float) -> Floats:
+    """Return what the run-rate says at standard normal quantiles; `sd` is that of its error in logarithms.
+
+    The rate is an average with luck of its own, over `LOOK_BACK` days, and so is what it foretells, over `days`. Both
+    have the same mean, and the shorter one the lower median.
+    """
+    apart = (LOOK_BACK - days) / (LOOK_BACK + days)
+    found: Floats = run_rate * np.exp(sd * z - apart * sd**2 / 2)
     return found
 
 
@@ -251,9 +263,10 @@ def _score(actual: float, said: tuple[float, float, float]) -> float:
 
 
 def _trust(memory: Sequence[_Remembered], share: Floats, periods: float) -> tuple[float, float]:
-    """Weigh the run-rate by trailing pinball loss, from equal weights on as periods are completed.
+    """Return the run-rate's weight with which the blend would have had the least pinball loss, and the rate's error.
 
-    Until four of them are, neither gets less than 20% (notes 3.1).
+    The blend's own loss is looked at instead of its parts', which mostly err together (Granger & Ramanathan 1984).
+    Weights start equal and move as periods are completed; until four are, neither gets less than 20% (notes 3.1).
     """
     rated = [
         (m, w)
@@ -268,18 +281,25 @@ def _trust(memory: Sequence[_Remembered], share: Floats, periods: float) -> tupl
         _PRIOR_PERIODS + weight.sum()
     )
     sd = float(np.sqrt(spread))
-    mine = other = 0.0
+    tried = np.linspace(0, 1, 41)
+    loss = np.zeros(len(tried))
     for m, w in rated:
-        actual, rate = m.settled.actual, m.settled.issue.run_rate
-        mine += w * pinball(m.spoken.hazard, actual) / actual
-        other += w * pinball((rate * np.exp(-_Z80 * sd), rate, rate * np.exp(_Z80 * sd)), actual) / actual
-    record = mine**2 / (mine**2 + other**2) if mine + other > 0 else EQUAL
-    found = (_EQUAL_PERIODS * EQUAL + periods * record) / (_EQUAL_PERIODS + periods)
+        issue, actual = m.settled.issue, m.settled.actual
+        rate = run_rate_by(_Z80 * np.array([-1.0, 0.0, 1.0]), issue.run_rate, issue.days, sd)
+        blends = np.outer(1 - tried, m.spoken.hazard) + np.outer(tried, rate)
+        loss += w * _losses(blends, actual) / actual
+    best = float(tried[loss <= loss.min() * (1 + 1e-9)].mean())
+    found = (_EQUAL_PERIODS * EQUAL + periods * best) / (_EQUAL_PERIODS + periods)
     return float(np.clip(found, 0.2, 0.8)) if periods < 4 else float(found), sd
 
 
 def pinball(said: Sequence[float], actual: float) -> float:
     """Return the mean over the three quantiles of max(t (a - q), (t - 1)(a - q))."""
-    return float(
-        np.mean([max(t * (actual - q), (t - 1) * (actual - q)) for t, q in zip(QUANTILES, said, strict=True)])
-    )
+    return float(_losses(np.asarray(said, dtype=float), actual))
+
+
+def _losses(said: Floats, actual: float) -> Floats:
+    """Return the pinball loss of each row of quantiles."""
+    level = np.array(QUANTILES)
+    found: Floats = np.maximum(level * (actual - said), (level - 1) * (actual - said)).mean(axis=-1)
+    return found

@@ -120,12 +120,17 @@ def settle(history: History, made: Issue, known_at: Ms) -> Settled:
 
 
 def earlier_origins(history: History, origin: Ms, days: float, *, most: int = 12) -> list[Ms]:
-    """Return origins whose period has ended by `origin` and that had a period's length of history to learn from."""
+    """Return origins whose period has ended by `origin` and that had a period's length of history to learn from.
+
+    They are spread over the year before, half a period apart at least: neighbours share their luck, and those of one
+    quarter its season.
+    """
     length = int(days * DAY)
     first = start_of_history(history, origin) + max(length, 4 * WEEK)
-    step = max(WEEK, length // 2 // WEEK * WEEK)
-    found: list[Ms] = []
     at = origin - length
+    reach = min(at - first, 52 * WEEK)
+    step = WEEK * max(1, length // 2 // WEEK, -(-reach // (max(most - 1, 1) * WEEK)))
+    found: list[Ms] = []
     while at >= first and len(found) < most:
         found.append(at)
         at -= step
