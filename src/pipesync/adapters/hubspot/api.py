@@ -12,7 +12,7 @@ import gc
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import urlencode
 
 import orjson
@@ -40,6 +40,7 @@ from pipesync.errors import (
 from pipesync.options import secret
 from pipesync.secrecy import end_session, hide_session
 
+T = TypeVar("T")
 Json = dict[str, Any]
 """A JSON object of HubSpot's; what stands in it is checked where it is used."""
 
@@ -90,13 +91,23 @@ class Api:
 
     def get(self, path: str, **query: str | int | bool | None) -> Json:
         """Read; `query` without its None values. Lists are comma-separated texts."""
+        return self.get_as(parsed, path, **query)
+
+    def get_as(self, read: Callable[[bytes], T], path: str, **query: str | int | bool | None) -> T:
+        """Read in a form of one's own: `read` takes the answer's bytes, and raises JSONDecodeError if it broke off."""
         given = {k: _word(v) for k, v in query.items() if v is not None}
-        return self._retried(lambda: self._read("GET", path, query=given))
+        return self._retried(lambda: self._read(read, "GET", path, query=given))
 
     def ask(self, path: str, body: Json, *, search: bool = False, **query: str | bool) -> Json:
         """Read by POST: search and batch reads, which may be repeated like any GET."""
+        return self.ask_as(parsed, path, body, search=search, **query)
+
+    def ask_as(
+        self, read: Callable[[bytes], T], path: str, body: Json, *, search: bool = False, **query: str | bool
+    ) -> T:
+        """Read by POST in a form of one's own, as `get_as`."""
         given = {k: _word(v) for k, v in query.items()}
-        return self._retried(lambda: self._read("POST", path, query=given, body=body, search=search))
+        return self._retried(lambda: self._read(read, "POST", path, query=given, body=body, search=search))
 
     def write(self, method: str, path: str, body: Json | list[Json], *, repeatable: bool = True) -> Json:
         """Write. Where a repeat could do the work twice, a lost answer is the caller's to look into."""
@@ -148,13 +159,14 @@ class Api:
 
     def _read(
         self,
+        read: Callable[[bytes], T],
         method: str,
         path: str,
         *,
         query: Mapping[str, str],
         body: Json | None = None,
         search: bool = False,
-    ) -> Json:
+    ) -> T:
         self._stop_when_spent()
         self._pace.wait(search=search)
         token = self.token
@@ -176,7 +188,7 @@ class Api:
             raise _unreachable(self._options.url) from None
         finally:
             self._pace.count(search=search)
-        return self._judged(*answer, path)
+        return self._judged(*answer, path, read)
 
     def _write(self, method: str, path: str, body: Json | list[Json], *, repeatable: bool) -> Json:
         self._stop_when_spent()
@@ -193,9 +205,9 @@ class Api:
             raise Lost("HubSpot did not say what became of the request", code=str(status or "no answer"))
         if not status:
             raise _unreachable(self._options.url)
-        return self._judged(status, headers, content, path)
+        return self._judged(status, headers, content, path, parsed)
 
-    def _retried(self, send: Callable[[], Json]) -> Json:
+    def _retried(self, send: Callable[[], T]) -> T:
         """Send until it passes. A refused token is taken anew once: it may have expired, or been replaced."""
         refreshed = False
         while True:
@@ -214,20 +226,24 @@ class Api:
 
     # --- Judging ----------------------------------------------------------------------------------------------
 
-    def _judged(self, status: int, headers: Mapping[str, str], content: bytes, path: str) -> Json:
+    def _judged(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        content: bytes,
+        path: str,
+        read: Callable[[bytes], T],
+    ) -> T:
         self._pace.learn(headers)
         if told := headers.get("Date"):
             self.server_time = parsedate_to_datetime(told).astimezone(UTC)
         if not 200 <= status < 300:
             _refuse(status, headers, content, path, self._name)
         self._count(headers)
-        if not content:
-            return {}
         try:
-            parsed = _parsed(content)
+            return read(content or b"{}")
         except orjson.JSONDecodeError:
             raise RetryLater("HubSpot's answer broke off") from None
-        return parsed if isinstance(parsed, dict) else {"results": parsed}
 
     def _stop_when_spent(self) -> None:
         """Stop before a request rather than after one, whose answer would be lost."""
@@ -341,15 +357,19 @@ def _refuse(status: int, headers: Mapping[str, str], content: bytes, path: str, 
     raise RequestRefused(f"HubSpot refused {path}: {why}", **told)
 
 
-def _parsed(content: bytes) -> Any:  # Any: JSON
-    """Parse without looking for garbage: JSON has no cycles, and the looking takes as long as the parsing."""
+def parsed(content: bytes) -> Json:
+    """Parse an answer; JSONDecodeError where it broke off. A list counts as results.
+
+    Garbage is not looked for meanwhile: JSON has no cycles, and the looking takes as long as the parsing.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
-        return orjson.loads(content)
+        found = orjson.loads(content)
     finally:
         if was_on:
             gc.enable()
+    return found if isinstance(found, dict) else {"results": found}
 
 
 def _object(content: bytes) -> Json:

@@ -1,12 +1,13 @@
 """HubSpot's deals as opportunities, their property history as field changes, their contacts as contact roles.
 
-One pass brings all three: a listing carries current values, history and associations together. Histories are long
-(thirty entries a deal), so they are built column by column.
+One pass brings all three: a listing carries current values, history and associations together. All are built column
+by column; see `answers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections import Counter
+from collections.abc import Callable, MutableMapping, Sequence
 from collections.abc import Mapping as MappingOf
 from typing import Any, Literal
 
@@ -15,16 +16,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipesync.adapters.base import Reject
-from pipesync.adapters.hubspot.api import Json
+from pipesync.adapters.hubspot.answers import field, past
 from pipesync.adapters.hubspot.portal import Label
 from pipesync.adapters.hubspot.reading import Link, Wanted
-from pipesync.adapters.hubspot.values import as_text, column, is_ours, moments
-from pipesync.arrays import TEXT, array, from_numpy, joined, scalar
+from pipesync.adapters.hubspot.values import column, is_ours, moments, past_texts
+from pipesync.arrays import (
+    FALSE,
+    TEXT,
+    TRUE,
+    array,
+    each,
+    for_each,
+    from_numpy,
+    joined,
+    one_piece,
+    scalar,
+    to_numpy,
+)
 from pipesync.mapping import FieldMapping, Mapping, segment
 from pipesync.schema import empty, schema, table
 
 OPPORTUNITIES = "opportunities"
-_MERGED = "hs_merged_object_ids"
+MERGED = "hs_merged_object_ids"
+_WON = scalar("won", TEXT)
+_NOWHERE = scalar(None, pa.int32())
 
 
 def wanted(mapping: Mapping, readable: MappingOf[str, Any], *, roles: bool) -> Wanted:
@@ -33,7 +48,7 @@ def wanted(mapping: Mapping, readable: MappingOf[str, Any], *, roles: bool) -> W
     mapped = {n: f for n, f in stream.fields.items() if f.field in readable}
     names = dict.fromkeys([f.field for f in mapped.values()])
     names |= dict.fromkeys(p for p in stream.custom.values() if p in readable)
-    names |= dict.fromkeys(p for p in (_MERGED, "hs_lastmodifieddate") if p in readable)
+    names |= dict.fromkeys(p for p in (MERGED, "hs_lastmodifieddate") if p in readable)
     past = dict.fromkeys(f.field for f in mapped.values() if f.history == "full")
     return Wanted("deals", tuple(names), tuple(past), ("contacts",) if roles else ())
 
@@ -55,57 +70,58 @@ class Deals:
         self._labels, self._former_label = labels, former_label
         self._endings, self._people = endings, people
         self._stream = mapping.streams[OPPORTUNITIES]
-        self._person_of = _Memo(self._person)
 
     # --- Current values ---------------------------------------------------------------------------------------
 
-    def opportunities(self, records: Sequence[Json]) -> tuple[pa.Table, list[Reject]]:
-        if not records:
+    def opportunities(self, records: pa.Table) -> tuple[pa.Table, list[Reject]]:
+        """Return an answer's records as opportunities, and of each value that cannot be read where it stands."""
+        if not len(records):
             return empty(OPPORTUNITIES), []
         rejects: list[Reject] = []
-        properties = [r["properties"] for r in records]
-        texts: dict[str, list[str | None]] = {"id": [str(r["id"]) for r in records]}
-        for name, field in self._stream.fields.items():
+        ids = one_piece(records["id"])
+        texts = {"id": ids}
+        for name, mapped in self._stream.fields.items():
             if name != "id":
-                of = [told.get(field.field) for told in properties]
-                texts[name] = [_ours(text, field) for text in of] if field.values else of
-        endings = [self._endings.get(stage or "") for stage in texts.get("stage", [None] * len(records))]
+                told = field(records, "properties", mapped.field)
+                texts[name] = _ours(told, mapped)
+        stages = texts.get("stage", pa.nulls(len(records), TEXT))
         columns: dict[str, pa.Array] = {}
-        for name, told in self._settled(texts, endings, records).items():
+        ending = each(stages, self._endings.get)
+        columns["is_closed"] = ending.is_valid()
+        columns["is_won"] = pc.equal(ending, _WON).fill_null(FALSE)
+        for name, told in self._settled(texts, columns["is_closed"], records).items():
             kind = schema(OPPORTUNITIES).field(name).type
             columns[name], unread = column(told, kind, self._zone)
             prop = self._stream.fields[name].field if name in self._stream.fields else name
-            rejects += [Reject(f"deal {texts['id'][n]}", f"{prop}: cannot be read as {name}") for n in unread]
-        columns["is_closed"] = array([e is not None for e in endings], pa.bool_())
-        columns["is_won"] = array([e == "won" for e in endings], pa.bool_())
-        custom = [[(n, told.get(p) or None) for n, p in self._stream.custom.items()] for told in properties]
-        columns["custom"] = array(custom, schema(OPPORTUNITIES).field("custom").type)
+            rejects += [Reject(f"deal {ids[n]}", f"{prop}: cannot be read as {name}") for n in unread]
+        own = [field(records, "properties", p).to_pylist() for p in self._stream.custom.values()]
+        names = list(self._stream.custom)
+        pairs = [
+            [(n, told[at] or None) for n, told in zip(names, own, strict=True)] for at in range(len(records))
+        ]
+        columns["custom"] = array(pairs, schema(OPPORTUNITIES).field("custom").type)
         ordered = {n: columns[n] for n in schema(OPPORTUNITIES).names if n in columns}
         found = pa.table(ordered, schema=pa.schema([schema(OPPORTUNITIES).field(n) for n in ordered]))
         return found.append_column("segment", segment(found, self._mapping.segments)), rejects
 
     def _settled(
-        self, texts: dict[str, list[str | None]], endings: Sequence[str | None], records: Sequence[Json]
-    ) -> dict[str, list[str | None]]:
+        self, texts: dict[str, pa.Array], is_closed: pa.Array, records: pa.Table
+    ) -> dict[str, pa.Array]:
         """Return the texts with what HubSpot leaves to its readers: names of stages, closing times, our own tasks."""
         found = dict(texts)
         if "stage" in texts:
-            found["stage"] = [self._label(stage) for stage in texts["stage"]]
-        if "currency" in texts:
-            found["currency"] = [told or self._currency for told in texts["currency"]]
+            found["stage"] = each(texts["stage"], self._label)
+        if "currency" in texts and self._currency:
+            blank = pc.equal(texts["currency"], scalar("", TEXT)).fill_null(TRUE)
+            found["currency"] = pc.if_else(blank, scalar(self._currency, TEXT), texts["currency"])
         if "closed_at" in texts:
-            found["closed_at"] = [
-                told if ending else None for told, ending in zip(texts["closed_at"], endings, strict=True)
-            ]
+            found["closed_at"] = pc.if_else(is_closed, texts["closed_at"], scalar(None, TEXT))
         if "next_activity_at" in texts:
-            found["next_activity_at"] = [
-                None if told and is_ours(told) else told for told in texts["next_activity_at"]
-            ]
+            found["next_activity_at"] = each(
+                texts["next_activity_at"], lambda told: None if told and is_ours(told) else told
+            )
         if "modified_at" in texts:
-            found["modified_at"] = [
-                _last_change(record) or told
-                for told, record in zip(texts["modified_at"], records, strict=True)
-            ]
+            found["modified_at"] = pc.coalesce(last_changes(records), texts["modified_at"])
         return found
 
     def _label(self, stage: str | None) -> str | None:
@@ -116,80 +132,63 @@ class Deals:
         known = self._labels.get(stage)
         return known.name if known else stage
 
-    def merged(self, records: Iterable[Json]) -> list[str]:
+    @staticmethod
+    def merged(records: pa.Table) -> list[str]:
         """Return the ids that went up in these deals, which no archive lists."""
-        found = []
-        for record in records:
-            if absorbed := record["properties"].get(_MERGED):
-                found += [i for i in absorbed.split(";") if i and i != str(record["id"])]
-        return found
+        told = field(records, "properties", MERGED)
+        if told.null_count == len(told):
+            return []
+        pairs = zip(told.to_pylist(), records["id"].to_pylist(), strict=True)
+        return [i for text, own in pairs for i in absorbed(text, own)]
 
     # --- History ----------------------------------------------------------------------------------------------
 
-    def field_changes(self, records: Sequence[Json]) -> pa.Table:
+    def field_changes(self, records: pa.Table) -> pa.Table:
         """Return every value that the tracked properties took, oldest first within each."""
         parts = [
-            self._changes_of(name, field, records)
-            for name, field in self._stream.fields.items()
-            if field.history == "full"
+            self._changes_of(name, mapped, records)
+            for name, mapped in self._stream.fields.items()
+            if mapped.history == "full"
         ]
         return pa.concat_tables(parts) if parts else empty("field_changes")
 
-    def _changes_of(self, name: str, field: FieldMapping, records: Sequence[Json]) -> pa.Table:
-        pasts = [(r.get("propertiesWithHistory") or {}).get(field.field) or () for r in records]
-        entries: list[Json] = [entry for past in pasts for entry in reversed(past)]
-        lengths = np.fromiter(map(len, pasts), np.int64, len(pasts))
-        deal = np.repeat(np.arange(len(pasts)), lengths)
-        places = from_numpy(np.arange(len(entries)) - np.repeat(np.cumsum(lengths) - lengths, lengths))
-        of = array([r["id"] for r in records], TEXT).take(from_numpy(deal))
-        values, person_of = [e["value"] for e in entries], self._person_of
-        value_of = self._values_of(name, field, values)
-        times = array([e["timestamp"] for e in entries], TEXT)
-        ids = joined(of, name, times, by=":")
-        if pc.count_distinct(ids).as_py() < len(ids):  # two changes in one millisecond
-            ids = joined(ids, places.cast(TEXT), by=":")
+    def _changes_of(self, name: str, mapped: FieldMapping, records: pa.Table) -> pa.Table:
+        ends, entries = past(records, mapped.field)
+        lengths = np.diff(ends)
+        deal = np.repeat(np.arange(len(lengths)), lengths)
+        places = np.arange(len(deal)) - np.repeat(ends[:-1] - ends[0], lengths)
+        order = from_numpy(np.repeat(ends[1:], lengths) - 1 - places)  # an answer tells the newest first
+        told = {
+            n: entries.field(n).take(order) for n in ("value", "timestamp", "updatedByUserId", "sourceId")
+        }
+        of = one_piece(records["id"]).take(from_numpy(deal))
+        moment = moments(told["timestamp"])
+        ids = joined(of, name, told["timestamp"], by=":")
+        at = to_numpy(moment.view(pa.int64()), np.int64)
+        if np.any((deal[1:] == deal[:-1]) & (at[1:] <= at[:-1])):
+            ids = _numbered(ids)
+        signed = pc.coalesce(told["updatedByUserId"].cast(TEXT), told["sourceId"])
         return pa.table(
             {
                 "id": ids,
                 "opportunity_id": of,
                 "field": pa.repeat(scalar(name, TEXT), len(ids)),
-                "value": array([value_of[v] for v in values], TEXT),
-                "changed_at": moments(times),
-                "changed_by": array(
-                    [person_of[e.get("updatedByUserId") or e.get("sourceId")] for e in entries], TEXT
-                ),
-                "seq": places,
+                "value": for_each(told["value"], lambda values: self._past_values(name, mapped, values)),
+                "changed_at": moment,
+                "changed_by": each(signed, self._person),
+                "seq": from_numpy(places),
             }
         )
 
-    def _values_of(
-        self, name: str, field: FieldMapping, values: Sequence[str | None]
-    ) -> MappingOf[str | None, str | None]:
-        """Return how history writes each of these values. Sums of money are many, and Arrow reads them at once."""
-        kind = schema(OPPORTUNITIES).field(name).type
-        if pa.types.is_decimal(kind):
-            distinct = list(dict.fromkeys(values))
-            given = array([_ours(v, field) or None for v in distinct], TEXT)
-            try:
-                return dict(zip(distinct, given.cast(kind).cast(TEXT).to_pylist(), strict=True))
-            except pa.ArrowInvalid:
-                pass
-        return _Memo(self._reader(name, field))
+    def _past_values(self, name: str, mapped: FieldMapping, values: pa.Array) -> pa.Array:
+        """Return how history writes each of these values."""
+        if name == "stage":
+            return each(values, self._label)
+        return past_texts(_ours(values, mapped), schema(OPPORTUNITIES).field(name).type, self._zone)
 
-    def _reader(self, name: str, field: FieldMapping) -> Callable[[str | None], str | None]:
-        kind = schema(OPPORTUNITIES).field(name).type
-
-        def value_of(text: str | None) -> str | None:
-            try:
-                return as_text(_ours(text, field), kind, self._zone)
-            except (ValueError, OverflowError, ArithmeticError):
-                return None
-
-        return self._label if name == "stage" else value_of
-
-    def _person(self, told: object) -> str | None:
+    def _person(self, told: str | None) -> str | None:
         """Return the owner behind a user's number or a `userId:` source."""
-        user = str(told or "").removeprefix("userId:")
+        user = (told or "").removeprefix("userId:")
         if not user.isdigit():
             return None
         return self._people().get(user) or f"user:{user}"
@@ -206,24 +205,32 @@ class Deals:
         return table("contact_roles", rows) if rows else empty("contact_roles")
 
 
-class _Memo(dict[Any, Any]):
-    """A function's results by its argument: histories repeat few values many times."""
-
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        super().__init__()
-        self._function = function
-
-    def __missing__(self, key: Any) -> Any:
-        found = self[key] = self._function(key)
-        return found
-
-
-def _last_change(record: Json) -> str | None:
+def last_changes(records: pa.Table) -> pa.Array:
     """Return when a tracked property last changed. The record's own modification time also moves with our tasks."""
-    past = (record.get("propertiesWithHistory") or {}).values()
-    latest: str | None = max((entries[0]["timestamp"] for entries in past if entries), default=None)
-    return latest
+    found = pa.nulls(len(records), TEXT)
+    for told in records.schema.field("propertiesWithHistory").type:
+        ends, entries = past(records, told.name)
+        some = from_numpy((ends[1:] > ends[:-1]).view(np.int8)).cast(pa.bool_())
+        newest = pc.if_else(some, from_numpy(ends[:-1]), _NOWHERE)
+        found = pc.max_element_wise(found, entries.field("timestamp").take(newest))
+    return found
 
 
-def _ours(text: str | None, field: FieldMapping) -> str | None:
-    return field.values.get(text, text) if field.values and text is not None else text
+def absorbed(merged: str | None, own: str) -> list[str]:
+    """Return the ids that went up in the deal `own`, from its property of them."""
+    return [i for i in (merged or "").split(";") if i and i != own]
+
+
+def _numbered(ids: pa.Array) -> pa.Array:
+    """Return ids of changes, those apart that a deal had in one millisecond: by nothing but its own history."""
+    met: Counter[str] = Counter()
+    found = []
+    for i in ids.to_pylist():
+        found.append(f"{i}:{met[i]}" if i in met else i)
+        met[i] += 1
+    return array(found, TEXT)
+
+
+def _ours(texts: pa.Array, mapped: FieldMapping) -> pa.Array:
+    """Return texts in our words, where the mapping has words for them."""
+    return each(texts, lambda text: mapped.values.get(text, text)) if mapped.values else texts

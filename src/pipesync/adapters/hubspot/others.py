@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Mapping as MappingOf
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -75,7 +76,8 @@ def pull_objects(
     if state is None or not state.listing:
         state = State(form, since=millis(until), scanned=millis(until), swept=millis(until))
     first = state.after is None
-    for records, after, requests in gathered(listed(api, reader.wanted, after=state.after)):
+    for parts, after, requests in gathered(listed(api, reader.wanted, after=state.after)):
+        records = list(chain.from_iterable(parts))
         state = replace(state, after=after, count=state.count + len(records))
         if after is None:
             state = replace(state, listing=False)
@@ -282,7 +284,8 @@ def pull_activities(
                 continue
         if state is None or not state.listing:
             state = State(form, since=millis(until), scanned=millis(until))
-        for records, after, requests in gathered(listed(api, engagements.wanted, after=state.after)):
+        for parts, after, requests in gathered(listed(api, engagements.wanted, after=state.after)):
+            records = list(chain.from_iterable(parts))
             state = replace(state, after=after, count=state.count + len(records), listing=after is not None)
             states[kind] = state
             rows = engagements.rows(records, None)

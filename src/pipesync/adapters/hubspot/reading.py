@@ -40,25 +40,35 @@ class Wanted:
 
 def listed(api: Api, wanted: Wanted, *, after: str | None = None, archived: bool = False) -> Iterator[Listed]:
     """Yield pages of all records in the order of their ids, from `after` on."""
-    names, past = ",".join(wanted.properties), ",".join(wanted.history)
-    by_id = len(names) + len(past) > _LONGEST_LIST
     while True:
-        page = api.get(
-            api.paths.objects(wanted.kind),
-            limit=HISTORY_PAGE if past and not by_id else LIST_PAGE,
-            after=after,
-            archived=True if archived else None,
-            properties=None if by_id else names or None,
-            propertiesWithHistory=None if by_id else past or None,
-            associations=",".join(wanted.associations) or None,
-        )
+        page = api.get(api.paths.objects(wanted.kind), **listing(wanted, after, archived=archived))
         records = page.get("results", [])
-        if by_id:
+        if is_long(wanted):
             records = _with_links(read(api, wanted, [r["id"] for r in records]), records)
         after = (page.get("paging") or {}).get("next", {}).get("after")
         yield Listed(records, after)
         if after is None:
             return
+
+
+def is_long(wanted: Wanted) -> bool:
+    """Tell whether what is wanted does not fit into an address, and is read by the ids that a listing brings."""
+    return len(",".join(wanted.properties)) + len(",".join(wanted.history)) > _LONGEST_LIST
+
+
+def listing(
+    wanted: Wanted, after: str | None, *, archived: bool = False
+) -> dict[str, str | int | bool | None]:
+    """Return what to ask for a page of a listing."""
+    by_id = is_long(wanted)
+    return {
+        "limit": HISTORY_PAGE if wanted.history and not by_id else LIST_PAGE,
+        "after": after,
+        "archived": True if archived else None,
+        "properties": None if by_id else ",".join(wanted.properties) or None,
+        "propertiesWithHistory": None if by_id else ",".join(wanted.history) or None,
+        "associations": ",".join(wanted.associations) or None,
+    }
 
 
 def _with_links(records: list[Json], listed_records: list[Json]) -> list[Json]:
@@ -68,13 +78,24 @@ def _with_links(records: list[Json], listed_records: list[Json]) -> list[Json]:
 
 def read(api: Api, wanted: Wanted, ids: Iterable[str]) -> list[Json]:
     """Return the records of these ids that exist and are not archived; HubSpot is silent about the others."""
+    path = api.paths.objects(wanted.kind, "/batch/read")
     found: list[Json] = []
-    size = HISTORY_PAGE if wanted.history else BATCH
-    for some in batches(ids, size):
-        body: Json = {"inputs": [{"id": i} for i in some], "properties": list(wanted.properties)}
-        body["propertiesWithHistory"] = list(wanted.history)
-        found += api.ask(api.paths.objects(wanted.kind, "/batch/read"), body).get("results", [])
+    for some in batches(ids, size_of_batch(wanted)):
+        found += api.ask(path, those(some, wanted)).get("results", [])
     return found
+
+
+def size_of_batch(wanted: Wanted) -> int:
+    return HISTORY_PAGE if wanted.history else BATCH
+
+
+def those(ids: Iterable[str], wanted: Wanted) -> Json:
+    """Return the body of a batch read."""
+    return {
+        "inputs": [{"id": i} for i in ids],
+        "properties": list(wanted.properties),
+        "propertiesWithHistory": list(wanted.history),
+    }
 
 
 def read_by(api: Api, wanted: Wanted, key: str, values: Iterable[str]) -> list[Json]:
@@ -186,9 +207,14 @@ def _link(told: Json) -> Link:
 
 def inline_links(record: Json, to: str, of: str = "deal") -> list[Link]:
     """Return the associations that came with a listed record; types of HubSpot's own are no labels."""
+    told = (record.get("associations") or {}).get(to, {}).get("results", [])
+    return links_of(((str(one["id"]), str(one.get("type", ""))) for one in told), of)
+
+
+def links_of(told: Iterable[tuple[str, str]], of: str) -> list[Link]:
+    """Return links from their targets and types, each target once."""
     found: dict[str, Link] = {}
-    for one in (record.get("associations") or {}).get(to, {}).get("results", []):
-        kind, target = str(one.get("type", "")), str(one["id"])
+    for target, kind in told:
         label = None if kind.startswith(f"{of}_to_") else kind or None
         before = found.get(target)
         found[target] = Link(target, label or (before.label if before else None), False)

@@ -16,19 +16,21 @@ from itertools import chain
 from typing import Any
 
 import orjson
+import pyarrow as pa
 
 from pipesync.adapters.base import Cursor, Page, Span
+from pipesync.adapters.hubspot import answers
 from pipesync.adapters.hubspot.api import Api, Json
-from pipesync.adapters.hubspot.deals import OPPORTUNITIES, Deals, wanted
+from pipesync.adapters.hubspot.deals import MERGED, OPPORTUNITIES, Deals, absorbed, wanted
 from pipesync.adapters.hubspot.options import Options
 from pipesync.adapters.hubspot.portal import Label, Portal
 from pipesync.adapters.hubspot.reading import (
     SEARCH_PAGE,
     Link,
+    Listed,
     Searched,
     Wanted,
     changed,
-    inline_links,
     linked,
     listed,
     modified,
@@ -39,7 +41,7 @@ from pipesync.errors import PermissionMissing
 from pipesync.mapping import Mapping
 from pipesync.schema import empty
 
-_READING = 1
+_READING = 2
 """Of this code: a change in how records are read makes every cursor old."""
 _TOGETHER = 2500
 """Records that are committed at once; a commit costs more than a request's worth of rows."""
@@ -231,7 +233,7 @@ class DealStreams:
         seen = replace(self._wanted, properties=(*self._wanted.properties, *own), history=(), associations=())
         records = read(self._api, seen, ids)
         self._labels = dict(self._portal.labels)
-        rows, _ = self._deals(dict).opportunities(records)
+        rows, _ = self._deals(dict).opportunities(answers.records_of(records, seen))
         by_id = {str(r["id"]): r for r in records}
         yield from ((row, by_id[row["id"]]) for row in rows.to_pylist())
 
@@ -240,9 +242,10 @@ class DealStreams:
     def _listing(self, state: State, until: datetime) -> Iterator[Page]:
         deals = self._deals(lambda: state.people)
         first = state.after is None
-        for records, after, requests in gathered(self._listed(state.after)):
+        for parts, after, requests in gathered(self._listed(state.after)):
+            records = pa.concat_tables(parts).combine_chunks()
             state = replace(state, after=after, count=state.count + len(records))
-            links = {r["id"]: inline_links(r, "contacts") for r in records}
+            links = answers.inline_links(records, "contacts")
             yield from self._children(deals, records, links, replacing=first)
             rows, rejects = deals.opportunities(records)
             yield Page(
@@ -254,16 +257,16 @@ class DealStreams:
         done = self._cursor(replace(state, listing=False, after=None))
         yield Page(OPPORTUNITIES, empty(OPPORTUNITIES), done, last=True)
 
-    def _listed(self, after: str | None) -> Iterator[Any]:
+    def _listed(self, after: str | None) -> Iterator[answers.Answer]:
         """List, and without the contacts where only they are out of this token's reach."""
-        pages = listed(self._api, self._wanted, after=after)
+        pages = answers.listed(self._api, self._wanted, after=after)
         try:
             first = next(pages)
         except PermissionMissing as refused:
             if not self._wanted.associations:
                 raise
             self._do_without_roles(refused)
-            pages = listed(self._api, self._wanted, after=after)
+            pages = answers.listed(self._api, self._wanted, after=after)
             first = next(pages)
         yield first
         yield from pages
@@ -273,14 +276,14 @@ class DealStreams:
         self._wanted = replace(self._wanted, associations=())
 
     def _children(
-        self, deals: Deals, records: list[Json], links: dict[str, Any], *, replacing: bool
+        self, deals: Deals, records: pa.Table, links: MappingOf[str, Sequence[Link]], *, replacing: bool
     ) -> Iterator[Page]:
         """Yield history and contacts before the deals themselves, whose cursor says that all are there."""
         mode: Any = "replace" if replacing else "merge"
         yield Page("field_changes", deals.field_changes(records), None, mode=mode)
         if self._wanted.associations:
             if not replacing:
-                ids = tuple(str(r["id"]) for r in records)
+                ids = tuple(records["id"].to_pylist())
                 yield Page("contact_roles", empty("contact_roles"), None, deleted=ids)
             yield Page("contact_roles", deals.contact_roles(links), None, mode=mode)
 
@@ -308,7 +311,7 @@ class DealStreams:
             as_held = self._as_held(deals, some.records)
             ids = [r["id"] for r in some.records if r["id"] not in as_held]
             ids += restored if some.last else ()
-            records = read(self._api, self._wanted, ids)
+            records = answers.read(self._api, self._wanted, ids)
             if ids:
                 yield from self._children(deals, records, self._linked(ids), replacing=False)
             rows, rejects = deals.opportunities(records)
@@ -332,11 +335,12 @@ class DealStreams:
             r
             for r in records
             if r["id"] in spans and spans[r["id"]][0] <= from_millis(modified(r)) <= spans[r["id"]][1]
-            if not deals.merged([r])  # maybe just now
+            if not absorbed(r["properties"].get(MERGED), r["id"])  # maybe just now
         ]
         if not some:
             return frozenset()
-        rows, _ = deals.opportunities(some)
+        shown = replace(self._wanted, history=(), associations=())
+        rows, _ = deals.opportunities(answers.records_of(some, shown))
         held = {row["id"]: row for row in self.ours.held([r["id"] for r in some])}
         return frozenset(
             row["id"]
@@ -374,16 +378,17 @@ def archived_since(api: Api, kind: str, since: int, options: Options) -> tuple[t
     return tuple(gone), there
 
 
-def gathered(pages: Iterator[Any]) -> Iterator[tuple[list[Json], str | None, int]]:
-    """Put pages together up to what is committed at once: records, where the next starts, requests."""
-    records: list[Json] = []
+def gathered(
+    pages: Iterator[Listed] | Iterator[answers.Answer],
+) -> Iterator[tuple[list[Any], str | None, int]]:  # Any: what a page holds its records in
+    """Put pages together up to what is committed at once: their records, where the next starts, requests."""
+    parts: list[Any] = []
     after: str | None = None
-    requests = 0
     for page in pages:
-        records += page.records
-        after, requests = page.after, requests + 1
-        if len(records) >= _TOGETHER:
-            yield records, after, requests
-            records, requests = [], 0
-    if requests:
-        yield records, after, requests
+        parts.append(page.records)
+        after = page.after
+        if sum(map(len, parts)) >= _TOGETHER:
+            yield parts, after, len(parts)
+            parts = []
+    if parts:
+        yield parts, after, len(parts)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipesync.arrays import TEXT, array
+from pipesync.arrays import TEXT, array, from_numpy, scalar, to_numpy
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _CENT = Decimal("0.01")
+_MOST = Decimal(10) ** 16
+_BLANK, _NOTHING = scalar("", TEXT), scalar(None, TEXT)
+_EPOCH, _TICK = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
+_DAY = timedelta(days=1) // _TICK
 _OURS = 216
 """Milliseconds of the due times that we write. HubSpot copies the earliest due time of a deal's tasks into the deal's
 next activity date, where nothing else would tell our own task from a person's plans."""
@@ -48,9 +56,12 @@ def is_ours(text: str) -> bool:
 
 def money(text: str) -> Decimal:
     try:
-        return Decimal(text).quantize(_CENT)
+        found = Decimal(text).quantize(_CENT)
     except InvalidOperation:
         raise ValueError("not a sum of money") from None
+    if abs(found) >= _MOST:
+        raise ValueError("more than a column of money has room for")
+    return found
 
 
 def typed(text: str | None, kind: pa.DataType, zone: str) -> Any:
@@ -72,19 +83,20 @@ def typed(text: str | None, kind: pa.DataType, zone: str) -> Any:
     return float(text)
 
 
-def column(texts: Sequence[str | None], kind: pa.DataType, zone: str) -> tuple[pa.Array, list[int]]:
+def column(texts: pa.Array, kind: pa.DataType, zone: str) -> tuple[pa.Array, list[int]]:
     """Return many values at once, and the positions of those that could not be read, which are blank.
 
-    What Arrow reads by itself it reads; where it stumbles, and for dates, each value is read alone.
+    What Arrow reads by itself it reads; where it stumbles, each value is read alone.
     """
-    given = [text or None for text in texts]
-    if not pa.types.is_date(kind):
-        try:
-            return _cast(given, kind), []
-        except pa.ArrowInvalid:
-            pass
+    given = pc.if_else(pc.equal(texts, _BLANK), _NOTHING, texts)
+    if given.null_count == len(given):
+        return pa.nulls(len(given), kind), []
+    try:
+        return _cast(given, kind, zone), []
+    except (pa.ArrowInvalid, OverflowError):
+        pass
     values, unread = [], []
-    for n, text in enumerate(given):
+    for n, text in enumerate(given.to_pylist()):
         try:
             values.append(typed(text, kind, zone))
         except (ValueError, OverflowError, ArithmeticError):
@@ -93,13 +105,35 @@ def column(texts: Sequence[str | None], kind: pa.DataType, zone: str) -> tuple[p
     return array(values, kind), unread
 
 
-def _cast(texts: Sequence[str | None], kind: pa.DataType) -> pa.Array:
-    found = array(texts, TEXT)
-    return _as_moments(found) if pa.types.is_timestamp(kind) else found.cast(kind)
+def _cast(texts: pa.Array, kind: pa.DataType, zone: str) -> pa.Array:
+    if pa.types.is_date(kind):
+        return _days(_as_moments(texts), ZoneInfo(zone))
+    return _as_moments(texts) if pa.types.is_timestamp(kind) else texts.cast(kind)
 
 
 def _as_moments(texts: pa.Array) -> pa.Array:
     return texts.cast(pa.timestamp("us", tz="UTC")).cast(pa.timestamp("us"))
+
+
+def _days(moments: pa.Array, zone: ZoneInfo) -> pa.Array:
+    """Return a zone's calendar dates. Clocks are asked once for each day, and within the days that change them."""
+    of = pc.drop_null(moments)
+    instants = to_numpy(of.view(pa.int64()), np.int64)
+    days, place = np.unique(instants // _DAY, return_inverse=True)
+    first, last = (_ahead(zone, (days + n) * _DAY) for n in (0, 1))
+    ahead = first[place]
+    changing = np.flatnonzero((first != last)[place])
+    ahead[changing] = _ahead(zone, instants[changing])
+    found = from_numpy(((instants + ahead) // _DAY).astype(np.int32)).view(pa.date32())
+    if len(found) == len(moments):
+        return found
+    return pc.replace_with_mask(pa.nulls(len(moments), pa.date32()), moments.is_valid(), found)
+
+
+def _ahead(zone: ZoneInfo, instants: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return how far a zone's clocks are ahead of UTC; microseconds, all of them."""
+    offsets = ((_EPOCH + n * _TICK).astimezone(zone).utcoffset() for n in instants.tolist())
+    return np.fromiter(((offset or timedelta()) // _TICK for offset in offsets), np.int64, len(instants))
 
 
 def moments(texts: pa.Array) -> pa.Array:
@@ -110,14 +144,20 @@ def moments(texts: pa.Array) -> pa.Array:
         return array([moment(t) for t in texts.to_pylist()], pa.timestamp("us"))
 
 
+def past_texts(texts: pa.Array, kind: pa.DataType, zone: str) -> pa.Array:
+    """Return past values as history writes them: dates ISO, money plain, times ISO with zone.
+
+    What cannot be read is blank. Sums and dates are many, and Arrow reads them at once.
+    """
+    if pa.types.is_decimal(kind) or pa.types.is_date(kind):
+        return column(texts, kind, zone)[0].cast(TEXT)
+    return array([as_text(t, kind, zone) for t in texts.to_pylist()], TEXT)
+
+
 def as_text(text: str | None, kind: pa.DataType, zone: str) -> str | None:
-    """Return a past value as history writes it: dates ISO, money plain, times ISO with zone."""
-    if text is None or text == "":
-        return None
-    if pa.types.is_decimal(kind):
-        return str(money(text))
-    if pa.types.is_date(kind):
-        return day(text, zone).isoformat()
-    if pa.types.is_timestamp(kind):
+    if not text or not pa.types.is_timestamp(kind):
+        return text or None
+    try:
         return moment(text).isoformat().replace("+00:00", "Z")
-    return text
+    except (ValueError, OverflowError):
+        return None
