@@ -33,7 +33,8 @@ from pipesync.sandbox.faults import KINDS
 from pipesync.sandbox.process import Sandbox, running
 from pipesync.store.erasure import prune
 from pipesync.store.ledger import Ledger
-from pipesync.store.warehouse import CHILDREN, Warehouse
+from pipesync.store.pages import CHILDREN
+from pipesync.store.warehouse import Warehouse
 from pipesync.sync import Cycle, sync_all
 
 HOW: dict[str, dict[str, Any]] = {

@@ -16,7 +16,8 @@ from pipesync.config import Config
 from pipesync.logs import log
 from pipesync.model import Run
 from pipesync.store.ledger import Ledger
-from pipesync.store.warehouse import Warehouse, published
+from pipesync.store.opening import published
+from pipesync.store.warehouse import Warehouse
 
 Entry = dict[str, Any]  # Any: JSON
 _GOOD = ("done", "partly")

@@ -25,7 +25,8 @@ from pipesync.rules import RuleSet
 from pipesync.rules.examination import examine
 from pipesync.steps import config_of, last_issued, model_for, period_for
 from pipesync.store.ledger import Ledger
-from pipesync.store.warehouse import Warehouse, published
+from pipesync.store.opening import published
+from pipesync.store.warehouse import Warehouse
 
 _ABOUT_A_WEEK = timedelta(days=6)
 """A weekly run may be some hours early."""

@@ -15,7 +15,8 @@ import pyarrow as pa
 from pipesync.config import Config, Twins
 from pipesync.errors import InputError, Problem
 from pipesync.model import Opportunity
-from pipesync.store.warehouse import CHILDREN, Warehouse
+from pipesync.store.pages import CHILDREN
+from pipesync.store.warehouse import Warehouse
 from pipesync.yamlsource import nearest
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from pipesync.cli.rehearsal import Crm, Folder, World, write_configuration
 from pipesync.sandbox.process import Sandbox, running
-from pipesync.store.warehouse import Warehouse, published
+from pipesync.store.opening import published
+from pipesync.store.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Ran

@@ -18,7 +18,8 @@ from pipesync.errors import InputError, StoreError
 from pipesync.sandbox.company import generate
 from pipesync.store.backups import back_up, restore
 from pipesync.store.ledger import Ledger
-from pipesync.store.warehouse import Warehouse, published
+from pipesync.store.opening import published
+from pipesync.store.warehouse import Warehouse
 from pipesync.sync import Cycle, sync_all
 
 NOW = datetime(2026, 11, 23, 9, tzinfo=UTC)

@@ -14,7 +14,8 @@ from pipesync.errors import InputError
 from pipesync.sandbox.company import generate
 from pipesync.store.erasure import prune
 from pipesync.store.ledger import Ledger
-from pipesync.store.warehouse import Warehouse, published
+from pipesync.store.opening import published
+from pipesync.store.warehouse import Warehouse
 
 CONFIGURATION = """\
 mode: enforce

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from pipesync.errors import StoreError
 from pipesync.model import ColumnState, Connection, HistoryKind, Opportunity
 from pipesync.schema import schema, table
+from pipesync.store.opening import published
 from pipesync.store.owed import missing, settle
-from pipesync.store.warehouse import Warehouse, published
+from pipesync.store.warehouse import Warehouse
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 Row = dict[str, Any]  # Any: columns' values

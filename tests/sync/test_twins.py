@@ -21,7 +21,8 @@ from pipesync.connections import pull_all
 from pipesync.errors import InputError
 from pipesync.sandbox.company import generate
 from pipesync.sandbox.process import running
-from pipesync.store.warehouse import Warehouse, published
+from pipesync.store.opening import published
+from pipesync.store.warehouse import Warehouse
 from pipesync.sync import Cycle, sync_all
 from pipesync.twins import counted_once, in_order
 

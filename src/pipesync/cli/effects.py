@@ -22,7 +22,8 @@ def effects_of(config: Config | None, source: Source) -> tuple[dict[str, Effect]
     from pipesync.cli.opening import open_ledger
     from pipesync.plan import read_effects
     from pipesync.plan.calendars import local_date
-    from pipesync.store.warehouse import Warehouse, published
+    from pipesync.store.opening import published
+    from pipesync.store.warehouse import Warehouse
 
     ledger = open_ledger(config) if config else None
     if config is None or ledger is None:

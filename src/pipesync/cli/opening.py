@@ -106,7 +106,8 @@ def optional_configuration(source: Source) -> Config | None:
 def words(config: Config | None, source: Source) -> tuple[Vocabulary | None, list[str]]:
     """Return the words of the connections that were pulled, and their names."""
     from pipesync.rules.vocabulary import vocabulary
-    from pipesync.store.warehouse import Warehouse, published
+    from pipesync.store.opening import published
+    from pipesync.store.warehouse import Warehouse
 
     if config is None or not published(config.warehouse).exists():
         return None, []
@@ -142,7 +143,8 @@ def folder_configuration(source: Source) -> Config:
 @contextmanager
 def reading_from(source: Source) -> Iterator[Opened]:
     """Open what a reading command needs; nothing that it does is kept."""
-    from pipesync.store.warehouse import Warehouse, published
+    from pipesync.store.opening import published
+    from pipesync.store.warehouse import Warehouse
     from pipesync.twins import counted_once
 
     config, names = configuration(source)

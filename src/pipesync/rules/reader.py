@@ -32,7 +32,7 @@ from pipesync.rules.conditions import (
     Scalar,
     span,
 )
-from pipesync.store.warehouse import is_pattern
+from pipesync.store.opening import is_pattern
 from pipesync.yamlsource import Document, nearest
 
 _JOINS = ("all", "any", "not")

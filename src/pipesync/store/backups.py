@@ -26,7 +26,8 @@ from pipesync import __version__
 from pipesync.errors import InputError, Place, Problem
 from pipesync.store import warehouse as warehouses
 from pipesync.store.ledger import copying
-from pipesync.store.warehouse import Warehouse, published
+from pipesync.store.opening import published
+from pipesync.store.warehouse import Warehouse
 
 FORMAT = 1
 _MANIFEST, _WAREHOUSE = "manifest.json", "warehouse.duckdb"

@@ -15,7 +15,8 @@ from pipesync.errors import InputError, Problem
 from pipesync.model import TABLES
 from pipesync.schema import kinds
 from pipesync.store.ledger import Ledger, Person
-from pipesync.store.warehouse import CHILDREN, Warehouse
+from pipesync.store.pages import CHILDREN
+from pipesync.store.warehouse import Warehouse
 
 _TELLING_ID = 6
 """An id at least this long is looked for inside of texts too; a shorter one would be found in dates and amounts."""

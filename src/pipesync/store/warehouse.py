@@ -1,8 +1,7 @@
-"""The warehouse: the CRM's mirror in one DuckDB file, and the only module that speaks to DuckDB.
+"""The warehouse: the CRM's mirror in one DuckDB file, to which nothing outside of this package speaks.
 
 Times are kept as naive UTC (zoned ones cost DuckDB its ICU arithmetic, and Python pytz, on every read) and
-become aware again in records. Tables carry no primary keys: loading was seven times slower with them; a merge
-deletes the keys of a page and inserts its rows, in the transaction that moves the cursor.
+become aware again in records. Tables carry no primary keys: loading was seven times slower with them (see `pages`).
 
 One process writes. Readers open the copy that the last finished run published, so neither waits for the other.
 """
@@ -10,7 +9,6 @@ One process writes. Readers open the copy that the last finished run published, 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,13 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-import duckdb
-
 from pipesync.config import MEMORY
 from pipesync.errors import InputError, Problem, StoreError
 from pipesync.model import TABLES, ColumnState, Connection, Record
-from pipesync.schema import KINDS, ddl, schema
-from pipesync.store import owed, spill
+from pipesync.schema import ddl, kinds
+from pipesync.store import pages, spill
+from pipesync.store.opening import connect, prepare_folder, published
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,8 +44,6 @@ CREATE TABLE IF NOT EXISTS rejects (
     connection VARCHAR, stream VARCHAR, "where" VARCHAR, reason VARCHAR, raw VARCHAR, seen_at TIMESTAMP
 );
 """
-CHILDREN = ("field_changes", "activities", "contact_roles", "line_items")
-
 Parameters = Mapping[str, Any] | Sequence[Any]
 
 
@@ -81,8 +76,8 @@ class Warehouse:
     ) -> None:
         self.path, self._memory, self._clock = path, memory, clock
         if path and not read_only:
-            _prepare_folder(path)
-        self._db = _connect(path, read_only=read_only)
+            prepare_folder(path)
+        self._db = connect(path, read_only=read_only)
         if path and not read_only:
             spill.clear(path, of_all=True)
         self._spilled = spill.bound(self._db, path, memory) if path else None
@@ -96,6 +91,10 @@ class Warehouse:
                 raise
 
     def _create(self) -> None:
+        with self.transaction():
+            self._create_tables()
+
+    def _create_tables(self) -> None:
         self._db.execute(_BOOKS)
         found = self.rows("SELECT version FROM meta")
         if found and found[0][0] != VERSION:
@@ -105,10 +104,9 @@ class Warehouse:
             )
         if not found:
             self._db.execute("INSERT INTO meta VALUES (?)", [VERSION])
-        for name, (record, _) in TABLES.items():
-            self._db.execute(ddl(name, record))
-        self._db.execute(ddl("column_states", ColumnState))
-        self._db.execute(ddl("connections", Connection))
+        tables = {name: table.record for name, table in TABLES.items()}
+        tables |= {"column_states": ColumnState, "connections": Connection}
+        self._db.execute("; ".join(ddl(name, record) for name, record in tables.items()))
         self._db.execute("ALTER TABLE connections ADD COLUMN IF NOT EXISTS fiscal_year_starts BIGINT")
         self._db.execute("ALTER TABLE connections ADD COLUMN IF NOT EXISTS fiscal_weeks VARCHAR")
 
@@ -262,11 +260,13 @@ class Warehouse:
             self._insert("column_states", [c.model_copy(update={"connection": name}) for c in kept])
 
     def _insert(self, table: str, records: Sequence[Record]) -> None:
-        if not records:
-            return
-        row = "(" + ", ".join("?" for _ in type(records[0]).model_fields) + ")"
-        values = [_naive(v) for record in records for _, v in record]
-        self._db.execute(f'INSERT INTO "{table}" VALUES {", ".join([row] * len(records))}', values)
+        if records:
+            types = [duck for duck, _ in kinds(type(records[0])).values()]
+            columns = zip(*([pages.naive(v) for _, v in record] for record in records), strict=True)
+            self._db.execute(
+                f'INSERT INTO "{table}" SELECT ' + ", ".join(f"unnest(?::{t}[])" for t in types),
+                [list(column) for column in columns],
+            )
 
     def merge(
         self,
@@ -287,130 +287,20 @@ class Warehouse:
         Columns that the page does not bring are blank in new rows. Fields whose history is only known since
         pipesync was installed leave a dated change behind when they are overwritten.
         """
+        after = pages.After(cursor, until, self._clock(), as_before=as_before, last=last)
         if not (len(rows) or replace or deleted or rejects or stream == "opportunities"):
             with self.transaction():
-                self._set_checkpoint(connection, stream, cursor, until, as_before=as_before, last=last)
+                pages.move(self, connection, stream, after)
             return 0
-        key = TABLES[stream].key
-        wanted = schema(stream)
-        absent = [f for f in wanted if f.name not in rows.schema.names]
+        beside = pages.Beside(deleted, rejects)
         self._db.register("_page", rows)
-        names = [f'"{f.name}"' for f in wanted]
-        values = [f'NULL::{_duck(f.type)} AS "{f.name}"' if f in absent else f'"{f.name}"' for f in wanted]
-        page = f"SELECT ? AS connection, {', '.join(values)} FROM _page"
         try:
             with self.transaction():
-                self._db.execute("CREATE OR REPLACE TEMP TABLE _rows AS " + page, [connection])
-                if key and not replace:
-                    self._keep_last(key)
-                changed = self._count_changed(connection, stream, key, names)
-                if stream == "opportunities":
-                    self._snapshot_changes(connection, until, replace=replace)
-                    owed.note(self, connection, CHILDREN, replace=replace, last=last)
-                if replace or (not key and len(rows)):  # an empty page of such a stream means: as it was
-                    self.execute(f'DELETE FROM "{stream}" WHERE connection = ?', [connection])
-                    self.execute(
-                        "DELETE FROM rejects WHERE connection = ? AND stream = ?", [connection, stream]
-                    )
-                elif key:
-                    on = " AND ".join(f'old."{k}" = _rows."{k}"' for k in key)
-                    self.execute(
-                        f'DELETE FROM "{stream}" AS old USING _rows WHERE old.connection = ? AND {on}',
-                        [connection],
-                    )
-                self.execute(f'INSERT INTO "{stream}" (connection, {", ".join(names)}) SELECT * FROM _rows')
-                self._delete(connection, stream, deleted)
-                self._reject(connection, stream, rejects, until)
-                self._set_checkpoint(connection, stream, cursor, until, last=last)
+                return pages.store(
+                    self, connection, stream, rows.schema.names, after, beside, replace=replace
+                )
         finally:
             self._db.unregister("_page")
-        return changed
-
-    def _keep_last(self, key: Sequence[str]) -> None:
-        """A key that comes twice in a page keeps its later row, as the CRM's own order says."""
-        by = ", ".join(f'"{k}"' for k in key)
-        if self.rows(f"SELECT count(*) = count(DISTINCT ({by})) FROM _rows") == [(True,)]:
-            return
-        self.execute(
-            "CREATE OR REPLACE TEMP TABLE _rows AS SELECT * FROM _rows "
-            f"QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY rowid DESC) = 1"
-        )
-
-    def _count_changed(self, connection: str, stream: str, key: Sequence[str], names: Sequence[str]) -> int:
-        if not key or all(n == '"id"' for n in names):
-            return int(self.rows("SELECT count(*) FROM _rows")[0][0])
-        on = " AND ".join(f'old."{k}" = new."{k}"' for k in key)
-        differs = " OR ".join(f"old.{n} IS DISTINCT FROM new.{n}" for n in names)
-        found = self.rows(
-            f'SELECT count(*) FROM _rows AS new LEFT JOIN "{stream}" AS old ON old.connection = ? AND {on} '
-            f"WHERE old.connection IS NULL OR {differs}",
-            [connection],
-        )
-        return int(found[0][0])
-
-    def _snapshot_changes(self, connection: str, until: datetime, *, replace: bool) -> None:
-        tracked = self.rows(
-            "SELECT \"column\" FROM column_states WHERE connection = ? AND stream = 'opportunities' "
-            "AND history = 'since_install' AND state = 'known'",
-            [connection],
-        )
-        self.execute(
-            "UPDATE column_states SET since = ? WHERE connection = ? AND history = 'since_install' AND since IS NULL",
-            [_naive(until), connection],
-        )
-        for (column,) in tracked:
-            self.execute(
-                "INSERT INTO field_changes (connection, id, opportunity_id, field, value, changed_at, seq) "
-                "SELECT new.connection, 'snapshot:' || new.id || ':' || ? || ':' || epoch_ms(?::TIMESTAMP), new.id, ?, "
-                f'new."{column}"::VARCHAR, ?, 0 FROM _rows AS new JOIN opportunities AS old USING (connection, id) '
-                f'WHERE new."{column}" IS DISTINCT FROM old."{column}"',
-                [column, _naive(until), column, _naive(until)],
-            )
-
-    def _delete(self, connection: str, stream: str, ids: Sequence[str]) -> None:
-        if not ids:
-            return
-        # What has no id of its own goes by the opportunity that it belongs to.
-        by = "id" if "id" in TABLES[stream].record.model_fields else "opportunity_id"
-        self.execute(
-            f'DELETE FROM "{stream}" WHERE connection = ? AND {by} IN (SELECT unnest(?))',
-            [connection, list(ids)],
-        )
-        if stream == "opportunities":
-            for child in CHILDREN:
-                self.execute(
-                    f'DELETE FROM "{child}" WHERE connection = ? AND opportunity_id IN (SELECT unnest(?))',
-                    [connection, list(ids)],
-                )
-
-    def _reject(
-        self, connection: str, stream: str, rejects: Sequence[tuple[str, str, str]], until: datetime
-    ) -> None:
-        if rejects:
-            columns = [list(column) for column in zip(*rejects, strict=True)]
-            self.execute(
-                "INSERT INTO rejects SELECT ?, ?, unnest(?), unnest(?), unnest(?), ?",
-                [connection, stream, *columns, _naive(until)],
-            )
-
-    def _set_checkpoint(
-        self,
-        connection: str,
-        stream: str,
-        cursor: str | None,
-        until: datetime,
-        *,
-        last: bool,
-        as_before: bool = False,
-    ) -> None:
-        before = self.checkpoint(connection, stream).watermark
-        watermark = _naive(until) if last else _naive(before)
-        read_at = (as_before and self.pulled_at(connection, stream)) or self._clock()
-        self.execute("DELETE FROM pulls WHERE connection = ? AND stream = ?", [connection, stream])
-        self.execute(
-            "INSERT INTO pulls VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [connection, stream, cursor, _naive(until), watermark, last, _naive(read_at)],
-        )
 
     def expect(self, connection: str, streams: Sequence[str], until: datetime) -> None:
         """Enter streams that a pull is to bring, so that the watermark waits for those that it does not reach."""
@@ -418,7 +308,7 @@ class Warehouse:
             "INSERT INTO pulls (connection, stream, until, is_complete) "
             "SELECT ?, wanted, ?, FALSE FROM (SELECT unnest(?) AS wanted) "
             "WHERE wanted NOT IN (SELECT stream FROM pulls WHERE connection = ?)",
-            [connection, _naive(until), list(streams), connection],
+            [connection, pages.naive(until), list(streams), connection],
         )
 
     def forget_checkpoints(self, connection: str, streams: Sequence[str] | None = None) -> None:
@@ -476,55 +366,8 @@ class Warehouse:
         fresh.chmod(0o600)
         self.close()
         fresh.replace(self.path)
-        self._db = _connect(self.path)
+        self._db = connect(self.path)
         self._spilled = spill.bound(self._db, self.path, self._memory)
-
-
-def _prepare_folder(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be opened as a warehouse: {type(error).__name__}") from None
-
-
-def _connect(path: Path | None, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
-    try:
-        opened = duckdb.connect(str(path) if path else ":memory:", read_only=read_only)
-    except duckdb.IOException as error:
-        holder = re.search(r"\(PID (\d+)\)", str(error))
-        if "lock" in str(error).lower():
-            who = f"process {holder[1]}" if holder else "another process"
-            raise StoreError(f"{path} is in use by {who}; wait for that run to end, or stop it") from None
-        raise StoreError(f"{path} cannot be opened as a warehouse; move it away and pull anew") from None
-    except (duckdb.Error, OSError) as error:
-        raise StoreError(f"{path} cannot be opened as a warehouse: {type(error).__name__}") from None
-    opened.execute("SET TimeZone = 'UTC'")
-    opened.execute("SET enable_progress_bar = false")  # a library prints nothing
-    return opened
-
-
-def published(path: Path) -> Path:
-    """Return where the readers' copy of a warehouse is."""
-    return path.with_name(path.stem + ".published" + path.suffix)
-
-
-def is_pattern(text: str) -> bool:
-    """Whether DuckDB can match texts with this regular expression."""
-    try:
-        duckdb.execute("SELECT regexp_matches('', ?)", [text]).fetchall()
-    except duckdb.Error:
-        return False
-    return True
-
-
-def _duck(kind: pa.DataType) -> str:
-    return next(duck for duck, arrow in KINDS.values() if arrow == kind)
-
-
-def _naive(value: Any) -> Any:
-    return (
-        value.astimezone(UTC).replace(tzinfo=None) if isinstance(value, datetime) and value.tzinfo else value
-    )
 
 
 def _aware(value: Any) -> Any:

@@ -19,7 +19,8 @@ from pipesync.sandbox.process import Sandbox
 from pipesync.store.erasure import prune
 from pipesync.store.ledger import Ledger
 from pipesync.store.owed import missing
-from pipesync.store.warehouse import CHILDREN, Warehouse
+from pipesync.store.pages import CHILDREN
+from pipesync.store.warehouse import Warehouse
 
 Open = Callable[[], Adapter]
 DAY = 86_400

@@ -17,7 +17,8 @@ from pipesync.features import compute
 from pipesync.forecast.calls import calls, of_methods
 from pipesync.steps import foretell
 from pipesync.store.ledger import Ledger
-from pipesync.store.warehouse import Warehouse, published
+from pipesync.store.opening import published
+from pipesync.store.warehouse import Warehouse
 
 pytestmark = pytest.mark.thorough
 

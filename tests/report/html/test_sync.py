@@ -13,7 +13,8 @@ from pipesync.config import load
 from pipesync.reporting import survey
 from pipesync.rules.examination import load_rules
 from pipesync.sandbox.company import generate
-from pipesync.store.warehouse import Warehouse, published
+from pipesync.store.opening import published
+from pipesync.store.warehouse import Warehouse
 
 CONFIGURATION = """\
 connections:
