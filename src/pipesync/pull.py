@@ -66,9 +66,10 @@ def pull(
     gone = [s for s in warehouse.pulled_streams(name) if s not in adapter.streams]
     warehouse.forget_checkpoints(name, [*gone, *(wanted if full else ())])
     # What an earlier pull was refused stays unreadable until that stream is asked for again.
-    told = [s for s in warehouse.columns(name) if s.stream not in wanted]
+    before = warehouse.columns(name)
+    told = [s for s in before if s.stream not in wanted]
     said = {s.stream for s in told}
-    lost = _lost(warehouse.columns(name), states)
+    lost = _lost(before, states)
     states = [*told, *(s for s in states if s.stream not in said)]
     warehouse.set_connection(connection, states)
     warehouse.expect(name, wanted, until)

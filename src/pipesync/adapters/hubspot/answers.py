@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _ENTRIES = pa.list_(
     pa.struct([("value", TEXT), ("timestamp", TEXT), ("updatedByUserId", pa.int64()), ("sourceId", TEXT)])
 )
+_PIECE = 1000
+"""Records whose columns are worked on at once."""
 _LINKS = pa.struct([("results", pa.list_(pa.struct([("id", TEXT), ("type", TEXT)])))])
 
 
@@ -130,6 +132,12 @@ def _fitted(value: Any, kind: pa.DataType) -> Any:  # Any: JSON
     if isinstance(value, (dict, list)):
         raise TypeError("an object for a text")
     return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def pieces(records: pa.Table) -> Iterator[pa.Table]:
+    """Yield records some at a time, each column in one piece: for long ones memory would be fetched anew each time."""
+    for start in range(0, len(records), _PIECE):
+        yield records.slice(start, _PIECE).combine_chunks()
 
 
 def field(records: pa.Table, of: str, name: str) -> pa.Array:

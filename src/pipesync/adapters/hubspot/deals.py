@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipesync.adapters.base import Reject
-from pipesync.adapters.hubspot.answers import field, past
+from pipesync.adapters.hubspot.answers import field, past, pieces
 from pipesync.adapters.hubspot.portal import Label
 from pipesync.adapters.hubspot.reading import Link, Wanted
 from pipesync.adapters.hubspot.values import column, is_ours, moments, past_texts
@@ -75,8 +75,11 @@ class Deals:
 
     def opportunities(self, records: pa.Table) -> tuple[pa.Table, list[Reject]]:
         """Return an answer's records as opportunities, and of each value that cannot be read where it stands."""
-        if not len(records):
-            return empty(OPPORTUNITIES), []
+        found = [self._opportunities(piece) for piece in pieces(records)]
+        rows = pa.concat_tables([rows for rows, _ in found]) if found else empty(OPPORTUNITIES)
+        return rows, [reject for _, rejects in found for reject in rejects]
+
+    def _opportunities(self, records: pa.Table) -> tuple[pa.Table, list[Reject]]:
         rejects: list[Reject] = []
         ids = one_piece(records["id"])
         texts = {"id": ids}
@@ -146,7 +149,8 @@ class Deals:
     def field_changes(self, records: pa.Table) -> pa.Table:
         """Return every value that the tracked properties took, oldest first within each."""
         parts = [
-            self._changes_of(name, mapped, records)
+            self._changes_of(name, mapped, piece)
+            for piece in pieces(records)
             for name, mapped in self._stream.fields.items()
             if mapped.history == "full"
         ]
