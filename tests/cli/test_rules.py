@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipesync.config import load
-from pipesync.store.warehouse import Warehouse, published
+from pipesync.store.opening import published
+from pipesync.store.warehouse import Warehouse
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Ran
