@@ -65,9 +65,10 @@ def _known() -> list[str]:
 def redacted(value: Any) -> Any:  # Any: JSON
     """Return a text, or JSON with every text in it, without the secrets that this process knows."""
     if isinstance(value, str):
-        # In one pass, so that a secret which is an ordinary word is not looked for in `HIDDEN`.
-        known = "|".join(map(re.escape, _known()))
-        return re.sub(known, HIDDEN, value) if known else value
+        # In one pass, so that a secret which is an ordinary word is not looked for in `HIDDEN`; of those that are there
+        # only, because `re` keeps what it compiles, and sessions come and go.
+        told = "|".join(re.escape(form) for form in _known() if form in value)
+        return re.sub(told, HIDDEN, value) if told else value
     if isinstance(value, Mapping):
         return {redacted(k): redacted(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
