@@ -5,8 +5,8 @@ Deals come with their histories, thirty entries each: read by way of dictionarie
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -42,14 +42,15 @@ _LINKS = pa.struct([("results", pa.list_(pa.struct([("id", TEXT), ("type", TEXT)
 class Answer(NamedTuple):
     """One page."""
 
-    records: pa.Table
-    """`id`, and with a field for each thing that is wanted `properties`, `propertiesWithHistory`, `associations`."""
+    records: pa.StructArray
+    """As they came; `together` makes columns of many pages'."""
     after: str | None
     """Where the next page starts; None behind the last."""
 
 
-def form(wanted: Wanted) -> pa.DataType:
-    """Return the Arrow type of an answer, as far as it is read."""
+@cache
+def form(wanted: Wanted) -> pa.Schema:
+    """Return the form of an answer, as far as it is read."""
     record = [
         ("id", TEXT),
         ("properties", pa.struct([(n, TEXT) for n in wanted.properties])),
@@ -57,7 +58,7 @@ def form(wanted: Wanted) -> pa.DataType:
         ("associations", pa.struct([(n, _LINKS) for n in wanted.associations])),
     ]
     paging = pa.struct([("next", pa.struct([("after", TEXT)]))])
-    return pa.struct([("results", pa.list_(pa.struct(record))), ("paging", paging)])
+    return pa.schema([("results", pa.list_(pa.struct(record))), ("paging", paging)])
 
 
 def answer(content: bytes, wanted: Wanted) -> Answer:
@@ -66,13 +67,27 @@ def answer(content: bytes, wanted: Wanted) -> Answer:
     try:
         found = _read(content, kind)
     except ValueError:  # maybe JSON all the same: of more than one line, or with numbers for texts
-        found = _read(orjson.dumps(_fitted(parsed(content), kind)), kind)
-    after = found.column("paging").combine_chunks().field("next").field("after")
-    results = one_piece(found.column("results")).flatten()
-    records = pa.Table.from_arrays(results.flatten(), schema=pa.schema(list(results.type)))
-    if records["id"].null_count or (wanted.properties and records["properties"].null_count):
+        found = _read(orjson.dumps(_fitted(parsed(content), pa.struct(list(kind)))), kind)
+    results, paging = (column.chunk(0) for column in found.columns)
+    return Answer(results.values, paging.field(0).field(0)[0].as_py())
+
+
+def together(parts: Sequence[pa.StructArray]) -> pa.Table:
+    """Return the records of several pages as columns.
+
+    These are `id`, and with a field for each thing that is wanted `properties`, `propertiesWithHistory` and
+    `associations`.
+    """
+    records = pa.concat_arrays(parts)
+    found = pa.Table.from_arrays(records.flatten(), schema=pa.schema(list(records.type)))
+    if found["id"].null_count or found["properties"].null_count:
         raise ValueError("a record without id or properties")
-    return Answer(records, after[0].as_py())
+    return found
+
+
+def records_of(found: list[Json], wanted: Wanted) -> pa.Table:
+    """Return records that are objects already as those of an answer."""
+    return together([answer(orjson.dumps({"results": found}), wanted).records])
 
 
 def listed(api: Api, wanted: Wanted, *, after: str | None = None) -> Iterator[Answer]:
@@ -82,37 +97,34 @@ def listed(api: Api, wanted: Wanted, *, after: str | None = None) -> Iterator[An
     while True:
         page = api.get_as(read_as, api.paths.objects(wanted.kind), **listing(wanted, after))
         after = page.after
-        if is_long(wanted):
-            records = read(api, wanted, page.records["id"].to_pylist())
-            links = page.records["associations"].take(
-                pc.index_in(records["id"], one_piece(page.records["id"]))
-            )
-            place = records.schema.get_field_index("associations")
-            page = Answer(records.set_column(place, "associations", links), after)
         yield page
         if after is None:
             return
 
 
+def completed(api: Api, wanted: Wanted, found: pa.Table) -> pa.Table:
+    """Return listed records with all that is wanted, which an address may have had no room for."""
+    if not is_long(wanted):
+        return found
+    whole = read(api, wanted, found["id"].to_pylist())
+    links = found["associations"].take(pc.index_in(one_piece(whole["id"]), one_piece(found["id"])))
+    return whole.set_column(whole.schema.get_field_index("associations"), "associations", links)
+
+
 def read(api: Api, wanted: Wanted, ids: Iterable[str]) -> pa.Table:
-    """Return the records of these ids that exist and are not archived, as those of an `Answer`."""
+    """Return the records of these ids that exist and are not archived."""
     read_as = partial(answer, wanted=wanted)
     path = api.paths.objects(wanted.kind, "/batch/read")
     pages = [api.ask_as(read_as, path, those(some, wanted)) for some in batches(ids, size_of_batch(wanted))]
-    return pa.concat_tables([page.records for page in pages]) if pages else records_of([], wanted)
+    return together([page.records for page in pages]) if pages else records_of([], wanted)
 
 
-def records_of(records: list[Json], wanted: Wanted) -> pa.Table:
-    """Return records that are objects already as columns."""
-    return answer(orjson.dumps({"results": records}), wanted).records
-
-
-def _read(content: bytes, kind: pa.DataType) -> pa.Table:
+def _read(content: bytes, kind: pa.Schema) -> pa.Table:
     content.isascii() or content.decode()  # Arrow takes texts as they come, and DuckDB does not
     found = read_json(
         pa.py_buffer(content),
         ReadOptions(use_threads=False, block_size=len(content) + 1),
-        ParseOptions(explicit_schema=pa.schema(list(kind)), unexpected_field_behavior="ignore"),
+        ParseOptions(explicit_schema=kind, unexpected_field_behavior="ignore"),
     )
     if len(found) != 1:
         raise ValueError("not one answer")
@@ -137,7 +149,7 @@ def _fitted(value: Any, kind: pa.DataType) -> Any:  # Any: JSON
 def pieces(records: pa.Table) -> Iterator[pa.Table]:
     """Yield records some at a time, each column in one piece: for long ones memory would be fetched anew each time."""
     for start in range(0, len(records), _PIECE):
-        yield records.slice(start, _PIECE).combine_chunks()
+        yield records.slice(start, _PIECE)
 
 
 def field(records: pa.Table, of: str, name: str) -> pa.Array:

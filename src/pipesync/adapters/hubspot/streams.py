@@ -244,7 +244,7 @@ class DealStreams:
         deals = self._deals(lambda: state.people)
         first = state.after is None
         for parts, after, requests in gathered(self._listed(state.after)):
-            records = pa.concat_tables(parts)
+            records = answers.completed(self._api, self._wanted, answers.together(parts))
             state = replace(state, after=after, count=state.count + len(records))
             links = answers.inline_links(records, "contacts")
             yield from self._children(deals, records, links, replacing=first)
