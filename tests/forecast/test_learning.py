@@ -14,7 +14,7 @@ from pipesync.forecast.history import DAY, Floats, History, to_ms
 from pipesync.forecast.ladder import Rung, choose
 from pipesync.forecast.learning import Learned
 from pipesync.forecast.replay import Settled
-from pipesync.forecast.totals import Portfolio, simulate
+from pipesync.forecast.totals import Portfolio, interval_of, simulate
 from pipesync.forecast.training import start_of_history
 
 NOW = to_ms(AS_OF)
@@ -170,6 +170,32 @@ def test_a_shared_shock_widens_totals_and_keeps_their_mean() -> None:
     assert alone.mean() == pytest.approx(6000, rel=0.01)
     assert shared.mean() == pytest.approx(6000, rel=0.02)
     assert shared.std() > 5 * alone.std()
+
+
+def test_an_interval_is_from_p10_to_p90_where_nothing_is_lumped() -> None:
+    """To the cent."""
+    draws = np.random.default_rng(0).lognormal(9, 0.4, 2000)
+
+    assert interval_of(draws) == tuple(np.quantile(draws, (0.1, 0.9)))
+
+
+@pytest.mark.parametrize(
+    ("nothing", "levels"),
+    [(0.05, (0.1, 0.9)), (0.3, (0.0, 0.8)), (0.7, (0.0, 0.8)), (0.95, (0.0, 0.0))],
+)
+def test_the_tail_that_a_lump_lacks_is_taken_from_the_other_end(
+    nothing: float, levels: tuple[float, float]
+) -> None:
+    """Where nothing more is won in a third of draws, 0 to P80 holds 80%; upside down, P20 to the most there can be."""
+    draws = np.random.default_rng(0).lognormal(9, 0.4, 2000)
+    draws[: int(nothing * 2000)] = 0.0
+
+    low, high = interval_of(draws)
+    upside, down = interval_of(-draws)
+
+    assert (low, high) == pytest.approx(tuple(np.quantile(draws, levels)))
+    assert (-down, -upside) == pytest.approx((low, high), rel=1e-3)
+    assert 0.8 <= np.mean((draws >= low) & (draws <= high)) <= max(0.8005, nothing)
 
 
 def test_weeks_are_drawn_by_their_share_and_change_no_total() -> None:

@@ -55,6 +55,17 @@ def test_intervals_are_in_order(forecast: Forecast) -> None:
         assert figure.closed <= figure.p10 <= figure.p50 <= figure.p90
 
 
+def test_the_interval_holds_four_of_five_draws(forecast: Forecast) -> None:
+    """Of an owner too, for whom P10 to P90 would hold more; of the total both are one."""
+    for one in forecast.by_owner:
+        low, high = (float(end) for end in one.interval)
+        drawn = forecast.draws["owner"][one.scope_id]
+        held = float(np.mean((drawn >= low - 0.01) & (drawn <= high + 0.01)))
+        assert 0.795 <= held <= max(0.805, float(np.mean(drawn <= low)))
+    assert forecast.total.interval == (forecast.total.p10, forecast.total.p90)
+    assert any(one.interval != (one.p10, one.p90) for one in forecast.by_owner)
+
+
 def test_the_path_by_week_leads_to_the_total(forecast: Forecast) -> None:
     """Week by week nothing falls, every step is in order, and the last one is the period's figure."""
     ends = [week.end for week in forecast.path]

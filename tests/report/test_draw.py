@@ -37,14 +37,14 @@ def test_a_bar_is_as_long_as_its_share() -> None:
 
 def test_an_interval_shows_what_is_won_the_band_and_the_median() -> None:
     """From zero to P90: won is solid, P10 to P90 shaded, the median a mark."""
-    drawn = interval(closed=2, p10=4, p50=6, p90=10, width=11).plain
+    drawn = interval(closed=2, low=4, p50=6, high=10, width=11).plain
 
     assert drawn == "███·▒▒┃▒▒▒▒"
 
 
 def test_a_median_below_what_is_won_is_still_drawn() -> None:
     """Where the period is nearly over all marks fall together, and nothing breaks."""
-    assert interval(closed=10, p10=10, p50=10, p90=10, width=5).plain == "████┃"
+    assert interval(closed=10, low=10, p50=10, high=10, width=5).plain == "████┃"
 
 
 def test_columns_line_up() -> None:

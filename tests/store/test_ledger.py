@@ -237,6 +237,18 @@ def test_what_was_issued_is_never_changed(ledger: Ledger) -> None:
     assert ledger.issued_calls("crm") == [(NOW, call)]
 
 
+def test_an_interval_is_kept_and_older_issues_have_that_of_their_quantiles(ledger: Ledger) -> None:
+    """What was issued before intervals were kept says P10 to P90."""
+    apart = FORETOLD.model_copy(update={"low": Decimal("1.10"), "high": Decimal("2.90")})
+    ledger.issue("run1", NOW, [FORETOLD])
+    ledger.issue("run2", NOW + MINUTE, [apart])
+
+    assert [one.interval for _, one in ledger.issued("crm")] == [
+        (Decimal("1.10"), Decimal("3.30")),
+        (Decimal("1.10"), Decimal("2.90")),
+    ]
+
+
 def test_opportunities_are_kept_as_they_were_foretold(ledger: Ledger) -> None:
     """The last issue of a day, for five weeks; of one period, and before the moment that is asked for."""
     for days, chance in ((-40, 0.1), (-2, 0.2), (-1, 0.3), (0, 0.4)):

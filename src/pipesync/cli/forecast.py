@@ -287,7 +287,19 @@ def backtest(source: Source, origins: str | None, horizon: str, form: str) -> No
             }
             return Result(entry, (views.heading(name, f"{ahead.days} days ahead"), *views.backtest(done)))
 
-        columns = ("connection", "origin", "actual", "p10", "p50", "p90", "mean", "rung", "open")
+        columns = (
+            "connection",
+            "origin",
+            "actual",
+            "p10",
+            "p50",
+            "p90",
+            "mean",
+            "rung",
+            "open",
+            "low",
+            "high",
+        )
         finish(opened.connections, each(opened.connections, work), form, csv=("origins", columns))
 
 

@@ -144,6 +144,7 @@ def summarise(scored: Sequence[Scored]) -> list[Record]:
 def _record(scope: Scope, name: str | None, week: int | None, scored: Sequence[Scored]) -> Record:
     actual = np.array([s.actual for s in scored])
     said = np.array([[float(s.forecast.p10), float(s.forecast.p50), float(s.forecast.p90)] for s in scored])
+    interval = np.array([s.forecast.interval for s in scored], dtype=float)
     called = [s for s in scored if s.call is not None]
     calls, happened = np.array([s.call for s in called]), np.array([s.actual for s in called])
     loss = float(np.mean([learning.pinball(q, a) for q, a in zip(said, actual, strict=True)]))
@@ -155,7 +156,7 @@ def _record(scope: Scope, name: str | None, week: int | None, scored: Sequence[S
         wape=metrics.wape(said[:, 1], actual),
         bias=metrics.bias(said[:, 1], actual),
         pinball=loss / actual.mean() if actual.mean() else float("nan"),
-        coverage_80=metrics.coverage(said[:, 0], said[:, 2], actual),
+        coverage_80=metrics.coverage(interval[:, 0], interval[:, 1], actual),
         call_wape=metrics.wape(calls, happened) if len(called) else None,
         call_bias=metrics.bias(calls, happened) if len(called) else None,
         calls=len(called),

@@ -45,6 +45,9 @@ class OriginResult:
     rung: str
     open: int
     """Opportunities open at the origin."""
+    low: float
+    high: float
+    """Of the 80% interval."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +176,7 @@ class _Spoken:
     """By method: probability of each row."""
     said: dict[str, tuple[float, float, float]]
     mean: float
+    interval: dict[str, tuple[float, float]]
 
 
 def _speak(made: Replays, origin: Ms, seed: int) -> _Spoken:
@@ -183,12 +187,14 @@ def _speak(made: Replays, origin: Ms, seed: int) -> _Spoken:
     learned = learning.learn(before, rung.forecaster, origin, issue.closed, seed=seed)
     model = learning.quantiles_of(issue, rung.forecaster, learned, seed=seed, draws=4000)
     said = {"model": model.model, "run_rate": _run_rate(issue)}
+    interval = {"model": model.interval, "run_rate": (said["run_rate"][0], said["run_rate"][2])}
     win = {"model": learned.calibrate(issue.said(rung.forecaster))}
     for name in ("stage", "stage_age", "crm_probability", "crm_category"):
         if name in issue.win:
             win[name] = issue.win[name]
-            said[name] = learning.quantiles_of(issue, name, Learned(), seed=seed).hazard
-    return _Spoken(settled, rung.forecaster, learned, win, said, model.mean)
+            alone = learning.quantiles_of(issue, name, Learned(), seed=seed)
+            said[name], interval[name] = alone.hazard, alone.interval
+    return _Spoken(settled, rung.forecaster, learned, win, said, model.mean, interval)
 
 
 def _run_rate(issue: Issue) -> tuple[float, float, float]:
@@ -208,6 +214,7 @@ def _score(past: History, now: Ms, horizon: timedelta, spoken: list[_Spoken], se
     span = (spoken[-1].settled.issue.origin - spoken[0].settled.issue.origin) / DAY
     periods = span / days + 1
     block = max(int(np.ceil(days / max(span / max(len(spoken) - 1, 1), 1.0))), 1)
+    said, intervals = [s.said for s in spoken], [s.interval for s in spoken]
     found: dict[str, dict[str, float | None]] = {}
     ranges: dict[str, dict[str, Interval | None]] = {}
     drawn: dict[str, dict[str, Floats]] = {}
@@ -221,7 +228,8 @@ def _score(past: History, now: Ms, horizon: timedelta, spoken: list[_Spoken], se
                 draws = metrics.scores_by_cluster(score, opportunity, seed=seed)
                 found[method][name], drawn[method][name] = _number(score(everything)), draws
                 ranges[method][name] = metrics.middle_of(draws)
-        for name, score in _total_scores(np.array([s.said[method] for s in spoken]), actual).items():
+        quantiles, inside = (np.array([one[method] for one in of]) for of in (said, intervals))
+        for name, score in _total_scores(quantiles, inside, actual).items():
             draws = metrics.scores_by_block(score, len(spoken), block, seed=seed)
             value = score(all_origins)
             found[method][name], drawn[method][name] = _number(value), draws
@@ -238,6 +246,7 @@ def _score(past: History, now: Ms, horizon: timedelta, spoken: list[_Spoken], se
                 s.mean,
                 s.rung,
                 len(s.settled.won),
+                *s.interval["model"],
             )
             for s in spoken
         ],
@@ -302,7 +311,7 @@ def _opportunity_scores(won: Any, p: Floats, base: Floats) -> dict[str, Callable
     }
 
 
-def _total_scores(said: Floats, actual: Floats) -> dict[str, Callable[[Ints], float]]:
+def _total_scores(said: Floats, interval: Floats, actual: Floats) -> dict[str, Callable[[Ints], float]]:
     return {
         "wape": lambda rows: metrics.wape(said[rows, 1], actual[rows]),
         "bias": lambda rows: metrics.bias(said[rows, 1], actual[rows]),
@@ -310,7 +319,7 @@ def _total_scores(said: Floats, actual: Floats) -> dict[str, Callable[[Ints], fl
             np.mean([learning.pinball(said[r], actual[r]) for r in rows])
             / max(float(np.mean(actual[rows])), 1e-9)
         ),
-        "coverage_80": lambda rows: metrics.coverage(said[rows, 0], said[rows, 2], actual[rows]),
+        "coverage_80": lambda rows: metrics.coverage(interval[rows, 0], interval[rows, 1], actual[rows]),
     }
 
 

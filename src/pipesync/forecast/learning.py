@@ -14,7 +14,7 @@ import numpy as np
 from pipesync.forecast.baselines import LOOK_BACK
 from pipesync.forecast.history import DAY, Floats, Ms
 from pipesync.forecast.replay import Issue, Settled
-from pipesync.forecast.totals import PRIOR_SHOCK, Portfolio, simulate
+from pipesync.forecast.totals import PRIOR_SHOCK, Portfolio, interval_of, simulate
 
 QUANTILES = (0.1, 0.5, 0.9)
 _LEVEL_SD = 0.15
@@ -63,6 +63,8 @@ class Spoken:
 
     model: tuple[float, float, float]
     mean: float
+    interval: tuple[float, float]
+    """80%, as `totals.interval_of` has it."""
     hazard: tuple[float, float, float]
     """Before the blend."""
 
@@ -76,7 +78,7 @@ def quantiles_of(
     ).total()
     stretched = stretch(totals, learned.stretch)
     final = blend(stretched, made.run_rate, made.days, learned)
-    return Spoken(_three(final), float(final.mean()), _three(stretched))
+    return Spoken(_three(final), float(final.mean()), interval_of(final), _three(stretched))
 
 
 def portfolio_of(made: Issue, method: str, learned: Learned) -> Portfolio:

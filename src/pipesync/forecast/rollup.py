@@ -13,7 +13,7 @@ import pandas as pd
 
 from pipesync.forecast.history import Floats, History, Ints, Ms
 from pipesync.forecast.periods import Period
-from pipesync.forecast.totals import NOBODY, Draws
+from pipesync.forecast.totals import NOBODY, Draws, interval_of
 from pipesync.model import PeriodForecast, Scope
 from pipesync.store.warehouse import Warehouse
 
@@ -124,7 +124,9 @@ def summarise(past: History, period: Period, parts: Parts, model: str) -> dict[S
 
 
 def _figure(past: History, period: Period, scope: Scope, name: str, part: Part, model: str) -> PeriodForecast:
-    low, middle, high = np.quantile(part.open + part.new, (0.1, 0.5, 0.9)) + part.closed
+    drawn = part.open + part.new
+    p10, p50, p90 = np.quantile(drawn, (0.1, 0.5, 0.9)) + part.closed
+    low, high = interval_of(drawn)
     closed, opened, new = money(part.closed), money(float(part.open.mean())), money(float(part.new.mean()))
     return PeriodForecast(
         connection=past.connection,
@@ -133,14 +135,16 @@ def _figure(past: History, period: Period, scope: Scope, name: str, part: Part, 
         scope=scope,
         scope_id=name,
         currency=past.currency,
-        p10=money(low),
-        p50=money(middle),
-        p90=money(high),
+        p10=money(p10),
+        p50=money(p50),
+        p90=money(p90),
         mean=closed + opened + new,
         closed=closed,
         open=opened,
         new=new,
         model=model,
+        low=money(low + part.closed),
+        high=money(high + part.closed),
     )
 
 

@@ -153,6 +153,13 @@ class PeriodForecast(Record):
     open: Money
     new: Money
     model: str
+    low: Money | None = None
+    high: Money | None = None
+    """Of the 80% interval (`forecast.totals.interval_of`); None: issued before it was kept apart from P10 and P90."""
+
+    @property
+    def interval(self) -> tuple[Money, Money]:
+        return (self.p10 if self.low is None else self.low), (self.p90 if self.high is None else self.high)
 
 
 class Call(Record):

@@ -50,7 +50,8 @@ def _values(forecast: PeriodForecast, situation: Situation, config: Config) -> d
         "as_of": local_date(situation.as_of, config.zone).isoformat(),
         "basis": situation.facts.basis,
     }
-    return forecast.model_dump(mode="json", exclude={"connection", "model"}) | _cents(forecast) | moment
+    told = forecast.model_dump(mode="json", exclude={"connection", "model", "low", "high"})
+    return told | _cents(forecast) | moment
 
 
 def _cents(record: PeriodForecast | OwnForecast) -> dict[str, str]:

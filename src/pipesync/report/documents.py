@@ -141,7 +141,7 @@ def process(
 
 def forecast(made: Forecast, as_of: datetime) -> Entry:
     def part(one: Any, **named: Any) -> Entry:  # Any: PeriodForecast and JSON
-        keys = ("p10", "p50", "p90", "mean", "closed", "open", "new")
+        keys = ("p10", "p50", "p90", "mean", "closed", "open", "new", "low", "high")
         return named | {key: getattr(one, key) for key in keys}
 
     return {

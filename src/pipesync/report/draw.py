@@ -51,15 +51,15 @@ def bar(value: float, largest: float, width: int) -> str:
     return "█" * full + (_EIGHTHS[rest] if rest else "")
 
 
-def interval(closed: float, p10: float, p50: float, p90: float, width: int) -> Text:
-    """Draw what is closed, the band from P10 to P90 and the median on one scale from zero."""
-    largest = max(closed, p90, 1.0)
+def interval(closed: float, low: float, p50: float, high: float, width: int) -> Text:
+    """Draw what is closed, the band from low to high and the median on one scale from zero."""
+    largest = max(closed, high, 1.0)
 
     def at(value: float) -> int:
         return min(width - 1, max(0, round(value / largest * (width - 1))))
 
     cells = [("·", "dim")] * width
-    for i in range(at(p10), at(p90) + 1):
+    for i in range(at(low), at(high) + 1):
         cells[i] = ("▒", "cyan")
     if closed > 0:
         for i in range(at(closed) + 1):

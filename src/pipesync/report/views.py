@@ -136,10 +136,11 @@ def forecast(
 ) -> RenderableType:
     """Draw the total on its scale, and the largest owners (by name where `owners` has one) and products."""
     total, unit = made.total, made.total.currency
-    drawn = interval(float(total.closed), float(total.p10), float(total.p50), float(total.p90), 56)
+    low, high = total.interval
+    drawn = interval(float(total.closed), float(low), float(total.p50), float(high), 56)
     words = Text.assemble(
         (money(total.p50, unit), "bold"),
-        f" likely; with 80% confidence {money(total.p10)} to {money(total.p90, unit)}",
+        f" likely; with 80% confidence {money(low)} to {money(high, unit)}",
     )
     sources = (("won so far", total.closed), ("from open", total.open), ("still to be created", total.new))
     parts = Text(" · ".join(f"{name} {money(amount)}" for name, amount in sources), "dim")
@@ -171,7 +172,7 @@ def backtest(done: Backtest) -> list[RenderableType]:
             money(one.p10),
             money(one.p50),
             money(one.p90),
-            Text("inside", "green") if one.p10 <= one.actual <= one.p90 else Text("outside", "yellow"),
+            Text("inside", "green") if one.low <= one.actual <= one.high else Text("outside", "yellow"),
         ]
         for one in done.origins[-12:]
     ]

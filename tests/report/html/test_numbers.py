@@ -103,7 +103,9 @@ def test_the_overview_and_the_forecast_say_what_forecast_says(
 ) -> None:
     """Total, every owner and every product."""
     told = _told(company, "forecast")
-    wanted = {f"forecast.total.{k}": told["total"][k] for k in ("p10", "p50", "p90", "closed", "open", "new")}
+    wanted = {
+        f"forecast.total.{k}": told["total"][k] for k in ("low", "p50", "high", "closed", "open", "new")
+    }
     for scope, name in (("owner", "owner_id"), ("product", "product")):
         for one in told[f"by_{scope}"]:
             for k in ("p10", "p50", "p90", "closed"):

@@ -77,6 +77,8 @@ _FORECAST_KEYS = (
     "closed",
     "open",
     "new",
+    "low",
+    "high",
 )
 _PRODUCT_KEYS = (
     "connection",

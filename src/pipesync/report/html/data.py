@@ -129,7 +129,9 @@ def _scopes(made: Material) -> Json:
 
     def figures(one: PeriodForecast) -> Json:
         target = quotas.get((one.scope, one.scope_id))
-        said: Json = {k: getattr(one, k) for k in ("p10", "p50", "p90", "mean", "closed", "open", "new")}
+        said: Json = {
+            k: getattr(one, k) for k in ("p10", "p50", "p90", "mean", "closed", "open", "new", "low", "high")
+        }
         return said | (reached(target) if target else {})
 
     def reached(target: Target) -> Json:

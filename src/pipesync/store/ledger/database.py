@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from pipesync.errors import InputError, Problem, StoreError
 from pipesync.secrecy import hide
 
-HEAD = "0004"
+HEAD = "0005"
 """The schema of this program; a test holds it against `store/migrations/versions`."""
 
 _POSTGRES = "postgresql+psycopg"

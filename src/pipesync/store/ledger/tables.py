@@ -174,6 +174,8 @@ issued_forecasts = Table(
     Column("new", Cents, nullable=False),
     Column("model", String, nullable=False),
     Column("run", String, nullable=False),
+    Column("low", Cents),
+    Column("high", Cents),
 )
 
 issued_opportunities = Table(

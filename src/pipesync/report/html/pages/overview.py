@@ -65,11 +65,12 @@ def hero(made: Material) -> Forecast | Note:
     quota = target.quota if target else None
     scale = Scale([total.p90, total.closed, quota])
     spread = behind("spread")
+    low, high = total.interval
     said: Sentence = (
         "With 80% confidence, between ",
-        money(total.p10, cur, drill=spread),
+        money(low, cur, drill=spread),
         " and ",
-        money(total.p90, cur, drill=spread),
+        money(high, cur, drill=spread),
         " will have been won by ",
         last_day(made),
         ".",
@@ -86,8 +87,8 @@ def hero(made: Material) -> Forecast | Note:
         "Forecast",
         said,
         middle=money(total.p50, cur, key="forecast.total.p50", drill=behind("likely")),
-        low=money(total.p10, cur, key="forecast.total.p10", drill=spread),
-        high=money(total.p90, cur, key="forecast.total.p90", drill=spread),
+        low=money(low, cur, key="forecast.total.low", drill=spread),
+        high=money(high, cur, key="forecast.total.high", drill=spread),
         parts=(
             (
                 "Won so far",
@@ -105,9 +106,9 @@ def hero(made: Material) -> Forecast | Note:
             ),
         ),
         mark=Range(
-            low=scale.at(total.p10),
+            low=scale.at(low),
             middle=scale.at(total.p50),
-            high=scale.at(total.p90),
+            high=scale.at(high),
             done=scale.at(total.closed),
             target=scale.at(quota) if quota else None,
             label="",

@@ -141,6 +141,7 @@ def _one_by_one(made: Material) -> list[Block]:
     rows = []
     for s in shown[:SHOWN]:
         one, came = s.forecast, span(s.forecast.period_start, s.forecast.period_end)
+        low, high = one.interval
         listed = drill(state="won", closed=came, ever="1")
         rows.append(
             Row(
@@ -149,10 +150,10 @@ def _one_by_one(made: Material) -> list[Block]:
                     text(f"week {s.week}", sub="of the period"),
                     money(one.p50, one.currency, drill=listed),
                     Range(
-                        scale.at(one.p10),
+                        scale.at(low),
                         scale.at(one.p50),
-                        scale.at(one.p90),
-                        f"from {money(one.p10, one.currency).text} to {money(one.p90, one.currency).text}, "
+                        scale.at(high),
+                        f"from {money(low, one.currency).text} to {money(high, one.currency).text}, "
                         f"likely {money(one.p50, one.currency).text}; {money(s.actual, one.currency).text} came",
                         target=scale.at(s.actual),
                         drill=listed,
@@ -162,7 +163,7 @@ def _one_by_one(made: Material) -> list[Block]:
                 )
             )
         )
-    inside = sum(s.forecast.p10 <= s.actual <= s.forecast.p90 for s in shown)
+    inside = sum(low <= s.actual <= high for s in shown for low, high in (s.forecast.interval,))
     return [
         Table(
             "Forecast by forecast",
@@ -170,7 +171,7 @@ def _one_by_one(made: Material) -> list[Block]:
                 Column("As of"),
                 Column("When", wide_only=True),
                 Column("Likely", "right"),
-                Column("Interval", "mark", "Band: P10 to P90. Line: likely. Diamond: what came."),
+                Column("Interval", "mark", "Band: 80% interval. Line: likely. Diamond: what came."),
                 Column("Came", "right"),
                 Column("Commit", "right", wide_only=True),
             ),

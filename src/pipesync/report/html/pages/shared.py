@@ -98,13 +98,14 @@ def behind(what: Calculation, scope: Scope = "total", name: str = "") -> str:
 
 
 def interval(one: PeriodForecast, scale: Scale, quota: float | None = None) -> Range:
+    low, high = one.interval
     return Range(
-        low=scale.at(one.p10),
+        low=scale.at(low),
         middle=scale.at(one.p50),
-        high=scale.at(one.p90),
+        high=scale.at(high),
         done=scale.at(one.closed),
         target=scale.at(quota) if quota else None,
-        label=f"from {money(one.p10, one.currency).text} to {money(one.p90, one.currency).text}, "
+        label=f"from {money(low, one.currency).text} to {money(high, one.currency).text}, "
         f"most likely {money(one.p50, one.currency).text}, won {money(one.closed, one.currency).text}",
     )
 
@@ -114,7 +115,7 @@ FORECAST_COLUMNS = (
     Column("Low (P10)", "right", "One time in ten it is less.", wide_only=True),
     Column("Likely (P50)", "right", "As often more as less."),
     Column("High (P90)", "right", "One time in ten it is more.", wide_only=True),
-    Column("Interval", "mark", "Dark: won. Band: P10 to P90. Line: likely. Diamond: quota."),
+    Column("Interval", "mark", "Dark: won. Band: 80% interval. Line: likely. Diamond: quota."),
     Column("Quota", "right", wide_only=True),
     Column("Chance", "right", "Probability to reach the quota."),
 )

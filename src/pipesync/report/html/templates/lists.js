@@ -143,11 +143,11 @@ function placeRange(mark, figures) {
   const parts = { done: $(".done", mark), band: $(".band", mark), mid: $(".mid", mark), target: $(".target", mark) };
   for (const part of Object.values(parts)) if (part && part.dataset.was === undefined) part.dataset.was = part.getAttribute("style");
   if (!figures) { for (const part of Object.values(parts)) if (part) { part.setAttribute("style", part.dataset.was); part.hidden = false; } return; }
-  const most = Math.max(figures.p90 || 0, figures.quota || 0, figures.closed || 0) || 1;
+  const most = Math.max(figures.high || 0, figures.quota || 0, figures.closed || 0) || 1;
   const at = (x) => `${(100 * (x || 0)) / most}%`;
   if (parts.done) parts.done.style.width = at(figures.closed);
-  parts.band.style.left = at(figures.p10);
-  parts.band.style.width = at((figures.p90 || 0) - (figures.p10 || 0));
+  parts.band.style.left = at(figures.low);
+  parts.band.style.width = at((figures.high || 0) - (figures.low || 0));
   if (parts.mid) parts.mid.style.left = at(figures.p50);
   if (parts.target) { parts.target.hidden = !figures.quota; parts.target.style.left = at(figures.quota); }
 }
