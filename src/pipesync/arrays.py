@@ -93,8 +93,10 @@ def _written(value: Any, kind: pa.DataType) -> str:
 
 def _maps(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """Return maps given as dicts or as pairs."""
-    pairs = [[] if v is None else list(v.items()) if isinstance(v, dict) else list(v) for v in values]
-    ends = np.cumsum([0, *map(len, pairs)], dtype=np.int32)
+    some = values if any(values) else ()  # most sites have no fields of their own
+    pairs = [[] if v is None else list(v.items()) if isinstance(v, dict) else list(v) for v in some]
+    ends = np.zeros(len(values) + 1, np.int32)
+    ends[1 : len(pairs) + 1] = np.cumsum([len(p) for p in pairs])
     found = pa.MapArray.from_arrays(
         from_numpy(ends),
         array([k for some in pairs for k, _ in some], kind.key_type),

@@ -16,6 +16,7 @@ from pipesync.adapters.base import Adapter, Estimate, Following, Foreseeing, Pag
 from pipesync.errors import BudgetSpent, CrmError, PermissionMissing
 from pipesync.model import ColumnState
 from pipesync.store import owed
+from pipesync.store.pages import CHILDREN
 from pipesync.store.warehouse import Checkpoint, Warehouse
 
 Progress = Callable[[str, int], None]
@@ -78,7 +79,8 @@ def pull(
     found = {stream: Pulled(warnings=tuple(said)) for stream, said in lost.items() if stream in wanted}
     for stream in wanted:
         try:
-            _foresee(adapter, warehouse.checkpoint(name, stream), stream, announce)
+            if announce and isinstance(adapter, Foreseeing):
+                _foresee(adapter, warehouse.checkpoint(name, stream), stream, announce)
             for brought, part in _pull_stream(adapter, warehouse, name, stream, until):
                 found[brought] = _sum(found.get(brought, Pulled()), part)
                 if progress:
@@ -129,9 +131,9 @@ def _held(
     return found
 
 
-def _foresee(adapter: Adapter, checkpoint: Checkpoint, stream: str, announce: Announce | None) -> None:
+def _foresee(adapter: Foreseeing, checkpoint: Checkpoint, stream: str, announce: Announce) -> None:
     is_first = checkpoint.cursor is None and checkpoint.watermark is None
-    if announce and is_first and isinstance(adapter, Foreseeing) and (expected := adapter.estimate(stream)):
+    if is_first and (expected := adapter.estimate(stream)):
         announce(stream, expected)
 
 
@@ -144,7 +146,7 @@ def _pull_stream(
 ) -> Iterator[tuple[str, Pulled]]:
     """Merge page by page; yield what each brought, and to which stream: one pass may bring pages of others along."""
     cursor = warehouse.checkpoint(connection, stream).cursor
-    missing = owed.missing(warehouse, connection, stream)
+    missing = owed.missing(warehouse, connection, stream) if stream in CHILDREN else []
     if missing and cursor is not None and len(missing) <= _MOST_OWED and isinstance(adapter, Following):
         for start in range(0, len(missing), _OWED_TOGETHER):
             some = missing[start : start + _OWED_TOGETHER]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cache
@@ -42,10 +43,10 @@ def _kind(annotation: Any) -> tuple[str, pa.DataType]:
     return KINDS[origin or annotation]
 
 
-def kinds(record: type[Record]) -> dict[str, tuple[str, pa.DataType]]:
+@cache
+def kinds(record: type[Record]) -> Mapping[str, tuple[str, pa.DataType]]:
     """Return column -> (DuckDB type, Arrow type), `connection` first."""
-    hints = typing.get_type_hints(record, include_extras=True)
-    return {name: _kind(hints[name]) for name in record.model_fields}
+    return {name: _kind(field.annotation) for name, field in record.model_fields.items()}
 
 
 @cache

@@ -56,12 +56,14 @@ def store(
     _view(warehouse, f"SELECT '{name}' AS connection, {', '.join(values)} FROM _page")
     if key and not replace:
         _keep_last(warehouse, key)
-    changed, met = _compared(warehouse, connection, stream, key, names)
+    is_first = not warehouse.rows(f'SELECT 1 FROM "{stream}" WHERE connection = ? LIMIT 1', [connection])
+    changed, met = _compared(warehouse, connection, stream, () if is_first else key, names)
     if stream == "opportunities":
         _snapshot_changes(warehouse, connection, after.until)
         owed.note(warehouse, connection, CHILDREN, replace=replace, last=after.last)
     if replace or (not key and changed):  # an empty page of a stream without a key means: as it was
-        warehouse.execute(f'DELETE FROM "{stream}" WHERE connection = ?', [connection])
+        if not is_first:
+            warehouse.execute(f'DELETE FROM "{stream}" WHERE connection = ?', [connection])
         warehouse.execute("DELETE FROM rejects WHERE connection = ? AND stream = ?", [connection, stream])
     elif met:
         on = " AND ".join(f'old."{k}" = _rows."{k}"' for k in key)
@@ -117,7 +119,7 @@ def _keep_last(warehouse: Warehouse, key: Sequence[str]) -> None:
 def _compared(
     warehouse: Warehouse, connection: str, stream: str, key: Sequence[str], names: Sequence[str]
 ) -> tuple[int, int]:
-    """Return how many rows are new or differ from what is here, and how many are here, different or not."""
+    """Return how many rows are new or differ from what is here, and how many are here; without a key all are new."""
     if not key:
         count = int(warehouse.rows("SELECT count(*) FROM _rows")[0][0])
         return count, 0

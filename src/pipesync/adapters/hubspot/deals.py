@@ -98,10 +98,10 @@ class Deals:
             prop = self._stream.fields[name].field if name in self._stream.fields else name
             rejects += [Reject(f"deal {ids[n]}", f"{prop}: cannot be read as {name}") for n in unread]
         own = [field(records, "properties", p).to_pylist() for p in self._stream.custom.values()]
-        names = list(self._stream.custom)
-        pairs = [
-            [(n, told[at] or None) for n, told in zip(names, own, strict=True)] for at in range(len(records))
-        ]
+        pairs: list[list[tuple[str, str | None]]] = [
+            [(n, text or None) for n, text in zip(self._stream.custom, row, strict=True)]
+            for row in zip(*own, strict=True)
+        ] or [[]] * len(records)
         columns["custom"] = array(pairs, schema(OPPORTUNITIES).field("custom").type)
         ordered = {n: columns[n] for n in schema(OPPORTUNITIES).names if n in columns}
         found = pa.table(ordered, schema=pa.schema([schema(OPPORTUNITIES).field(n) for n in ordered]))
