@@ -261,12 +261,11 @@ class Warehouse:
 
     def _insert(self, table: str, records: Sequence[Record]) -> None:
         if records:
-            types = [duck for duck, _ in kinds(type(records[0])).values()]
-            columns = zip(*([pages.naive(v) for _, v in record] for record in records), strict=True)
-            self._db.execute(
-                f'INSERT INTO "{table}" SELECT ' + ", ".join(f"unnest(?::{t}[])" for t in types),
-                [list(column) for column in columns],
-            )
+            # By name: a file that is older than a column has it behind those that came after it.
+            columns = {name: duck for name, (duck, _) in kinds(type(records[0])).items()}
+            values = [[pages.naive(getattr(r, name)) for r in records] for name in columns]
+            given = ", ".join(f'unnest(?::{duck}[]) AS "{name}"' for name, duck in columns.items())
+            self._db.execute(f'INSERT INTO "{table}" BY NAME SELECT {given}', values)
 
     def merge(
         self,
