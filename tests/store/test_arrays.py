@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipesync.arrays import array, from_numpy, joined, no_rows, one_piece, scalar, to_numpy
+from pipesync.arrays import array, each, from_numpy, joined, no_rows, one_piece, scalar, to_numpy
 
 MOMENT = datetime(2026, 11, 1, 10, 11, 12, 345678, tzinfo=timezone(timedelta(hours=2)))
 TEXTS = pa.map_(pa.string(), pa.string())
@@ -68,3 +68,17 @@ def test_what_has_no_rows_keeps_its_columns() -> None:
     assert no_rows(kinds).equals(kinds.empty_table())
     assert one_piece(pa.chunked_array([], pa.string())).equals(pa.array([], pa.string()))
     assert scalar(None, pa.date32()).as_py() is None
+
+
+def test_a_function_is_asked_once_for_each_text() -> None:
+    """Nulls are not asked about, and what it returns may be null."""
+    asked: list[str] = []
+
+    def function(text: str) -> str | None:
+        asked.append(text)
+        return None if text == "b" else text.upper()
+
+    found = each(array(["a", None, "b", "a"], pa.string()), function)
+
+    assert (found.to_pylist(), asked) == (["A", None, None, "A"], ["a", "b"])
+    assert each(array([None, None], pa.string()), function).to_pylist() == [None, None]
