@@ -172,6 +172,16 @@ def test_a_shared_shock_widens_totals_and_keeps_their_mean() -> None:
     assert shared.std() > 5 * alone.std()
 
 
+def test_the_shock_is_drawn_from_every_slice_alike() -> None:
+    """So that mean and median hardly move with the seed: by less than half of what as many free draws would give."""
+    seeds = [simulate(portfolio(2000), shock=0.3, draws=500, seed=s).total() for s in range(20)]
+
+    free = np.mean([one.std() for one in seeds]) / np.sqrt(500)
+
+    assert np.std([one.mean() for one in seeds]) < free / 2
+    assert np.std([np.median(one) for one in seeds]) < 1.25 * free / 2
+
+
 def test_an_interval_is_from_p10_to_p90_where_nothing_is_lumped() -> None:
     """To the cent."""
     draws = np.random.default_rng(0).lognormal(9, 0.4, 2000)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.special import ndtri
 
 from pipesync.forecast.arrivals import Arrivals
 from pipesync.forecast.history import Floats
@@ -71,11 +72,14 @@ def simulate(portfolio: Portfolio, *, shock: float = PRIOR_SHOCK, draws: int = D
     opened: Mapping[str, list[Floats]] = {d: [] for d in dimensions}
     news: Mapping[str, list[Floats]] = {d: [] for d in dimensions}
     weeks: list[Floats] = []
+    # One shock from each of as many equally likely slices (stratified sampling): most of a total's luck is the shock's,
+    # and a forecast is not to move from run to run by it.
+    shocks = shock * ndtri((random.permutation(draws) + random.random(draws)) / draws)
     # Numbers of its own: whether weeks are asked for changes no total.
     when = np.random.default_rng([seed, 1])
     for start in range(0, draws, _BLOCK):
         size = min(_BLOCK, draws - start)
-        z = random.normal(0.0, shock, size)
+        z = shocks[start : start + size]
         chance = _expit(logit[None, :] + z[:, None])
         luck = random.random((size, len(logit)), dtype=np.float32)
         won = luck < chance
