@@ -1,6 +1,7 @@
 """Answers full of records as columns: Arrow reads their bytes, and no record becomes an object of Python's.
 
-Deals come with their histories, thirty entries each: read by way of dictionaries, they took four times the CPU.
+Deals come with their histories, thirty entries each: by way of dictionaries, 150,000 entries took twice the CPU and 90 MB
+more.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ def _read(content: bytes, kind: pa.Schema) -> pa.Table:
 
 
 def _fitted(value: Any, kind: pa.DataType) -> Any:  # Any: JSON
-    """Return JSON of which Arrow can read this kind; what another kind stands for is left to the caller's caller."""
+    """Return JSON as Arrow reads it as this kind; TypeError, ValueError or AttributeError where it is another."""
     if value is None:
         return None
     if pa.types.is_struct(kind):
