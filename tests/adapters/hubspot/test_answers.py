@@ -145,3 +145,20 @@ def test_one_value_without_room_is_one_value_that_cannot_be_read() -> None:
 
     assert [str(v) for v in found.to_pylist()] == ["1.00", "None", "1000.00"]
     assert unread == [1]
+
+
+def test_a_next_activity_that_is_no_moment_is_told_as_such() -> None:
+    """It blanks itself, and the deal stays."""
+    record = {"id": "1", "properties": {"notes_next_activity_date": "soon", "amount": "2"}}
+    mapping = load(shipped("adapters") / "hubspot" / "mapping.yaml", base="pipesync:hubspot")
+    deals = Deals(mapping, "UTC", {}, lambda stage: None, {}, dict, "EUR")
+    wanted = Wanted("deals", ("amount", "notes_next_activity_date"))
+
+    rows, rejects = deals.opportunities(records_of([record], wanted))
+
+    assert [(r["id"], str(r["amount"]), r["next_activity_at"]) for r in rows.to_pylist()] == [
+        ("1", "2.00", None)
+    ]
+    assert [(r.where, r.reason) for r in rejects] == [
+        ("deal 1", "notes_next_activity_date: cannot be read as next_activity_at")
+    ]

@@ -50,8 +50,11 @@ def from_day(value: date, zone: str) -> str:
 
 
 def is_ours(text: str) -> bool:
-    """Tell whether `from_day` made this moment."""
-    return moment(text).microsecond == _OURS * 1000
+    """Tell whether `from_day` made this moment; what is none, it did not."""
+    try:
+        return moment(text).microsecond == _OURS * 1000
+    except (ValueError, OverflowError):
+        return False
 
 
 def money(text: str) -> Decimal:
