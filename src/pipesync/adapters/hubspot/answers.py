@@ -1,7 +1,7 @@
 """Answers full of records as columns: Arrow reads their bytes, and no record becomes an object of Python's.
 
-Deals come with their histories, thirty entries each: by way of dictionaries, 150,000 entries took twice the CPU and 90 MB
-more.
+Deals come with their histories, thirty entries each: by way of dictionaries, 150,000 entries took twice the CPU and
+90 MB more.
 """
 
 from __future__ import annotations
