@@ -136,7 +136,7 @@ def _quarters(warehouse: Warehouse, past: history.History, as_of: datetime) -> N
                 continue
             features = Features(NAME, to_moment(moment), frozenset())
             said = predict(warehouse, features, period).total
-            left = run_rate(past, moment, (stop - moment) / DAY, start_of_history(past, moment))
+            left = run_rate(past, moment, (stop - moment) / DAY, start_of_history(past, moment)).amount
             model.append((float(said.p50) - actual) / actual)
             rate.append((float(said.closed) + left - actual) / actual)
             when.append(period.start)

@@ -199,7 +199,7 @@ class Calendar(Section):
     holidays: tuple[date, ...] = ()
     """Further days off, of the whole company."""
     fiscal_year_starts: int = Field(default=1, ge=1, le=12)
-    """The month. Where neither this nor `weeks` is given, a CRM that tells its own is believed (HubSpot tells none)."""
+    """The month. Where this is not given, a CRM that tells its own is believed (HubSpot tells none)."""
     weeks: FiscalWeeks | None = None
     """Where the fiscal months are no calendar months."""
 
@@ -375,15 +375,13 @@ class Config(Section):
 
     def of(self, connection: Connection) -> Config:
         """Return the configuration for one connection: what its CRM says of its calendar, where this says nothing."""
-        if connection.fiscal_year_starts is None or self.calendar.model_fields_set & {
-            "fiscal_year_starts",
-            "weeks",
-        }:
+        ours = self.calendar.model_fields_set
+        if connection.fiscal_year_starts is None or "fiscal_year_starts" in ours:
             return self
         told: dict[str, Any] = {
             "fiscal_year_starts": connection.fiscal_year_starts
         }  # Any: fields of a calendar
-        if connection.fiscal_weeks:
+        if connection.fiscal_weeks and "weeks" not in ours:
             told["weeks"] = FiscalWeeks.said(connection.fiscal_weeks)
         return self.model_copy(update={"calendar": self.calendar.model_copy(update=told)})
 

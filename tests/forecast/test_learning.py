@@ -10,6 +10,7 @@ from tests.forecast.worlds import AS_OF
 
 from pipesync.forecast import learning, replay
 from pipesync.forecast.arrivals import Arrivals
+from pipesync.forecast.baselines import Pace
 from pipesync.forecast.history import DAY, Floats, History, to_ms
 from pipesync.forecast.ladder import Rung, choose
 from pipesync.forecast.learning import Learned
@@ -85,10 +86,15 @@ def test_larger_errors_mean_a_larger_shock(settled: list[Settled]) -> None:
     )
 
 
+def paced(one: Settled, amount: float) -> Settled:
+    """Return it with a run-rate that foretold this amount."""
+    return replace(one, issue=replace(one.issue, run_rate=one.issue.run_rate._replace(amount=amount)))
+
+
 def test_run_rate_is_trusted_by_its_record(settled: list[Settled]) -> None:
     """Where it was always right it weighs more than where it was nine times too high."""
-    right = [replace(s, issue=replace(s.issue, run_rate=s.actual)) for s in settled]
-    wrong = [replace(s, issue=replace(s.issue, run_rate=9 * s.actual)) for s in settled]
+    right = [paced(s, s.actual) for s in settled]
+    wrong = [paced(s, 9 * s.actual) for s in settled]
 
     weights = [learning.learn(w, "hazard", NOW, 500).run_rate_weight for w in (right, wrong)]
 
@@ -100,8 +106,8 @@ def test_what_counts_is_which_weight_would_have_lost_least(settled: list[Settled
     half = []
     for one in settled:
         model = learning.quantiles_of(one.issue, "hazard", Learned()).model[1]
-        half.append(replace(one, issue=replace(one.issue, run_rate=2.0 * one.actual - model)))
-    right = [replace(s, issue=replace(s.issue, run_rate=s.actual)) for s in settled]
+        half.append(paced(one, 2.0 * one.actual - model))
+    right = [paced(s, s.actual) for s in settled]
 
     weights = [learning.learn(w, "hazard", NOW, 500).run_rate_weight for w in (half, right)]
 
@@ -110,11 +116,21 @@ def test_what_counts_is_which_weight_would_have_lost_least(settled: list[Settled
 
 def test_a_rate_of_ninety_days_has_the_lower_median_the_shorter_the_period() -> None:
     """Over ninety days both averages are alike, and the rate is the median."""
-    medians = [learning.run_rate_by(np.zeros(1), 300.0, days, 0.3)[0] for days in (7.0, 28.0, 90.0, 365.0)]
+    medians = [
+        learning.run_rate_by(np.zeros(1), Pace(300.0, days, 90.0), 0.3)[0]
+        for days in (7.0, 28.0, 90.0, 365.0)
+    ]
 
     assert medians[2] == 300.0
     assert medians == sorted(medians)
     assert medians[0] > 300.0 * np.exp(-(0.3**2) / 2)
+
+
+def test_a_young_companys_rate_is_as_lucky_as_its_days_are_few() -> None:
+    """Of a month's wins for a month more, the rate is the median; it is not taken for one of ninety days."""
+    (middle,) = learning.run_rate_by(np.zeros(1), Pace(300.0, 30.0, 30.0), 0.6)
+
+    assert middle == 300.0
 
 
 @pytest.mark.parametrize(("days", "step"), [(7.0, 35), (28.0, 28), (63.0, 28), (91.0, 42)])
@@ -131,7 +147,7 @@ def test_the_blend_lies_between_its_parts() -> None:
     """Its median is the weighted mean of the medians, and ranks stay."""
     draws = np.random.default_rng(0).lognormal(5, 0.3, 4000)
 
-    found = learning.blend(draws, 300.0, 90.0, Learned(run_rate_weight=0.5, run_rate_sd=0.2))
+    found = learning.blend(draws, Pace(300.0, 90.0, 90.0), Learned(run_rate_weight=0.5, run_rate_sd=0.2))
 
     middle = 0.5 * np.median(draws) + 0.5 * 300.0
     assert np.median(found) == pytest.approx(middle, rel=0.01)

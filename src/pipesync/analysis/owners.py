@@ -250,7 +250,7 @@ def advances(warehouse: Warehouse) -> pd.DataFrame:
     sums = visits.groupby("owner_id")[["n", "advanced", "expected"]].sum()
     chance = _by_chance(visits)
     p = [
-        2 * min(chance[str(owner)]) if n >= MIN_CASES else 1.0
+        min(1.0, 2 * min(chance[str(owner)])) if n >= MIN_CASES else 1.0
         for owner, n in zip(sums.index, sums["n"], strict=True)
     ]
     return pd.DataFrame(

@@ -119,7 +119,7 @@ def predict(
     )
     draws = totals.simulate(portfolio, shock=model.learned.shock, draws=DRAWS, seed=seed)
     pace = baselines.run_rate(past, as_of, left - wait, model.since)
-    factor = learning.factor_of(draws.total(), pace, left - wait, model.learned)
+    factor = learning.factor_of(draws.total(), pace, model.learned)
     closed = rollup.closed_by_group(
         past, people, to_ms(period.starts_at), min(as_of, to_ms(period.ends_at) - 1)
     )
@@ -152,7 +152,7 @@ def predict(
         },
         baselines={
             **{name: won + amount + plain_new for name, amount in simple.items()},
-            "run_rate": won + pace,
+            "run_rate": won + pace.amount,
         },
     )
 

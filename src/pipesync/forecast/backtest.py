@@ -199,7 +199,8 @@ def _speak(made: Replays, origin: Ms, seed: int) -> _Spoken:
 
 def _run_rate(issue: Issue) -> tuple[float, float, float]:
     half = 1.2816 * _RUN_RATE_SD
-    return issue.run_rate * float(np.exp(-half)), issue.run_rate, issue.run_rate * float(np.exp(half))
+    middle = issue.run_rate.amount
+    return middle * float(np.exp(-half)), middle, middle * float(np.exp(half))
 
 
 # --- Scoring ----------------------------------------------------------------------------------------------------

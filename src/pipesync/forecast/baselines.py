@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,7 @@ def of(history: History) -> tuple[str, ...]:
     return ("stage", "stage_age", "crm_probability", *(("crm_category",) if known else ()))
 
 
-LOOK_BACK = 90.0
+_LOOK_BACK = 90.0
 """Days whose wins make the run-rate."""
 _LOWEST, _HIGHEST = 0.1, 0.8
 """What CRMs ship for the first and the last open stage, where a company gives no probabilities of its own."""
@@ -53,11 +54,19 @@ class FittedCrmProbability:
         return found
 
 
-def run_rate(history: History, origin: Ms, days: float, start: Ms) -> float:
+class Pace(NamedTuple):
+    """What goes on as before brings: an amount in so many days, by what came in the `over` days before."""
+
+    amount: float
+    days: float
+    over: float
+
+
+def run_rate(history: History, origin: Ms, days: float, start: Ms) -> Pace:
     """Return the amount won per day over the last 90 days (or since the history's start), times the days."""
-    begin = max(origin - int(LOOK_BACK * DAY), start)
+    begin = max(origin - int(_LOOK_BACK * DAY), start)
     span = (origin - begin) / DAY
     if span < 1:
-        return 0.0
+        return Pace(0.0, days, 1.0)
     won = history.won & (history.closed > begin) & (history.closed <= origin)
-    return float(np.nansum(history.amount[won])) / span * days
+    return Pace(float(np.nansum(history.amount[won])) / span * days, days, span)

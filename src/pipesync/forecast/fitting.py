@@ -30,7 +30,7 @@ from pipesync.forecast.rhythm import Rhythm
 from pipesync.forecast.training import Training, start_of_history, training_at
 from pipesync.forecast.typical import Typical, typical_of
 
-VERSION = 4
+VERSION = 5
 _REPLAY_ROWS = 8_000
 """Landmarks of an earlier origin's model: enough for how wrong it was, which is all that is asked of it."""
 

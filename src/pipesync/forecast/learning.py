@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipesync.forecast.baselines import LOOK_BACK
+from pipesync.forecast.baselines import Pace
 from pipesync.forecast.history import DAY, Floats, Ms
 from pipesync.forecast.replay import Issue, Settled
 from pipesync.forecast.totals import PRIOR_SHOCK, Portfolio, interval_of, simulate
@@ -77,7 +77,7 @@ def quantiles_of(
         portfolio_of(made, method, learned), shock=learned.shock, draws=draws, seed=seed
     ).total()
     stretched = stretch(totals, learned.stretch)
-    final = blend(stretched, made.run_rate, made.days, learned)
+    final = blend(stretched, made.run_rate, learned)
     return Spoken(_three(final), float(final.mean()), interval_of(final), _three(stretched))
 
 
@@ -110,37 +110,37 @@ def stretch(draws: Floats, by: float) -> Floats:
     return found
 
 
-def factor_of(draws: Floats, run_rate: float, days: float, learned: Learned) -> Floats:
+def factor_of(draws: Floats, pace: Pace, learned: Learned) -> Floats:
     """Return what stretching and blending make of each draw, as a factor: parts times it add up to the whole."""
-    final = blend(stretch(draws, learned.stretch), run_rate, days, learned)
+    final = blend(stretch(draws, learned.stretch), pace, learned)
     return np.divide(final, draws, out=np.ones_like(draws), where=draws > 0)
 
 
-def blend(draws: Floats, run_rate: float, days: float, learned: Learned) -> Floats:
+def blend(draws: Floats, pace: Pace, learned: Learned) -> Floats:
     """Average the draws' quantiles with those of the run-rate; each draw keeps its rank.
 
     Averaging quantiles instead of pooling draws keeps the blend as sharp as its parts.
     """
     weight = learned.run_rate_weight
-    if weight <= 0 or run_rate <= 0 or not len(draws):
+    if weight <= 0 or pace.amount <= 0 or not len(draws):
         return draws
     from scipy.special import ndtri
 
     rank = np.empty(len(draws))
     rank[np.argsort(draws, kind="stable")] = (np.arange(len(draws)) + 0.5) / len(draws)
-    other = run_rate_by(ndtri(rank), run_rate, days, learned.run_rate_sd)
+    other = run_rate_by(ndtri(rank), pace, learned.run_rate_sd)
     found: Floats = (1 - weight) * draws + weight * other
     return found
 
 
-def run_rate_by(z: Floats, run_rate: float, days: float, sd: float) -> Floats:
+def run_rate_by(z: Floats, pace: Pace, sd: float) -> Floats:
     """Return what the run-rate says at standard normal quantiles; `sd` is that of its error in logarithms.
 
-    The rate is an average with luck of its own, over `LOOK_BACK` days, and so is what it foretells, over `days`. Both
-    have the same mean, and the shorter one the lower median.
+    The rate is an average with luck of its own, over the days that made it, and so is what it foretells. Both have the
+    same mean, and the shorter one the lower median.
     """
-    apart = (LOOK_BACK - days) / (LOOK_BACK + days)
-    found: Floats = run_rate * np.exp(sd * z - apart * sd**2 / 2)
+    apart = (pace.over - pace.days) / (pace.over + pace.days)
+    found: Floats = pace.amount * np.exp(sd * z - apart * sd**2 / 2)
     return found
 
 
@@ -273,11 +273,11 @@ def _trust(memory: Sequence[_Remembered], share: Floats, periods: float) -> tupl
     rated = [
         (m, w)
         for m, w in zip(memory, share, strict=True)
-        if m.settled.issue.run_rate > 0 and m.settled.actual > 0
+        if m.settled.issue.run_rate.amount > 0 and m.settled.actual > 0
     ]
     if not rated:
         return EQUAL, _RUN_RATE_SD
-    errors = np.array([np.log(m.settled.actual / m.settled.issue.run_rate) for m, _ in rated])
+    errors = np.array([np.log(m.settled.actual / m.settled.issue.run_rate.amount) for m, _ in rated])
     weight = np.array([w for _, w in rated])
     spread = (_PRIOR_PERIODS * _RUN_RATE_SD**2 + np.sum(weight * np.clip(errors, -1, 1) ** 2)) / (
         _PRIOR_PERIODS + weight.sum()
@@ -287,7 +287,7 @@ def _trust(memory: Sequence[_Remembered], share: Floats, periods: float) -> tupl
     loss = np.zeros(len(tried))
     for m, w in rated:
         issue, actual = m.settled.issue, m.settled.actual
-        rate = run_rate_by(_Z80 * np.array([-1.0, 0.0, 1.0]), issue.run_rate, issue.days, sd)
+        rate = run_rate_by(_Z80 * np.array([-1.0, 0.0, 1.0]), issue.run_rate, sd)
         blends = np.outer(1 - tried, m.spoken.hazard) + np.outer(tried, rate)
         loss += w * _losses(blends, actual) / actual
     best = float(tried[loss <= loss.min() * (1 + 1e-9)].mean())

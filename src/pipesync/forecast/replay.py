@@ -15,7 +15,7 @@ import numpy as np
 from pipesync.forecast import amounts, arrivals, landmarks
 from pipesync.forecast.amounts import AmountModel
 from pipesync.forecast.arrivals import Arrivals
-from pipesync.forecast.baselines import run_rate
+from pipesync.forecast.baselines import Pace, run_rate
 from pipesync.forecast.forecasters import Fitted, fit, within
 from pipesync.forecast.history import DAY, NEVER, Bools, Floats, History, Ms
 from pipesync.forecast.landmarks import Landmarks
@@ -39,7 +39,7 @@ class Issue:
     new: Arrivals
     new_values: Floats
     """Amounts of the past wins that new ones are drawn from."""
-    run_rate: float
+    run_rate: Pace
     closed: int
     won: int
 

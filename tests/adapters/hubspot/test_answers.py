@@ -54,7 +54,7 @@ def test_a_page_is_read_as_it_is() -> None:
 
 def test_pages_together_are_one_after_another() -> None:
     """Also an empty one, which HubSpot sends where nothing is left."""
-    several: list[dict[str, Any]] = [PAGE, {"results": []}, {}, {"results": [DEAL]}]
+    several: list[dict[str, Any]] = [PAGE, {"results": []}, {"results": [DEAL]}]
 
     found = together([page(told).records for told in several])
 
@@ -89,6 +89,13 @@ def test_what_broke_off_is_told_from_what_is_odd(cut: bytes) -> None:
     """It is asked for again, while an odd form would come again."""
     with pytest.raises(orjson.JSONDecodeError):
         answer(cut, WANTED)
+
+
+@pytest.mark.parametrize("told", [{}, {"results": None}, {"paging": {"next": {"after": "2"}}}])
+def test_an_answer_without_results_is_no_last_page(told: dict[str, Any]) -> None:
+    """A listing that ended there would take all that it has not seen for gone."""
+    with pytest.raises(ValueError, match="without results"):
+        page(told)
 
 
 @pytest.mark.parametrize(
@@ -140,16 +147,19 @@ def test_dates_are_those_of_the_portals_clocks(zone: str) -> None:
 
 
 def test_one_value_without_room_is_one_value_that_cannot_be_read() -> None:
-    """A sum of twenty digits blanks itself and no other."""
-    found, unread = column(array(["1", "9" * 20, "1e3"], TEXT), pa.decimal128(18, 2), "UTC")
+    """Twenty digits blank themselves and no other: as a sum, a number, a moment and a date."""
+    for kind, good in ((pa.decimal128(18, 2), "2"), (pa.int64(), "2"), (pa.timestamp("us"), "2026-01-01T00:00:00Z"),
+                       (pa.date32(), "2026-01-01")):  # fmt: skip
+        found, unread = column(array([good, "9" * 20, good], TEXT), kind, "UTC")
 
-    assert [str(v) for v in found.to_pylist()] == ["1.00", "None", "1000.00"]
-    assert unread == [1]
+        assert [v is None for v in found.to_pylist()] == [False, True, False]
+        assert unread == [1]
 
 
-def test_a_next_activity_that_is_no_moment_is_told_as_such() -> None:
+@pytest.mark.parametrize("told", ["soon", "9" * 20, "9" * 400])
+def test_a_next_activity_that_is_no_moment_is_told_as_such(told: str) -> None:
     """It blanks itself, and the deal stays."""
-    record = {"id": "1", "properties": {"notes_next_activity_date": "soon", "amount": "2"}}
+    record = {"id": "1", "properties": {"notes_next_activity_date": told, "amount": "2"}}
     mapping = load(shipped("adapters") / "hubspot" / "mapping.yaml", base="pipesync:hubspot")
     deals = Deals(mapping, "UTC", {}, lambda stage: None, {}, dict, "EUR")
     wanted = Wanted("deals", ("amount", "notes_next_activity_date"))

@@ -351,5 +351,8 @@ def test_custom_fiscal_years_come_as_their_weeks(connect: Connect, sandbox: Sand
     assert (facts.fiscal_year_starts, facts.fiscal_weeks) == (2, "4-5-4 sunday nearest")
     plain = Config(connections={"crm": ConnectionConfig(adapter="salesforce")})
     assert plain.of(facts).calendar == retail
-    own = plain.model_copy(update={"calendar": Calendar(weeks=FiscalWeeks())})
-    assert own.of(facts) == own
+    weeks = FiscalWeeks(begins="monday")
+    own = plain.model_copy(update={"calendar": Calendar(weeks=weeks)})
+    assert own.of(facts).calendar == Calendar(fiscal_year_starts=2, weeks=weeks)
+    civil = plain.model_copy(update={"calendar": Calendar(fiscal_year_starts=1)})
+    assert civil.of(facts) == civil

@@ -70,6 +70,8 @@ def answer(content: bytes, wanted: Wanted) -> Answer:
     except ValueError:  # maybe JSON all the same: of more than one line, or with numbers for texts
         found = _read(orjson.dumps(_fitted(parsed(content), pa.struct(list(kind)))), kind)
     results, paging = (column.chunk(0) for column in found.columns)
+    if results.null_count:  # nothing where a list belongs is not an empty one: a listing would end there
+        raise ValueError("an answer without results")
     return Answer(results.values, paging.field(0).field(0)[0].as_py())
 
 
@@ -141,7 +143,7 @@ def _fitted(value: Any, kind: pa.DataType) -> Any:  # Any: JSON
     if pa.types.is_list(kind):
         return [_fitted(v, kind.value_type) for v in value]
     if pa.types.is_integer(kind):
-        return int(value)
+        return int(value) if str(value).isdigit() else None
     if isinstance(value, (dict, list)):
         raise TypeError("an object for a text")
     return value if isinstance(value, str) else orjson.dumps(value).decode()

@@ -205,7 +205,9 @@ class Api:
             raise Lost("HubSpot did not say what became of the request", code=str(status or "no answer"))
         if not status:
             raise _unreachable(self._options.url)
-        return self._judged(status, headers, content, path, parsed)
+        return self._judged(
+            status, headers, content or b"{}", path, parsed
+        )  # what is archived is told by no word
 
     def _retried(self, send: Callable[[], T]) -> T:
         """Send until it passes. A refused token is taken anew once: it may have expired, or been replaced."""
@@ -241,7 +243,7 @@ class Api:
             _refuse(status, headers, content, path, self._name)
         self._count(headers)
         try:
-            return read(content or b"{}")
+            return read(content)
         except orjson.JSONDecodeError:
             raise RetryLater("HubSpot's answer broke off") from None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, MutableMapping, Sequence
 from collections.abc import Mapping as MappingOf
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -36,10 +36,14 @@ from pipesync.arrays import (
 from pipesync.mapping import FieldMapping, Mapping, segment
 from pipesync.schema import empty, schema, table
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 OPPORTUNITIES = "opportunities"
 MERGED = "hs_merged_object_ids"
 _WON = scalar("won", TEXT)
 _NOWHERE = scalar(None, pa.int32())
+_NOBODY = scalar(0, pa.int64())
 
 
 def wanted(mapping: Mapping, readable: MappingOf[str, Any], *, roles: bool) -> Wanted:
@@ -170,8 +174,9 @@ class Deals:
         ids = joined(of, name, told["timestamp"], by=":")
         at = to_numpy(moment.view(pa.int64()), np.int64)
         if np.any((deal[1:] == deal[:-1]) & (at[1:] <= at[:-1])):
-            ids = _numbered(ids)
-        signed = pc.coalesce(told["updatedByUserId"].cast(TEXT), told["sourceId"])
+            ids = _numbered(ids, deal)
+        user = told["updatedByUserId"]
+        signed = pc.coalesce(pc.if_else(pc.equal(user, _NOBODY), None, user).cast(TEXT), told["sourceId"])
         return pa.table(
             {
                 "id": ids,
@@ -225,13 +230,13 @@ def absorbed(merged: str | None, own: str) -> list[str]:
     return [i for i in (merged or "").split(";") if i and i != own]
 
 
-def _numbered(ids: pa.Array) -> pa.Array:
+def _numbered(ids: pa.Array, deal: npt.NDArray[np.int64]) -> pa.Array:
     """Return ids of changes, those apart that a deal had in one millisecond: by nothing but its own history."""
-    met: Counter[str] = Counter()
+    met: Counter[tuple[int, str]] = Counter()
     found = []
-    for i in ids.to_pylist():
-        found.append(f"{i}:{met[i]}" if i in met else i)
-        met[i] += 1
+    for key in zip(deal.tolist(), ids.to_pylist(), strict=True):
+        found.append(f"{key[1]}:{met[key]}" if key in met else key[1])
+        met[key] += 1
     return array(found, TEXT)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _CENT = Decimal("0.01")
 _MOST = Decimal(10) ** 16
+_WHOLE = 2**63
 _BLANK, _NOTHING = scalar("", TEXT), scalar(None, TEXT)
 _EPOCH, _TICK = datetime(1970, 1, 1, tzinfo=UTC), timedelta(microseconds=1)
 _DAY = timedelta(days=1) // _TICK
@@ -30,7 +31,10 @@ next activity date, where nothing else would tell our own task from a person's p
 def moment(text: str) -> datetime:
     """Read `2026-11-01T10:11:12.345Z` or milliseconds since 1970; HubSpot uses both. UTC; ValueError otherwise."""
     if text.lstrip("-").isdigit():
-        return datetime.fromtimestamp(int(text) / 1000, UTC)
+        try:
+            return datetime.fromtimestamp(int(text) / 1000, UTC)
+        except OSError:  # which some platforms raise for what is too far away
+            raise ValueError("not a moment") from None
     found = datetime.fromisoformat(text)
     return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
@@ -67,6 +71,13 @@ def money(text: str) -> Decimal:
     return found
 
 
+def whole(text: str) -> int:
+    found = int(Decimal(text))
+    if not -_WHOLE <= found < _WHOLE:
+        raise ValueError("more than a column of whole numbers has room for")
+    return found
+
+
 def typed(text: str | None, kind: pa.DataType, zone: str) -> Any:
     """Return a property's value as the column's type; None for a blank. ValueError where it does not fit."""
     if text is None or text == "":
@@ -82,7 +93,7 @@ def typed(text: str | None, kind: pa.DataType, zone: str) -> Any:
     if pa.types.is_boolean(kind):
         return text.casefold() == "true"
     if pa.types.is_integer(kind):
-        return int(Decimal(text))
+        return whole(text)
     return float(text)
 
 
