@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -172,3 +174,20 @@ def test_a_next_activity_that_is_no_moment_is_told_as_such(told: str) -> None:
     assert [(r.where, r.reason) for r in rejects] == [
         ("deal 1", "notes_next_activity_date: cannot be read as next_activity_at")
     ]
+
+
+def test_reading_deals_loads_no_pandas() -> None:
+    """A fifth of a pull's CPU would be its import, which pyarrow makes where it is handed a bare Python value."""
+    program = f"""
+import sys
+from tests.adapters.hubspot.test_answers import *
+mapping = load(shipped("adapters") / "hubspot" / "mapping.yaml", base="pipesync:hubspot")
+deals = Deals(mapping, "UTC", {{}}, lambda stage: None, {{}}, dict, "EUR")
+records = records_of([{DEAL!r}], WANTED)
+deals.opportunities(records)
+print(len(deals.field_changes(records)), "pandas" in sys.modules)
+"""
+
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+
+    assert told.stdout.split() == ["2", "False"]

@@ -43,7 +43,7 @@ OPPORTUNITIES = "opportunities"
 MERGED = "hs_merged_object_ids"
 _WON = scalar("won", TEXT)
 _NOWHERE = scalar(None, pa.int32())
-_NOBODY = scalar(0, pa.int64())
+_NOBODY, _UNTOLD = scalar(0, pa.int64()), scalar(None, pa.int64())
 
 
 def wanted(mapping: Mapping, readable: MappingOf[str, Any], *, roles: bool) -> Wanted:
@@ -173,10 +173,11 @@ class Deals:
         moment = moments(told["timestamp"])
         ids = joined(of, name, told["timestamp"], by=":")
         at = to_numpy(moment.view(pa.int64()), np.int64)
-        if np.any((deal[1:] == deal[:-1]) & (at[1:] <= at[:-1])):
-            ids = _numbered(ids, deal)
+        at_once = deal[1:][(deal[1:] == deal[:-1]) & (at[1:] <= at[:-1])]
+        if len(at_once):
+            ids = _numbered(ids, deal, at_once)
         user = told["updatedByUserId"]
-        signed = pc.coalesce(pc.if_else(pc.equal(user, _NOBODY), None, user).cast(TEXT), told["sourceId"])
+        signed = pc.coalesce(pc.if_else(pc.equal(user, _NOBODY), _UNTOLD, user).cast(TEXT), told["sourceId"])
         return pa.table(
             {
                 "id": ids,
@@ -230,14 +231,19 @@ def absorbed(merged: str | None, own: str) -> list[str]:
     return [i for i in (merged or "").split(";") if i and i != own]
 
 
-def _numbered(ids: pa.Array, deal: npt.NDArray[np.int64]) -> pa.Array:
-    """Return ids of changes, those apart that a deal had in one millisecond: by nothing but its own history."""
+def _numbered(ids: pa.Array, deal: npt.NDArray[np.int64], at_once: npt.NDArray[np.int64]) -> pa.Array:
+    """Return ids of changes, those apart that a deal had in one millisecond: by nothing but its own history.
+
+    `deal` is the place of each change's deal, `at_once` those of deals that may have such.
+    """
+    theirs = np.isin(deal, at_once)
+    some = from_numpy(theirs.view(np.int8)).cast(pa.bool_())
     met: Counter[tuple[int, str]] = Counter()
     found = []
-    for key in zip(deal.tolist(), ids.to_pylist(), strict=True):
+    for key in zip(deal[theirs].tolist(), ids.filter(some).to_pylist(), strict=True):
         found.append(f"{key[1]}:{met[key]}" if key in met else key[1])
         met[key] += 1
-    return array(found, TEXT)
+    return pc.replace_with_mask(ids, some, array(found, TEXT))
 
 
 def _ours(texts: pa.Array, mapped: FieldMapping) -> pa.Array:
