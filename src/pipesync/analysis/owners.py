@@ -394,8 +394,8 @@ def _habit(warehouse: Warehouse, habit: _Habit) -> list[_Test]:
             peers = (all_k - k) / (all_n - n)
             says = f"{k} of {n} {habit.says}; of peers' {peers:.0%}"
             p = two_shares(k, n, all_k - k, all_n - n)
-            behind = (f"({habit.among}) AND {habit.is_so}",)
-            found.append(_Test(owner, habit.measure, n, k / n, peers, p, "habit", behind, says))
+            which = (f"({habit.among}) AND {habit.is_so}",)
+            found.append(_Test(owner, habit.measure, n, k / n, peers, p, "habit", which, says))
     return found
 
 

@@ -205,9 +205,8 @@ class Api:
             raise Lost("HubSpot did not say what became of the request", code=str(status or "no answer"))
         if not status:
             raise _unreachable(self._options.url)
-        return self._judged(
-            status, headers, content or b"{}", path, parsed
-        )  # what is archived is told by no word
+        # An archive is answered by 204, without a body.
+        return self._judged(status, headers, content or b"{}", path, parsed)
 
     def _retried(self, send: Callable[[], T]) -> T:
         """Send until it passes. A refused token is taken anew once: it may have expired, or been replaced."""
