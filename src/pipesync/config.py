@@ -10,7 +10,7 @@ import re
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -46,8 +46,10 @@ def _duration(value: object) -> object:
 
 
 def _zone(value: str) -> str:
-    if value not in available_timezones():
-        raise ValueError("expected a time zone such as Europe/Warsaw or UTC")
+    try:
+        ZoneInfo(value)  # `available_timezones` would look through every folder of zones
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ValueError("expected a time zone such as Europe/Warsaw or UTC") from None
     return value
 
 

@@ -37,7 +37,12 @@ def note(warehouse: Warehouse, connection: str, streams: Sequence[str], *, repla
             given,
         )
     if last:
-        warehouse.execute("DELETE FROM before_listing WHERE connection = ?", [connection])
+        end_listing(warehouse, connection)
+
+
+def end_listing(warehouse: Warehouse, connection: str) -> None:
+    """Forget what was here before a listing began."""
+    warehouse.execute("DELETE FROM before_listing WHERE connection = ?", [connection])
 
 
 def missing(warehouse: Warehouse, connection: str, stream: str) -> list[str]:

@@ -133,7 +133,17 @@ def _compared(
     return int(found[0][0]), int(found[0][1])
 
 
-def _snapshot_changes(warehouse: Warehouse, connection: str, until: datetime) -> None:
+def pass_by(warehouse: Warehouse, connection: str, stream: str, after: After) -> None:
+    """Store a page that brings nothing, in an open transaction: what `store` does beside its rows."""
+    if stream == "opportunities":
+        _snapshot_columns(warehouse, connection, after.until)
+        if after.last:
+            owed.end_listing(warehouse, connection)
+    move(warehouse, connection, stream, after)
+
+
+def _snapshot_columns(warehouse: Warehouse, connection: str, until: datetime) -> list[str]:
+    """Return the columns whose history is what pipesync sees, which it does from the first page on."""
     tracked = warehouse.rows(
         'SELECT "column", stream, state, since FROM column_states '
         "WHERE connection = ? AND history = 'since_install'",
@@ -144,7 +154,11 @@ def _snapshot_changes(warehouse: Warehouse, connection: str, until: datetime) ->
             "UPDATE column_states SET since = ? WHERE connection = ? AND history = 'since_install' AND since IS NULL",
             [naive(until), connection],
         )
-    for column in [c for c, stream, state, _ in tracked if stream == "opportunities" and state == "known"]:
+    return [c for c, stream, state, _ in tracked if stream == "opportunities" and state == "known"]
+
+
+def _snapshot_changes(warehouse: Warehouse, connection: str, until: datetime) -> None:
+    for column in _snapshot_columns(warehouse, connection, until):
         warehouse.execute(
             "INSERT INTO field_changes (connection, id, opportunity_id, field, value, changed_at, seq) "
             "SELECT new.connection, 'snapshot:' || new.id || ':' || ? || ':' || epoch_ms(?::TIMESTAMP), new.id, ?, "

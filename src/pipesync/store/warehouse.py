@@ -287,9 +287,9 @@ class Warehouse:
         pipesync was installed leave a dated change behind when they are overwritten.
         """
         after = pages.After(cursor, until, self._clock(), as_before=as_before, last=last)
-        if not (len(rows) or replace or deleted or rejects or stream == "opportunities"):
+        if not (len(rows) or replace or deleted or rejects):
             with self.transaction():
-                pages.move(self, connection, stream, after)
+                pages.pass_by(self, connection, stream, after)
             return 0
         beside = pages.Beside(deleted, rejects)
         self._db.register("_page", rows)

@@ -126,7 +126,8 @@ def test_two_changes_in_one_millisecond_are_two() -> None:
     def ids(*records: dict[str, Any]) -> list[str]:
         found = deals.field_changes(records_of(list(records), WANTED))
         rows: list[dict[str, Any]] = found.to_pylist()
-        return [r["id"] for r in rows if r["opportunity_id"] == "1" and r["field"] == "amount"]
+        mine = [r for r in rows if r["opportunity_id"] == "1" and r["field"] == "amount"]
+        return [r["id"] for r in sorted(mine, key=lambda r: r["seq"])]
 
     assert ids(twice) == ids(twice, {**twice, "id": "2"}, {**DEAL, "id": "3"})
     assert ids(twice) == [f"1:amount:{ENTRY['timestamp']}", f"1:amount:{ENTRY['timestamp']}:1"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from collections.abc import Mapping as MappingOf
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,6 @@ from pipesync.model import (
     Change,
     ColumnState,
     Connection,
-    HistoryKind,
     Outcome,
     OwnForecast,
     OwnTask,
@@ -56,13 +56,17 @@ _OPTIONAL = (*_OBJECTS, "quotas", "currency_rates", "activities")
 def open_connection(name: str, config: ConnectionConfig, folder: Path) -> HubspotAdapter:
     """Open a portal; nothing is asked of it yet. InputError for options, mapping or secrets that cannot be used."""
     options = options_as(Options, name, config)
-    path = folder / config.mapping if config.mapping else shipped("adapters") / "hubspot" / "mapping.yaml"
+    path = folder / config.mapping if config.mapping else _shipped_mapping()
     mapping = load(path, base="pipesync:hubspot")
     raw = {
         key: str(folder / value) if key.endswith("_file") and value else value
         for key, value in config.options.items()
     }
     return HubspotAdapter(name, options, mapping, Api(name, options, raw), config.write)
+
+
+def _shipped_mapping() -> Path:
+    return shipped("adapters") / "hubspot" / "mapping.yaml"
 
 
 class HubspotAdapter:
@@ -119,17 +123,18 @@ class HubspotAdapter:
         there = self._readable(stream)
         for column in schema(stream).names:
             field = mapped.get(column)
-            state = ColumnState(connection=self._name, stream=stream, column=column, state="known")
+            told: dict[str, str] = {"state": "known"}
             if field and there is not None and field.field not in there:
                 detail = f"no property {field.field!r} that this token may see"
-                state = state.model_copy(update={"state": "unreadable", "detail": detail})
+                told = {"state": "unreadable", "detail": detail}
             elif not field and not self._is_derived(stream, column, mapped):
-                state = state.model_copy(update={"state": "unmapped", "detail": "not mapped"})
+                told = {"state": "unmapped", "detail": "not mapped"}
             elif stream == "opportunities":
                 lasting = column in _LASTING or (field and field.history == "full")
-                history: HistoryKind = "full" if lasting else "none"
-                state = state.model_copy(update={"history": history, "detail": field.field if field else ""})
-            yield state
+                told |= {"history": "full" if lasting else "none", "detail": field.field if field else ""}
+            yield ColumnState.model_validate(
+                {"connection": self._name, "stream": stream, "column": column, **told}
+            )
 
     def _is_derived(self, stream: str, column: str, mapped: MappingOf[str, FieldMapping]) -> bool:
         """Tell whether a column is known without a property of its own."""
@@ -147,7 +152,7 @@ class HubspotAdapter:
         told = self._mapping.streams.get(stream)
         if stream not in (*_OBJECTS, "quotas") or told is None:
             return None
-        usual = load(shipped("adapters") / "hubspot" / "mapping.yaml").streams[stream]
+        usual = self._usual.streams[stream]
         if {f.field for f in told.fields.values()} <= {f.field for f in usual.fields.values()}:
             return None
         try:
@@ -155,6 +160,10 @@ class HubspotAdapter:
         except (PermissionMissing, RequestRefused):
             return None  # as the stream's own pull will tell
         return {*there, *(f.field for f in told.fields.values() if f.field.startswith(LINK))}
+
+    @cached_property
+    def _usual(self) -> Mapping:
+        return load(_shipped_mapping())
 
     def pull(self, stream: str, cursor: Cursor | None, until: datetime) -> Iterator[Page]:
         try:

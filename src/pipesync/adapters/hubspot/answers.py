@@ -76,13 +76,13 @@ def answer(content: bytes, wanted: Wanted) -> Answer:
 
 
 def together(parts: Sequence[pa.StructArray]) -> pa.Table:
-    """Return the records of several pages as columns.
+    """Return the records of several pages as columns, each page in a piece of its own.
 
     These are `id`, and with a field for each thing that is wanted `properties`, `propertiesWithHistory` and
     `associations`.
     """
-    records = pa.concat_arrays(parts)
-    found = pa.Table.from_arrays(records.flatten(), schema=pa.schema(list(records.type)))
+    kind = pa.schema(list(parts[0].type))
+    found = pa.Table.from_batches(pa.RecordBatch.from_arrays(part.flatten(), schema=kind) for part in parts)
     if found["id"].null_count or found["properties"].null_count:
         raise ValueError("a record without id or properties")
     return found
@@ -152,14 +152,14 @@ def _fitted(value: Any, kind: pa.DataType) -> Any:  # Any: JSON
 def pieces(records: pa.Table) -> Iterator[pa.Table]:
     """Yield records some at a time, each column in one piece: for long ones memory would be fetched anew each time."""
     for start in range(0, len(records), _PIECE):
-        yield records.slice(start, _PIECE)
+        yield records.slice(start, _PIECE).combine_chunks()
 
 
 def field(records: pa.Table, of: str, name: str) -> pa.Array:
     """Return one of the things that are wanted, in one piece; nulls where it was not wanted."""
-    column = one_piece(records.column(of))
+    column = records.column(of)
     at = column.type.get_field_index(name)
-    return column.flatten()[at] if at >= 0 else pa.nulls(len(column), TEXT)
+    return one_piece(pc.struct_field(column, [at])) if at >= 0 else pa.nulls(len(column), TEXT)
 
 
 def past(records: pa.Table, name: str) -> tuple[npt.NDArray[np.int32], pa.StructArray]:

@@ -151,7 +151,7 @@ class Deals:
     # --- History ----------------------------------------------------------------------------------------------
 
     def field_changes(self, records: pa.Table) -> pa.Table:
-        """Return every value that the tracked properties took, oldest first within each."""
+        """Return every value that the tracked properties took, newest first within each."""
         parts = [
             self._changes_of(name, mapped, piece)
             for piece in pieces(records)
@@ -164,16 +164,15 @@ class Deals:
         ends, entries = past(records, mapped.field)
         lengths = np.diff(ends)
         deal = np.repeat(np.arange(len(lengths)), lengths)
-        places = np.arange(len(deal)) - np.repeat(ends[:-1] - ends[0], lengths)
-        order = from_numpy(np.repeat(ends[1:], lengths) - 1 - places)  # an answer tells the newest first
-        told = {
-            n: entries.field(n).take(order) for n in ("value", "timestamp", "updatedByUserId", "sourceId")
-        }
+        # An answer tells the newest first.
+        older = np.repeat(ends[1:], lengths) - np.arange(ends[0] + 1, ends[-1] + 1, dtype=np.int64)
+        entries = entries.slice(ends[0], len(deal))
+        told = dict(zip((f.name for f in entries.type), entries.flatten(), strict=True))
         of = one_piece(records["id"]).take(from_numpy(deal))
         moment = moments(told["timestamp"])
         ids = joined(of, name, told["timestamp"], by=":")
         at = to_numpy(moment.view(pa.int64()), np.int64)
-        at_once = deal[1:][(deal[1:] == deal[:-1]) & (at[1:] <= at[:-1])]
+        at_once = deal[1:][(deal[1:] == deal[:-1]) & (at[1:] >= at[:-1])]
         if len(at_once):
             ids = _numbered(ids, deal, at_once)
         user = told["updatedByUserId"]
@@ -186,7 +185,7 @@ class Deals:
                 "value": for_each(told["value"], lambda values: self._past_values(name, mapped, values)),
                 "changed_at": moment,
                 "changed_by": each(signed, self._person),
-                "seq": from_numpy(places),
+                "seq": from_numpy(older),
             }
         )
 
@@ -240,10 +239,11 @@ def _numbered(ids: pa.Array, deal: npt.NDArray[np.int64], at_once: npt.NDArray[n
     some = from_numpy(theirs.view(np.int8)).cast(pa.bool_())
     met: Counter[tuple[int, str]] = Counter()
     found = []
-    for key in zip(deal[theirs].tolist(), ids.filter(some).to_pylist(), strict=True):
+    oldest_first = zip(deal[theirs][::-1].tolist(), ids.filter(some).to_pylist()[::-1], strict=True)
+    for key in oldest_first:
         found.append(f"{key[1]}:{met[key]}" if key in met else key[1])
         met[key] += 1
-    return pc.replace_with_mask(ids, some, array(found, TEXT))
+    return pc.replace_with_mask(ids, some, array(found[::-1], TEXT))
 
 
 def _ours(texts: pa.Array, mapped: FieldMapping) -> pa.Array:
