@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.adapters.hubspot.conftest import DEALS, Connect, Fault, Running
 
 from pipesync.adapters import open_adapter
 from pipesync.config import ConnectionConfig
+from pipesync.errors import CrmError
 from pipesync.pull import pull
 from pipesync.store.warehouse import Warehouse
 
@@ -152,6 +154,34 @@ def test_a_broken_listing_goes_on_where_it_stopped(
 
     assert again[0].mode == "merge"
     assert sum(len(p.rows) for p in again) < 240
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [(429, {}, json.dumps({"policyName": "DAILY"})), (477, {"Retry-After": "86400"}, "")],
+    ids=["the day's requests are used up", "the portal is being moved"],
+)
+def test_what_a_listing_brought_before_it_broke_off_is_kept(
+    refusal: Any, connect: Connect, warehouse: Warehouse, hubspot: Running
+) -> None:
+    """A portal whose day is too short for a listing is read whole all the same, day by day."""
+    listing = "/objects/2026-09/deals"
+
+    def used_up(method: str, path: str) -> Any:
+        return refusal if method == "GET" and hubspot.count(listing) > 2 and path.endswith("/deals") else None
+
+    hubspot.faults.append(used_up)
+    with suppress(CrmError):
+        pull(connect(), warehouse, streams=DEALS)
+    kept = _rows(warehouse, "SELECT count(*), count(DISTINCT id) FROM opportunities")
+    changed = _rows(warehouse, "SELECT count(DISTINCT opportunity_id) FROM field_changes")
+    hubspot.faults.clear()
+    hubspot.asked.clear()
+    pull(connect(), warehouse, streams=DEALS)
+
+    assert (kept, changed) == ([(100, 100)], [(100,)])
+    assert hubspot.count(listing) == 3
+    assert _rows(warehouse, "SELECT count(*) FROM opportunities") == [(240,)]
 
 
 def test_a_renamed_stage_is_renamed_in_history_too(

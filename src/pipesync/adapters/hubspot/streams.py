@@ -37,7 +37,7 @@ from pipesync.adapters.hubspot.reading import (
     read,
 )
 from pipesync.adapters.hubspot.values import moment
-from pipesync.errors import PermissionMissing
+from pipesync.errors import CrmError, PermissionMissing
 from pipesync.mapping import Mapping
 from pipesync.schema import empty
 
@@ -382,14 +382,23 @@ def archived_since(api: Api, kind: str, since: int, options: Options) -> tuple[t
 def gathered(
     pages: Iterator[Listed] | Iterator[answers.Answer],
 ) -> Iterator[tuple[list[Any], str | None, int]]:  # Any: what a page holds its records in
-    """Put pages together up to what is committed at once: their records, where the next starts, requests."""
+    """Put pages together up to what is committed at once: their records, where the next starts, requests.
+
+    What came before an error is yielded first: where the day's requests end, the next day goes on from there.
+    """
     parts: list[Any] = []
     after: str | None = None
-    for page in pages:
-        parts.append(page.records)
-        after = page.after
-        if sum(map(len, parts)) >= _TOGETHER:
-            yield parts, after, len(parts)
-            parts = []
+    failed: CrmError | None = None
+    try:
+        for page in pages:
+            parts.append(page.records)
+            after = page.after
+            if sum(map(len, parts)) >= _TOGETHER:
+                yield parts, after, len(parts)
+                parts = []
+    except CrmError as error:
+        failed = error
     if parts:
         yield parts, after, len(parts)
+    if failed:
+        raise failed
