@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,8 @@ from pipesync.pull import pull
 from pipesync.sandbox.company import generate
 from pipesync.schema import schema, table
 from pipesync.store.warehouse import Warehouse
+
+gc.set_threshold(50_000)  # as in the process of a command, most of which these tests run in their own
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 CRM = "crm"

@@ -6,7 +6,6 @@ Command modules import click and nothing heavy; what a command needs is imported
 
 from __future__ import annotations
 
-import gc
 import os
 from typing import Any
 
@@ -45,9 +44,6 @@ class Commands(click.Group):
     """The root group, which also is the one place where errors become messages."""
 
     def invoke(self, ctx: click.Context) -> Any:  # Any: as click declares it
-        # A command makes records by the ten thousand and few circles: at Python's default it would look for circles
-        # among all of them again and again (an eighth of `check`'s time).
-        gc.set_threshold(50_000)
         mask = os.umask(0o077)  # whatever a command writes is of customers, and its owner's alone
         ctx.call_on_close(lambda: os.umask(mask))
         try:

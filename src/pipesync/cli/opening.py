@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from pipesync.cli.options import Source
 from pipesync.errors import InputError, Problem
 
@@ -172,8 +174,6 @@ def usable_rules(
     With the CRM's words, a site's rule that names what the CRM does not have (a stage that was renamed, say) is one of
     those: it would be clear of everything, and close its tasks.
     """
-    import click
-
     from pipesync.rules.examination import load_rules
 
     ruleset = load_rules(config, only, strict=strict, words=told)
@@ -185,13 +185,15 @@ def usable_rules(
 
 
 def open_ledger(config: Config) -> Ledger | None:
-    """Open the ledger, unless it would be a new file: a reading command creates none."""
+    """Open the ledger until the command ends, unless it would be a new file: a reading command creates none."""
     file = config.ledger_url.removeprefix("sqlite:///")
     if file != config.ledger_url and not Path(file).exists():
         return None
     from pipesync.store.ledger import Ledger
 
-    return Ledger(config.ledger_url)
+    ledger = Ledger(config.ledger_url)
+    click.get_current_context().call_on_close(ledger.close)
+    return ledger
 
 
 def pull_folder(config: Config, name: str, warehouse: Warehouse) -> None:
