@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtri
 
 from pipesync.forecast.baselines import Pace
 from pipesync.forecast.history import DAY, Floats, Ms
@@ -124,8 +125,6 @@ def blend(draws: Floats, pace: Pace, learned: Learned) -> Floats:
     weight = learned.run_rate_weight
     if weight <= 0 or pace.amount <= 0 or not len(draws):
         return draws
-    from scipy.special import ndtri
-
     rank = np.empty(len(draws))
     rank[np.argsort(draws, kind="stable")] = (np.arange(len(draws)) + 0.5) / len(draws)
     other = run_rate_by(ndtri(rank), pace, learned.run_rate_sd)

@@ -64,6 +64,7 @@ function showCalc(data, calc, conditions, filter) {
     const ten = ranked.slice(0, 10).reduce((total, i) => total + swing(data, i) ** 2, 0);
     const said = calc === "reach" && figures.reach !== undefined
       ? ["The quota is reached in ", number("count", figures.reach * 2000), " of 2,000 simulated endings."]
+      : figures.low === figures.high ? ["Four endings in five come to ", cash(figures.low), "."]
       : ["Four endings in five lie between ", cash(figures.low), " and ", cash(figures.high), figures.low === figures.p10 && figures.high === figures.p90 ? "." : ": so many are equal at one end that hardly any lie beyond it, and the interval stops sooner at the other."];
     show(said, parts([...(calc === "reach" ? lacks : []), ["Low (P10)", cash(figures.p10)], ["Likely (P50)", cash(figures.p50), `calc=likely${within}`], ["High (P90)", cash(figures.p90)],
       calc === "reach" && figures.reach !== undefined ? ["Chance to reach it", number("share", figures.reach), "", true] : null]),
