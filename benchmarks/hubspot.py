@@ -3,9 +3,9 @@
     python -m benchmarks.hubspot [--deals N] [--changes N] [--peers DIR | --alone]
 
 Every answer of the sandbox is 50 ms late and nothing is limited, so that CPU and the number of requests are what
-differs; CPU is that of the client's whole process, start-up and storing included. All clients go by TLS through the same
-proxy, since the others know no other address than HubSpot's own. The last part switches the Professional tier's limits
-on, and pulls everything there is.
+differs; CPU is that of the client's whole process, start-up and storing included. All clients go by TLS through the
+same proxy, since the others know no other address than HubSpot's own. The last part switches the Professional tier's
+limits on, and pulls everything there is.
 """
 
 from __future__ import annotations
