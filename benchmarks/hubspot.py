@@ -3,9 +3,9 @@
     python -m benchmarks.hubspot [--deals N] [--changes N] [--peers DIR | --alone]
 
 Every answer of the sandbox is 50 ms late and nothing is limited, so that CPU and the number of requests are what
-differs; CPU is that of the client's whole process, start-up and storing included. All clients go by TLS through the
-same proxy, since the others know no other address than HubSpot's own. The last part switches the Professional tier's
-limits on, and pulls everything there is.
+differs; CPU is that of the client's whole process, which for pipesync is `pipesync pull`, start-up and storing
+included. All clients go by TLS through the same proxy, since the others know no other address than HubSpot's own. The
+last part switches the Professional tier's limits on, and pulls everything there is.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import csv
 import random
 import sys
 import tempfile
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,33 +28,10 @@ from benchmarks.hubspot_intercept import intercepting
 import pipesync as package
 from pipesync.sandbox.company import generate
 from pipesync.sandbox.process import Sandbox, running
+from pipesync.store.warehouse import Warehouse
 
-_PULL = """
-import sys
-from pathlib import Path
-from pipesync.adapters import open_adapter
-from pipesync.config import ConnectionConfig
-from pipesync.pull import pull
-from pipesync.store.warehouse import Warehouse
-import yaml
-work = Path(sys.argv[1])
-config = ConnectionConfig.model_validate(yaml.safe_load((work / "connection.yaml").read_text()))
-adapter = open_adapter("hubspot", config, work)
-streams = [s for s in adapter.streams if s in sys.argv[2].split(",") or not sys.argv[2]]
-with Warehouse(work / "warehouse.duckdb") as warehouse:
-    pull(adapter, warehouse, streams=streams)
-    print(*(warehouse.rows(f'SELECT count(*) FROM {s}')[0][0] for s in ("opportunities", "field_changes")))
-"""
-_START = """
-import sys
-from pathlib import Path
-import pipesync.adapters.hubspot
-import pipesync.pull
-from pipesync.store.warehouse import Warehouse
-with Warehouse(Path(sys.argv[1]) / "empty.duckdb"):
-    pass
-"""
-STREAMS = "opportunities,field_changes,stages,pipelines,users"
+_BESIDE = ("accounts", "contact_roles", "products", "line_items", "leads", "quotas", "currency_rates")
+"""Streams that the peers do not read with the deals."""
 
 
 def dataset(folder: Path, deals: int, per_deal: int) -> None:
@@ -79,23 +57,23 @@ def dataset(folder: Path, deals: int, per_deal: int) -> None:
 
 
 def connection(
-    sandbox: Sandbox, work: Path, *, history: bool, roles: bool = False, named: bool = True
+    sandbox: Sandbox, work: Path, *, history: bool = True, whole: bool = False, url: bool = True
 ) -> Path:
-    """Write a connection; without `roles` it reads of a deal what the peers read, and six histories or none.
+    """Write a configuration, which reads of a deal what the peers read, with six histories or none.
 
-    Where the sandbox is not `named`, the address is HubSpot's own, to be reached through a proxy.
+    `whole` reads every stream. Without `url` the portal is where HubSpot's own are, to be reached through a proxy.
     """
     work.mkdir(exist_ok=True)
     keys = sandbox.settings("hubspot", work)
     keys.pop("activities", None)
-    if not named:
+    if not url:
         keys.pop("url")
     fields: dict[str, Any] = (
         {} if history else {n: {"field": p, "history": "none"} for n, p in peers.TRACKED.items()}
     )
     streams: dict[str, Any] = {"opportunities": {"fields": fields}}
-    if not roles:
-        streams["contact_roles"] = None
+    if not whole:
+        streams |= dict.fromkeys(_BESIDE)
     mapping = {
         "version": 1,
         "extends": "pipesync:hubspot",
@@ -104,20 +82,18 @@ def connection(
         "streams": streams,
     }
     (work / keys["mapping"]).write_text(yaml.safe_dump(mapping), encoding="utf-8")
-    (work / "connection.yaml").write_text(yaml.safe_dump(keys), encoding="utf-8")
+    (work / "pipesync.yaml").write_text(yaml.safe_dump({"connections": {"hs": keys}}), encoding="utf-8")
     return work
 
 
-def pipesync(who: str, sandbox: Sandbox, work: Path, streams: str | None = STREAMS) -> peers.Cost:
-    """Pull in a process of its own; None pulls every stream."""
-    return peers.measure(who, sandbox, [sys.executable, "-c", _PULL, str(work), streams or ""])
+def pull(who: str, sandbox: Sandbox, work: Path, extra: Mapping[str, str] | None = None) -> peers.Cost:
+    command = [sys.executable, "-m", "pipesync.cli", "pull", "-q", "--config", str(work / "pipesync.yaml")]
+    return peers.measure(who, sandbox, command, extra)
 
 
-def as_the_peers(sandbox: Sandbox, scratch: Path, work: Path) -> peers.Cost:
-    """Pull what they do, the way they do: by TLS through a proxy."""
+def pull_as_peers(sandbox: Sandbox, scratch: Path, work: Path) -> peers.Cost:
     with intercepting(sandbox.url, scratch) as proxied:
-        command = [sys.executable, "-c", _PULL, str(work), STREAMS]
-        return peers.measure("pipesync, stored", sandbox, command, proxied)
+        return pull("pipesync, stored", sandbox, work, proxied)
 
 
 def main() -> None:
@@ -142,25 +118,26 @@ def main() -> None:
 
 
 def compare(sandbox: Sandbox, folder: Path, home: Path | None) -> None:
-    start = peers.measure("pipesync, start and end", sandbox, [sys.executable, "-c", _START, str(folder)])
-    print(start.line("imports, an empty warehouse"))
     print("with six histories, 50 ms added to every answer")
-    work = connection(sandbox, folder / "full", history=True, named=False)
-    ours = as_the_peers(sandbox, folder, work)
-    print(ours.line(_rows(ours)))
+    full = connection(sandbox, folder / "full", url=False)
+    ours = pull_as_peers(sandbox, folder, full)
+    print(ours.line(_rows(full)))
     if home:
-        _beside(ours, *peers.pipeline_diff(sandbox, home, folder), folder / "full", sandbox)
+        _beside(ours, *peers.pipeline_diff(sandbox, home, folder), full, sandbox)
     print("without history")
-    work = connection(sandbox, folder / "plain", history=False, named=False)
-    ours = as_the_peers(sandbox, folder, work)
-    print(ours.line(_rows(ours)))
+    plain = connection(sandbox, folder / "plain", history=False, url=False)
+    ours = pull_as_peers(sandbox, folder, plain)
+    print(ours.line(_rows(plain)))
     if home:
-        _beside(ours, *peers.meltano(sandbox, home, folder), folder / "plain", sandbox)
+        _beside(ours, *peers.meltano(sandbox, home, folder), plain, sandbox)
 
 
-def _rows(cost: peers.Cost) -> str:
-    deals, changes = cost.output.split()[-2:]
-    return f"{int(deals):,} deals, {int(changes):,} changes"
+def _rows(work: Path) -> str:
+    with Warehouse(work / "warehouse.duckdb", read_only=True) as stored:
+        deals, changes = (
+            stored.rows(f"SELECT count(*) FROM {s}")[0][0] for s in ("opportunities", "field_changes")
+        )
+    return f"{deals:,} deals, {changes:,} changes"
 
 
 def _beside(ours: peers.Cost, cost: peers.Cost, theirs: peers.Brought, work: Path, sandbox: Sandbox) -> None:
@@ -174,11 +151,11 @@ def _beside(ours: peers.Cost, cost: peers.Cost, theirs: peers.Brought, work: Pat
 
 def increments(sandbox: Sandbox, folder: Path) -> None:
     """Pull every stream again: when nothing changed, and when some did."""
-    work = connection(sandbox, folder / "full", history=True)
-    pipesync("first", sandbox, work, None)
+    work = connection(sandbox, folder / "full", whole=True)
+    pull("first", sandbox, work)
     sandbox.ask("POST", "clock", {"advance": 3600})
     print("again, every stream; one request of each run looks through the archive")
-    print(pipesync("pipesync, nothing changed", sandbox, work, None).line())
+    print(pull("pipesync, nothing changed", sandbox, work).line())
     ids = list(sandbox.ids("hubspot")["deals"].values())
     for share in (50, 10):
         for deal in ids[::share]:
@@ -187,7 +164,7 @@ def increments(sandbox: Sandbox, folder: Path) -> None:
             )
         count = len(ids[::share])
         allowed = 8 + -(-count // 200) + -(-count // 50)
-        cost = pipesync(f"pipesync, {count} changed", sandbox, work, None)
+        cost = pull(f"pipesync, {count} changed", sandbox, work)
         print(cost.line(f"at most {allowed} and the archive's"))
         sandbox.ask("POST", "clock", {"advance": 3600})
 
@@ -196,14 +173,11 @@ def limited(folder: Path) -> None:
     """Pull every stream under the Professional tier's limits, 190 requests in ten seconds, and without."""
     print("a full pull of every stream, without limits and with the Professional tier's")
     with running(folder / "data", "hubspot") as sandbox:
-        free = pipesync(
-            "pipesync", sandbox, connection(sandbox, folder / "free", history=True, roles=True), None
-        )
-        print(free.line(_rows(free)))
+        work = connection(sandbox, folder / "free", whole=True)
+        free = pull("pipesync", sandbox, work)
+        print(free.line(_rows(work)))
     with running(folder / "data", "hubspot", tier="professional") as sandbox:
-        held = pipesync(
-            "pipesync", sandbox, connection(sandbox, folder / "held", history=True, roles=True), None
-        )
+        held = pull("pipesync", sandbox, connection(sandbox, folder / "held", whole=True))
         print(held.line(f"{sandbox.ask('GET')['refused']} answers 429"))
     # What the limits force is their waiting, and then the work on what only comes after the last wait.
     forced = 10.0 * ((held.requests - 1) // 190)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import hubspot_peers as peers
-from benchmarks.hubspot import connection, dataset, pipesync
+from benchmarks.hubspot import connection, dataset, pull
 
 from pipesync.sandbox.process import running
 from pipesync.store.warehouse import Warehouse
@@ -35,8 +35,8 @@ def main() -> None:
         folder = Path(scratch)
         dataset(folder / "data", given.deals, 14)
         with running(folder / "data", "hubspot") as sandbox:
-            work = connection(sandbox, folder / "full", history=True)
-            pipesync("pipesync", sandbox, work, streams=None)
+            work = connection(sandbox, folder / "full", whole=True)
+            pull("pipesync", sandbox, work)
             ours = peers.pipesync_rows(work / "warehouse.duckdb", sandbox)
             print(f"{'pipesync':<22}{len(ours.deals):>7,} deals{len(ours.history or ()):>9,} changes")
             theirs = {
