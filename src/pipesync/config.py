@@ -6,6 +6,7 @@ Secrets never stand in this file. A connection names the environment variable (`
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,6 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
-    SecretStr,
     model_validator,
 )
 
@@ -421,17 +421,13 @@ def from_document(document: Document, folder: Path) -> Config:
 
 def _from_environment() -> dict[str, Any]:  # Any: as Store has them
     """Return what a deployment says of the stores; it wins over the file, which then need not hold a password."""
-    from pydantic_settings import BaseSettings, SettingsConfigDict  # here: `--help` must not pay for it
-
-    class Environment(BaseSettings):
-        model_config = SettingsConfigDict(env_prefix="PIPESYNC_", extra="ignore")
-
-        warehouse: Path | None = None
-        ledger: SecretStr | None = None
-
-    said = Environment()
-    ledger = said.ledger and said.ledger.get_secret_value()
-    return {key: value for key, value in (("warehouse", said.warehouse), ("ledger", ledger)) if value}
+    said = {name.upper(): value for name, value in os.environ.items() if value}
+    told: dict[str, Any] = {}
+    if warehouse := said.get("PIPESYNC_WAREHOUSE"):
+        told["warehouse"] = Path(warehouse)
+    if ledger := said.get("PIPESYNC_LEDGER"):
+        told["ledger"] = ledger
+    return told
 
 
 def parse_duration(text: str) -> timedelta:

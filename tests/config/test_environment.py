@@ -28,7 +28,7 @@ def test_without_it_the_file_is_what_counts(tmp_path: Path, monkeypatch: pytest.
     """An empty variable is none."""
     (tmp_path / "pipesync.yaml").write_text(FILE)
     monkeypatch.setenv("PIPESYNC_LEDGER", "")
-    monkeypatch.delenv("PIPESYNC_WAREHOUSE", raising=False)
+    monkeypatch.setenv("PIPESYNC_WAREHOUSE", "")
 
     config = load(tmp_path / "pipesync.yaml")
 
