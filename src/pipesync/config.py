@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PrivateAttr,
+    SecretStr,
     model_validator,
 )
 
@@ -421,13 +422,20 @@ def from_document(document: Document, folder: Path) -> Config:
 
 def _from_environment() -> dict[str, Any]:  # Any: as Store has them
     """Return what a deployment says of the stores; it wins over the file, which then need not hold a password."""
-    said = {name.upper(): value for name, value in os.environ.items() if value}
-    told: dict[str, Any] = {}
-    if warehouse := said.get("PIPESYNC_WAREHOUSE"):
-        told["warehouse"] = Path(warehouse)
-    if ledger := said.get("PIPESYNC_LEDGER"):
-        told["ledger"] = ledger
-    return told
+    named = {name.upper() for name, said in os.environ.items() if said}
+    if not named & {"PIPESYNC_WAREHOUSE", "PIPESYNC_LEDGER"}:
+        return {}
+    from pydantic_settings import BaseSettings, SettingsConfigDict  # here: not every command must pay for it
+
+    class Environment(BaseSettings):
+        model_config = SettingsConfigDict(env_prefix="PIPESYNC_", env_ignore_empty=True, extra="ignore")
+
+        warehouse: Path | None = None
+        ledger: SecretStr | None = None
+
+    told = Environment()
+    ledger = told.ledger and told.ledger.get_secret_value()
+    return {key: value for key, value in (("warehouse", told.warehouse), ("ledger", ledger)) if value}
 
 
 def parse_duration(text: str) -> timedelta:
