@@ -127,3 +127,13 @@ def test_rules_are_listed_with_what_they_came_to(work: Path, pipesync: Run) -> N
     assert after[STEP]["tasks"] > 0
     assert 0 < document["base_rate_lost"] < 1
     assert "acted on" in pipesync("rules", "list").out
+
+
+def test_what_people_wrote_is_shown_as_they_wrote_it(fresh: Path, pipesync: Run) -> None:
+    """Brackets and colons are no commands to the terminal, wherever they come from."""
+    with (fresh / "pipesync.yaml").open("a") as file:
+        file.write(
+            'suppressions: [{rule: hygiene.amount_missing, until: 2999-01-31, reason: "see [/b] [red] :x:"}]\n'
+        )
+
+    assert "see [/b] [red] :x:" in pipesync("suppressions", "list").out

@@ -113,7 +113,9 @@ def show(*parts: RenderableType) -> None:
     """Print for people: colours on a terminal only, and a steady width where nobody sees the window."""
     from rich.console import Console
 
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120, highlight=False)
+    width = None if sys.stdout.isatty() else 120
+    # What stands in the CRM is shown as it stands there, be it `[/b]` or `:x:`.
+    console = Console(file=sys.stdout, width=width, highlight=False, markup=False, emoji=False)
     for part in parts:
         console.print(part)
 
