@@ -1,9 +1,12 @@
-"""What a run tells of itself as it goes: events for the log, and the `detail` that its entry in the ledger keeps."""
+"""What a run tells of itself as it goes: events for the log, and the `detail` that its entry in the ledger keeps.
+
+Here is its clock as well, apart from `pipesync.sync`: a command that only tells the time of a run loads no models.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipesync.logs import log
@@ -14,6 +17,11 @@ if TYPE_CHECKING:
     from pipesync.apply import Applied
     from pipesync.model import Plan
     from pipesync.rules import Evaluation
+
+
+def now() -> datetime:
+    """The wall clock, for when runs began and ended; nothing is calculated from it."""
+    return datetime.now(UTC)
 
 
 class SetUp(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pipesync import health, notices, plan, rules
@@ -24,7 +24,7 @@ from pipesync.model import Plan
 from pipesync.people import lay_over
 from pipesync.pull import Written, pull
 from pipesync.rules.examination import load_rules
-from pipesync.runlog import RunLog
+from pipesync.runlog import RunLog, now
 from pipesync.steps import Prepared, config_of, learn, prepare
 from pipesync.store.erasure import Forgotten, forget_owner, prune
 from pipesync.store.ledger import LeaseTaken, Ledger
@@ -35,11 +35,6 @@ _RENEWAL = timedelta(minutes=1)
 """How often a run renews its lease, where it passes a checkpoint."""
 Clock = Callable[[], datetime]
 Checkpoint = Callable[[], None]
-
-
-def now() -> datetime:
-    """The wall clock, for when runs began and ended; nothing is calculated from it."""
-    return datetime.now(UTC)
 
 
 def _goes_on() -> None:

@@ -21,10 +21,11 @@ from pipesync.adapters import open_adapter
 from pipesync.checkup import of_connection
 from pipesync.config import Config, load
 from pipesync.errors import PipesyncError
+from pipesync.runlog import now
 from pipesync.sandbox.company import generate
 from pipesync.sandbox.process import Sandbox, running
 from pipesync.store.ledger import Ledger
-from pipesync.sync import now, sync_all
+from pipesync.sync import sync_all
 
 pytestmark = pytest.mark.thorough
 

@@ -231,7 +231,7 @@ def status(source: Source, max_age: str | None, form: str) -> None:
     from pipesync.cli.output import Result, finish, show
     from pipesync.config import parse_duration
     from pipesync.report import views
-    from pipesync.sync import now
+    from pipesync.runlog import now
 
     config, names = configuration(source)
     longest = parse_duration(max_age) if max_age else None

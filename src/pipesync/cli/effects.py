@@ -18,10 +18,10 @@ EFFECTS = (
 
 def effects_of(config: Config | None, source: Source) -> tuple[dict[str, Effect], float | None]:
     """Return every rule's record and the base rate; nothing where no run was ever recorded."""
-    from pipesync import sync
     from pipesync.cli.opening import open_ledger
     from pipesync.plan import read_effects
     from pipesync.plan.calendars import local_date
+    from pipesync.runlog import now
     from pipesync.store.opening import published
     from pipesync.store.warehouse import Warehouse
 
@@ -29,7 +29,7 @@ def effects_of(config: Config | None, source: Source) -> tuple[dict[str, Effect]
     if config is None or ledger is None:
         return {}, None
     names = source.connections or tuple(config.connections)
-    today, copy = local_date(sync.now(), config.zone), published(config.warehouse)
+    today, copy = local_date(now(), config.zone), published(config.warehouse)
     with ledger:
         if not copy.exists():
             return read_effects(ledger, None, names, today)

@@ -23,8 +23,8 @@ def backup(file: Path, source: Source, force: bool, form: str) -> None:
     """
     from pipesync.cli.opening import configuration
     from pipesync.cli.output import emit
+    from pipesync.runlog import now
     from pipesync.store.backups import back_up
-    from pipesync.sync import now
 
     config, _ = configuration(source)
     made = back_up(config.warehouse, config.ledger_url, file, at=now(), replace=force)
@@ -46,8 +46,8 @@ def restore(file: Path, source: Source, force: bool, form: str) -> None:
     """
     from pipesync.cli.opening import configuration
     from pipesync.cli.output import emit
+    from pipesync.runlog import now
     from pipesync.store import backups
-    from pipesync.sync import now
 
     config, _ = configuration(source)
     found = backups.restore(file, config.warehouse, config.ledger_url, now=now(), replace=force)

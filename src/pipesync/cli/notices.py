@@ -28,12 +28,13 @@ def digest(source: Source, person: str | None, folder: Path | None, sending: boo
 
     from rich.text import Text
 
-    from pipesync import notices, steps, sync
+    from pipesync import notices, steps
     from pipesync.cli.opening import reading_from
     from pipesync.cli.output import Result, each, finish
     from pipesync.errors import InputError, Problem
     from pipesync.report import views
     from pipesync.rules.examination import load_rules
+    from pipesync.runlog import now
     from pipesync.store.ledger import Ledger
 
     with reading_from(source) as opened:
@@ -65,9 +66,7 @@ def digest(source: Source, person: str | None, folder: Path | None, sending: boo
             code = 0
             if sending:
                 with Ledger(config.ledger_url) as ledger:
-                    entry["delivery"] = done = notices.deliver(
-                        facts, config, ledger, sync.now(), at_once=True
-                    )
+                    entry["delivery"] = done = notices.deliver(facts, config, ledger, now(), at_once=True)
                 code = 4 if done["failed"] else 0
             shown = [f"{d.title}\n{notices.lay_out(d, 'txt', templates)}" for d in digests]
             if sending:

@@ -85,10 +85,10 @@ def add(
     source: Source, rule: str, until: str, reason: str, opportunity: str | None, owner: str | None, by: str
 ) -> None:
     """Silence RULE, or every rule (`*`): its tasks go away with the next run, and come back after the last day."""
-    from pipesync import sync
     from pipesync.cli.opening import configuration
     from pipesync.errors import InputError, Problem
     from pipesync.rules.examination import load_rules
+    from pipesync.runlog import now
     from pipesync.yamlsource import nearest
 
     config, names = configuration(source)
@@ -100,7 +100,7 @@ def add(
     )
     with _ledger(config) as ledger:
         for name in names:
-            number = ledger.suppress(name, entered, sync.now())
+            number = ledger.suppress(name, entered, now())
             click.echo(f"{name}: suppression {number}, until {entered.until}")
 
 
@@ -110,15 +110,15 @@ def add(
 @formatted("json", "csv")
 def list_(source: Source, expired: bool, form: str) -> None:
     """List what is silenced: by ops in the ledger and in pipesync.yaml, and by reps who put a task off."""
-    from pipesync import sync
     from pipesync.cli.opening import configuration, open_ledger
     from pipesync.cli.output import Result, finish
     from pipesync.plan.calendars import local_date
     from pipesync.report import views
     from pipesync.report.draw import grid
+    from pipesync.runlog import now
 
     config, names = configuration(source)
-    today = local_date(sync.now(), config.zone)
+    today = local_date(now(), config.zone)
     ledger = open_ledger(config)
     keys = ("number", "source", "rule", "opportunity", "owner", "until", "reason", "by")
     results = []
@@ -152,9 +152,9 @@ def list_(source: Source, expired: bool, form: str) -> None:
 @configured
 def end(source: Source, number: int) -> None:
     """End a suppression of the ledger before its day."""
-    from pipesync import sync
     from pipesync.cli.opening import configuration
     from pipesync.errors import InputError, Problem
+    from pipesync.runlog import now
 
     config, names = configuration(source)
     with _ledger(config) as ledger:
@@ -166,7 +166,7 @@ def end(source: Source, number: int) -> None:
                     fix="`pipesync suppressions list` shows those that can be ended",
                 )
             )
-        ledger.end_suppression(holding[0], number, sync.now())
+        ledger.end_suppression(holding[0], number, now())
     click.echo(f"{holding[0]}: suppression {number} is ended")
 
 

@@ -201,7 +201,7 @@ def doctor(source: Source, form: str) -> None:
     from pipesync.cli.opening import configuration
     from pipesync.cli.output import Result, each, finish, show
     from pipesync.report import views
-    from pipesync.sync import now
+    from pipesync.runlog import now
 
     config, names = configuration(source)
 
