@@ -63,7 +63,8 @@ class Warehouse:
     """An open warehouse. Use as a context manager; `path` None keeps it in memory.
 
     `clock` says when a page was committed; the ledger's clock, for both are compared. `memory`, such as "600MB", is
-    what the database of a file may hold before it writes to disk.
+    what the database of a file may hold before it writes to disk; `threads` is how many work for it, by default one a
+    core.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Warehouse:
         *,
         read_only: bool = False,
         memory: str = MEMORY,
+        threads: int | None = None,
         clock: Callable[[], datetime] = _now,
     ) -> None:
         self.path, self._memory, self._clock = path, memory, clock
@@ -80,6 +82,8 @@ class Warehouse:
         self._db = connect(path, read_only=read_only)
         if path and not read_only:
             spill.clear(path, of_all=True)
+        if threads:
+            self._db.execute(f"SET threads = {threads}")
         self._spilled = spill.bound(self._db, path, memory) if path else None
         if not read_only:
             if path:
