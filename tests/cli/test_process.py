@@ -83,7 +83,7 @@ def much(fresh: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _buffered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Output that is not buffered is cut where a pipe is full, by Python itself."""
+    """Without a buffer Python does not notice a reader that goes away in the middle of a write."""
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
 
 
