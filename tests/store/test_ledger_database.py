@@ -89,6 +89,25 @@ def test_sqlite_survives_a_power_cut(tmp_path: Path) -> None:
     assert (journal, synchronous) == ("wal", 2)
 
 
+def test_an_interrupted_opening_leaves_nothing_beside_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while a ledger is brought to its schema: the next opening finds one file, and goes on."""
+
+    def interrupt(engine: sa.Engine, revision: str) -> None:
+        with engine.begin() as connection:
+            connection.execute(sa.text("CREATE TABLE half_done (n INTEGER)"))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipesync.store.ledger.database._migrate", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+
+    assert os.listdir(tmp_path) == ["ledger.db"]
+    Ledger(f"sqlite:///{tmp_path / 'ledger.db'}").close()
+
+
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     """Somebody's text file is not overwritten."""
     file = tmp_path / "ledger.db"

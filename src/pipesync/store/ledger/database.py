@@ -39,12 +39,11 @@ def open_database(url: str, revision: str = HEAD) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
     try:
         _migrate(engine, revision)
-    except DBAPIError as error:
-        engine.dispose()
+    except BaseException as error:
+        engine.dispose()  # after an interrupt too: SQLite's files beside the ledger go with its last connection
+        if not isinstance(error, DBAPIError):
+            raise
         raise StoreError(f"{_shown(parsed)} cannot be opened as a ledger: {_first_line(error)}") from None
-    except StoreError:
-        engine.dispose()
-        raise
     return engine
 
 
