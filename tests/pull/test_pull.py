@@ -200,6 +200,18 @@ def test_a_stream_that_is_gone_does_not_hold_the_watermark() -> None:
         assert warehouse.watermark("crm") == START + timedelta(days=1)
 
 
+def test_of_a_stream_that_is_gone_nothing_is_known() -> None:
+    """What is not read any more is not taken for read, and late: a plan would wait for it for ever."""
+    source = crm()
+    with Warehouse() as warehouse:
+        pull(source, warehouse)
+        del source.rows["accounts"]
+
+        pull(source, warehouse)
+
+        assert {c.stream for c in warehouse.columns("crm")} == {"opportunities"}
+
+
 def test_another_refusal_is_raised_and_keeps_what_was_committed() -> None:
     """The caller decides about an outage; the pages before it stay."""
     source = crm(refusals={"accounts": RetryLater("busy")})
