@@ -66,7 +66,7 @@ def pull(
     # A stream that is gone (no longer mapped, or licensed) must not hold the watermark back for ever.
     gone = [s for s in warehouse.pulled_streams(name) if s not in adapter.streams]
     warehouse.forget_checkpoints(name, [*gone, *(wanted if full else ())])
-    # What an earlier pull was refused stays unreadable until that stream is asked for again; what is gone is not told of.
+    # What an earlier pull was refused stays unreadable until that stream is asked for again; of what is gone none is.
     before = warehouse.columns(name)
     told = [s for s in before if s.stream in adapter.streams and s.stream not in wanted]
     said = {s.stream for s in told}

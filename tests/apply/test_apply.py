@@ -137,6 +137,19 @@ def test_a_run_that_mostly_fails_stops(world: World, flaky: type[Flaky]) -> None
     assert done.skipped[0].error == "stopped, because most of what was sent before failed"
 
 
+def test_one_kind_that_is_refused_stops_no_other(
+    world: World, flaky: type[Flaky], foretell: Foretell
+) -> None:
+    """Who may write no tasks, say, still gets forecasts."""
+    for i in range(220):
+        world.fire(f"006{i:03}")
+    world.forecasts = [foretell()]
+
+    done = world.apply(adapter=flaky(world.adapter, refuse={f"006{i:03}" for i in range(220)}))
+
+    assert (done.applied, len(done.failed), len(done.skipped)) == (1, 200, 20)
+
+
 def test_how_many_may_fail_is_the_sites_choice(world: World, flaky: type[Flaky]) -> None:
     """A careful site stops earlier."""
     for i in range(401):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ from pipesync.store.ledger import Ledger
 BATCH = 200
 """Changes between two entries in the journal: what Salesforce takes in one request, and HubSpot in two."""
 MAX_FAILING = 50.0
-"""Percent of a run's writes that may fail before the rest is left alone, counted from `MIN_FAILING` failures on."""
+"""Percent of a run's writes to one kind of record that may fail before the rest of them is left alone, counted from
+`MIN_FAILING` failures on."""
 MIN_FAILING = 10
 
 _ORDER: tuple[tuple[ChangeObject, ChangeAction], ...] = (
@@ -64,10 +66,10 @@ def apply(
     """Write what `write` allows, at most `limit` changes, the plan's first; return what became of each change.
 
     `guard` holds back what people are to look at first; None where they did. `max_failing` is the percentage of failed
-    writes beyond which the rest is left alone. `refused` are changes that were skipped before (by `plan.reconcile`) and
-    are told with the others. `accounts` tells each opportunity's account, so that batches do not ask for each other's
-    locks. `run` is the caller's, where it has one. A CrmError ends the run and is raised: what it leaves unconfirmed is
-    looked up by the next run. LeaseTaken where another run is writing.
+    writes beyond which the rest of a kind is left alone. `refused` are changes that were skipped before (by
+    `plan.reconcile`) and are told with the others. `accounts` tells each opportunity's account, so that batches do not
+    ask for each other's locks. `run` is the caller's, where it has one. A CrmError ends the run and is raised: what it
+    leaves unconfirmed is looked up by the next run. LeaseTaken where another run is writing.
     """
     with running(ledger, run, plan.connection, "apply", plan.as_of, clock) as (entered, told):
         told.skipped += refused
@@ -131,14 +133,16 @@ def send(
     max_failing: float = MAX_FAILING,
     accounts: Mapping[str, str] | None = None,
 ) -> None:
-    """Send changes kind by kind; stop where most of them fail."""
+    """Send changes kind by kind; leave one alone where most of it fails, which may be for want of a permission."""
     waiting = [
         batch
         for kind in _ORDER
         for batch in _batches([c for c in changes if (c.object, c.action) == kind], accounts or {})
     ]
     known = written(ledger.journal(run.connection))
+    sent, failing = Counter[str](), Counter[str]()
     while waiting:
+        kind = waiting[0][0].object
         batch = _as_seen(_untouched(waiting.pop(0), known, adapter, told), adapter, told)
         ledger.renew_lease(run.connection, run.id, clock())
         ledger.intend(run, batch, at=clock(), as_of=plan.as_of, basis=plan.basis)
@@ -150,11 +154,12 @@ def send(
             told.applied += sum(o.status == "applied" for o in outcomes)
             told.failed += [o for o in outcomes if o.status == "failed"]
             told.skipped += [o for o in outcomes if o.status == "skipped"]
-        if len(told.failed) >= MIN_FAILING and len(told.failed) > max_failing / 100 * (
-            told.applied + len(told.failed)
-        ):
-            told.skip([c for b in waiting for c in b], "stopped, because most of what was sent before failed")
-            return
+        sent[kind] += sum(o.status != "skipped" for o in outcomes)
+        failing[kind] += sum(o.status == "failed" for o in outcomes)
+        if failing[kind] >= MIN_FAILING and failing[kind] > max_failing / 100 * sent[kind]:
+            rest = [c for b in waiting for c in b if c.object == kind]
+            told.skip(rest, "stopped, because most of what was sent before failed")
+            waiting = [b for b in waiting if b[0].object != kind]
 
 
 def _batches(changes: Sequence[Change], accounts: Mapping[str, str]) -> list[list[Change]]:
