@@ -200,6 +200,22 @@ def test_problem_8_a_full_resync_every_run(connect: Connect, pulled: Warehouse, 
     assert sum(p.changed for p in found.values()) == 0
 
 
+def test_problem_8_once_a_day_what_stands_around_the_deals_is_looked_at(
+    connect: Connect, pulled: Warehouse, hubspot: Running
+) -> None:
+    """After `reference`: owners twice, a search for each of four objects, three pages of goals, and five archives."""
+    pull(connect(write=False), pulled)
+    hubspot.advance(86400)
+    hubspot.asked.clear()
+
+    pull(connect(write=False), pulled)
+
+    archives = sum(
+        method == "GET" and "/objects/" in path and "goal" not in path for method, path in hubspot.asked
+    )
+    assert (len(hubspot.asked) - archives, archives) == (14, 5)
+
+
 def test_problem_9_limits_that_never_let_the_cursor_advance(
     connect: Connect, pulled: Warehouse, hubspot: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
