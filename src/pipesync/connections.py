@@ -8,15 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
 
 from pipesync.adapters import open_adapter
 from pipesync.adapters.base import Adapter, Pulled
 from pipesync.config import Config
 from pipesync.errors import PipesyncError
 from pipesync.people import lay_over
-from pipesync.pull import Announce, pull
+from pipesync.pull import Announce, pull, written_since
 from pipesync.store.warehouse import Warehouse
+
+if TYPE_CHECKING:
+    from pipesync.store.ledger import Ledger
 
 T = TypeVar("T")
 Step = Callable[[str, int], None]
@@ -57,8 +61,12 @@ def pull_all(
     full: bool = False,
     progress: Step = silent,
     announce: Announce | None = None,
+    ledger: Ledger | None = None,
 ) -> dict[str, dict[str, Pulled] | PipesyncError]:
-    """Pull connections into the configured warehouse and publish it; return `Pulled` per stream, or the error."""
+    """Pull connections into the configured warehouse and publish it; return `Pulled` per stream, or the error.
+
+    What the `ledger` says that we wrote is not read again for it.
+    """
     # A page at a time is stored while the CRM is waited for: one thread does that as soon, with less CPU and memory.
     with Warehouse(config.warehouse, memory=config.store.memory, threads=1) as warehouse:
 
@@ -72,6 +80,7 @@ def pull_all(
                     full=full,
                     progress=lambda s, n: progress(f"{name}: {s}", n),
                     announce=(lambda s, e: announce(f"{name}: {s}", e)) if announce else None,
+                    written=written_since(session, ledger, name, datetime.now(UTC)) if ledger else None,
                 )
                 lay_over(session, name, config)
                 return found

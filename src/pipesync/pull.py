@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipesync.adapters.base import Adapter, Estimate, Following, Foreseeing, Page, Pulled, Recognising, Span
 from pipesync.errors import BudgetSpent, CrmError, PermissionMissing
@@ -18,6 +18,9 @@ from pipesync.model import ColumnState
 from pipesync.store import owed
 from pipesync.store.pages import CHILDREN
 from pipesync.store.warehouse import Checkpoint, Warehouse
+
+if TYPE_CHECKING:
+    from pipesync.store.ledger import Ledger
 
 Progress = Callable[[str, int], None]
 """Called after each page with the stream and the rows of it so far."""
@@ -38,6 +41,19 @@ class Written:
 
     now: datetime
     spans: Mapping[str, Span] = field(default_factory=dict)
+
+
+def written_since(warehouse: Warehouse, ledger: Ledger, name: str, at: datetime) -> Written | None:
+    """Return what was written to opportunities, or to tasks on them, since they were last pulled."""
+    since = warehouse.pulled_at(name, "opportunities")
+    if since is None:
+        return None
+    spans: dict[str, Span] = {}
+    for entry in ledger.applied_since(name, since):
+        if entry.opportunity_id and entry.settled_at:
+            first, _ = spans.get(entry.opportunity_id, (entry.intended_at, None))
+            spans[entry.opportunity_id] = (first, entry.settled_at)
+    return Written(at, spans)
 
 
 def pull(

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pipesync import health, notices, plan, rules
-from pipesync.adapters.base import Adapter, Pulled, Span
+from pipesync.adapters.base import Adapter, Pulled
 from pipesync.analysis import bottlenecks
 from pipesync.apply import Applied, apply, recover, undo
 from pipesync.config import Config
@@ -22,7 +22,7 @@ from pipesync.errors import InputError, PipesyncError, Problem, Stopped
 from pipesync.logs import log, working_on
 from pipesync.model import Plan
 from pipesync.people import lay_over
-from pipesync.pull import Written, pull
+from pipesync.pull import pull, written_since
 from pipesync.rules.examination import load_rules
 from pipesync.runlog import RunLog, now
 from pipesync.steps import Prepared, config_of, learn, prepare
@@ -208,19 +208,6 @@ def cycle(
         ledger.finish_run(run.id, clock(), status, told.detail)
         log.info("sync ended", status=status, seconds=(clock() - run.started_at).total_seconds())
     return Cycle(run.id, as_of, pulled, found, prepared, applied)
-
-
-def written_since(warehouse: Warehouse, ledger: Ledger, name: str, at: datetime) -> Written | None:
-    """Return what was written to opportunities, or to tasks on them, since they were last pulled."""
-    since = warehouse.pulled_at(name, "opportunities")
-    if since is None:
-        return None
-    spans: dict[str, Span] = {}
-    for entry in ledger.applied_since(name, since):
-        if entry.opportunity_id and entry.settled_at:
-            first, _ = spans.get(entry.opportunity_id, (entry.intended_at, None))
-            spans[entry.opportunity_id] = (first, entry.settled_at)
-    return Written(at, spans)
 
 
 def remember(ledger: Ledger, name: str, run: str, prepared: Prepared, config: Config) -> None:

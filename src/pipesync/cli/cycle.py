@@ -13,6 +13,7 @@ from pipesync.cli.options import Source, configured, example, formatted, reading
 from pipesync.cli.progress import progress
 from pipesync.cli.stopping import stopping
 from pipesync.cli.telling import telling
+from pipesync.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,11 +31,13 @@ def pull(source: Source, full: bool, form: str) -> None:
     """Bring what changed in the CRM into the warehouse."""
     from pipesync import connections
     from pipesync.cli import outcomes
-    from pipesync.cli.opening import configuration
+    from pipesync.cli.opening import configuration, open_ledger
     from pipesync.cli.output import Result, finish, gather
     from pipesync.report import views
 
     config, names = configuration(source)
+    may_write = any(config.connections[name].write.enabled for name in names)
+    ledger = None
 
     def render(name: str, done: dict[str, Pulled]) -> Result:
         return Result(outcomes.pulled_entry(done), (views.heading(name), outcomes.pulled_view(done)))
@@ -49,7 +52,11 @@ def pull(source: Source, full: bool, form: str) -> None:
 
     _keep_memory()
     with telling(), progress() as step:
-        found = connections.pull_all(config, names, full=full, progress=step, announce=announce)
+        with suppress(StoreError):  # what it cannot tell of is read again
+            ledger = open_ledger(config) if may_write else None
+        found = connections.pull_all(
+            config, names, full=full, progress=step, announce=announce, ledger=ledger
+        )
     finish(names, gather(found, render), form)
 
 

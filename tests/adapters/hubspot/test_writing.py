@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.adapters.hubspot.conftest import DEALS, Connect, Running, task
+from tests.adapters.hubspot.conftest import DEALS, UNHURRIED, Connect, Running, task
 
 from pipesync.adapters.hubspot.adapter import HubspotAdapter
 from pipesync.apply import apply
-from pipesync.config import Write
+from pipesync.config import Config, ConnectionConfig, Write
+from pipesync.connections import pull_all
 from pipesync.errors import RetryLater
 from pipesync.model import Change, Outcome, Plan, Reason
-from pipesync.pull import Written, pull
+from pipesync.pull import Written, pull, written_since
 from pipesync.sandbox.company import AS_OF
 from pipesync.store.ledger import Ledger
 from pipesync.store.warehouse import Warehouse
-from pipesync.sync import written_since
 
 WHY = Reason(kind="forecast", text="a test")
 QUARTER = {
@@ -435,6 +435,23 @@ def test_our_own_writes_cause_no_reading(
     hubspot.asked.clear()
     hubspot.advance(60)
     pull(connect(), pulled, streams=DEALS)
+    assert hubspot.count("deals/batch/read") == 0
+
+
+def test_a_pull_by_itself_knows_what_an_apply_wrote(
+    connect: Connect, ledger: Ledger, hubspot: Running, tmp_path: Path
+) -> None:
+    """Who works by pull, plan and apply, without `sync`, pays as little for it."""
+    options = {**UNHURRIED, "url": hubspot.url, "token_env": "HUBSPOT_TOKEN"}
+    config = Config(connections={"hs": ConnectionConfig(adapter="hubspot", options=options)}, folder=tmp_path)
+    pull_all(config, ["hs"], ledger=ledger)
+    with Warehouse(config.warehouse) as warehouse:
+        _applied(connect(), warehouse, ledger, [task(d) for d in _deals(hubspot, 3)])
+    hubspot.asked.clear()
+
+    pull_all(config, ["hs"], ledger=ledger)
+
+    assert hubspot.count("deals/search") == 1
     assert hubspot.count("deals/batch/read") == 0
 
 
