@@ -121,7 +121,7 @@ def test_two_changes_in_one_millisecond_are_two() -> None:
     """Their ids depend on nothing but the deal's own history: read again in other company they are the same."""
     twice = {**DEAL, "propertiesWithHistory": {"amount": [ENTRY, {**ENTRY, "value": "2"}]}}
     mapping = load(shipped("adapters") / "hubspot" / "mapping.yaml", base="pipesync:hubspot")
-    deals = Deals(mapping, "UTC", {}, lambda stage: None, {}, dict, "EUR")
+    deals = Deals(mapping, "UTC", {}, lambda stage: None, dict, "EUR")
 
     def ids(*records: dict[str, Any]) -> list[str]:
         found = deals.field_changes(records_of(list(records), WANTED))
@@ -164,7 +164,7 @@ def test_a_next_activity_that_is_no_moment_is_told_as_such(told: str) -> None:
     """It blanks itself, and the deal stays."""
     record = {"id": "1", "properties": {"notes_next_activity_date": told, "amount": "2"}}
     mapping = load(shipped("adapters") / "hubspot" / "mapping.yaml", base="pipesync:hubspot")
-    deals = Deals(mapping, "UTC", {}, lambda stage: None, {}, dict, "EUR")
+    deals = Deals(mapping, "UTC", {}, lambda stage: None, dict, "EUR")
     wanted = Wanted("deals", ("amount", "notes_next_activity_date"))
 
     rows, rejects = deals.opportunities(records_of([record], wanted))
@@ -183,7 +183,7 @@ def test_reading_deals_loads_no_pandas() -> None:
 import sys
 from tests.adapters.hubspot.test_answers import *
 mapping = load(shipped("adapters") / "hubspot" / "mapping.yaml", base="pipesync:hubspot")
-deals = Deals(mapping, "UTC", {{}}, lambda stage: None, {{}}, dict, "EUR")
+deals = Deals(mapping, "UTC", {{}}, lambda stage: None, dict, "EUR")
 records = records_of([{DEAL!r}], WANTED)
 deals.opportunities(records)
 print(len(deals.field_changes(records)), "pandas" in sys.modules)

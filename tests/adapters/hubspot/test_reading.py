@@ -313,6 +313,70 @@ def test_a_deleted_stage_keeps_its_last_label(connect: Connect, pulled: Warehous
     assert pulled.rows("SELECT DISTINCT is_active FROM stages WHERE name = 'Propose'") == [(False,)]
 
 
+_ENDED = "SELECT id, is_closed, is_won, closed_at FROM opportunities WHERE is_closed ORDER BY id"
+
+
+def _delete_pipelines(hubspot: Running) -> None:
+    assert hubspot.portal
+    for pipeline in hubspot.portal.pipelines("deals"):
+        requests.delete(
+            f"{hubspot.url}/crm/v3/pipelines/deals/{pipeline['id']}",
+            headers={"Authorization": "Bearer sandbox-token"},
+            timeout=5,
+        ).raise_for_status()
+
+
+def _clear(hubspot: Running, *properties: str) -> None:
+    """Have the deals not tell these properties any more."""
+    gone = ", ".join(f"'$.{p}'" for p in properties)
+    hubspot.records.db.execute(
+        f"UPDATE hs_objects SET properties = json_remove(properties, {gone}) WHERE kind = 'deals'"
+    )
+
+
+def test_deals_in_a_deleted_stage_stay_closed(connect: Connect, pulled: Warehouse, hubspot: Running) -> None:
+    """What was won or lost stays so when its pipeline goes, as the last pull knew its stages."""
+    before = _rows(pulled, _ENDED)
+    _delete_pipelines(hubspot)
+    _clear(hubspot, "hs_is_closed", "hs_is_closed_won")
+    hubspot.advance(8 * 86400)
+
+    pull(connect(), pulled, streams=DEALS)
+
+    assert {won for _, _, won, _ in before} == {True, False}
+    assert _rows(pulled, _ENDED) == before
+
+
+def test_deals_in_a_stage_that_was_never_seen_tell_their_end_themselves(
+    connect: Connect, pulled: Warehouse, hubspot: Running
+) -> None:
+    """A first pull after a pipeline went reads from the deal itself whether it is won or lost."""
+    before = _rows(pulled, _ENDED)
+    _delete_pipelines(hubspot)
+
+    with Warehouse() as first:
+        pull(connect(), first, streams=DEALS)
+        assert _rows(first, _ENDED) == before
+
+
+def test_a_cursor_from_before_endings_were_kept_is_read(
+    connect: Connect, pulled: Warehouse, hubspot: Running
+) -> None:
+    """Its stages have a name and a pipeline alone; the deal itself tells the rest."""
+    before = _rows(pulled, _ENDED)
+    cursor = json.loads(pulled.checkpoint("hs", "opportunities").cursor or "")
+    cursor["labels"] = {i: told[:2] for i, told in cursor["labels"].items()}
+    told = json.dumps(cursor | {"form": "of another version"})
+    pulled.execute("UPDATE pulls SET cursor = ? WHERE stream = 'opportunities'", [told])
+    _delete_pipelines(hubspot)
+
+    pull(connect(), pulled, streams=DEALS)
+
+    assert _rows(pulled, _ENDED) == before
+    stages = {r[0] for r in pulled.rows("SELECT DISTINCT stage FROM opportunities")}
+    assert not [s for s in stages if s.isdigit()]
+
+
 def test_a_stage_deleted_before_the_first_pull_is_named_by_its_audit(
     connect: Connect, warehouse: Warehouse, hubspot: Running
 ) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, MutableMapping, Sequence
 from collections.abc import Mapping as MappingOf
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -41,7 +41,9 @@ if TYPE_CHECKING:
 
 OPPORTUNITIES = "opportunities"
 MERGED = "hs_merged_object_ids"
-_WON = scalar("won", TEXT)
+_CLOSED, _CLOSED_WON = "hs_is_closed", "hs_is_closed_won"
+"""A deal's own word, as HubSpot derives it from the stage."""
+_OPEN, _WON, _TRUE = scalar("open", TEXT), scalar("won", TEXT), scalar("true", TEXT)
 _NOWHERE = scalar(None, pa.int32())
 _NOBODY, _UNTOLD = scalar(0, pa.int64()), scalar(None, pa.int64())
 
@@ -52,7 +54,7 @@ def wanted(mapping: Mapping, readable: MappingOf[str, Any], *, roles: bool) -> W
     mapped = {n: f for n, f in stream.fields.items() if f.field in readable}
     names = dict.fromkeys([f.field for f in mapped.values()])
     names |= dict.fromkeys(p for p in stream.custom.values() if p in readable)
-    names |= dict.fromkeys(p for p in (MERGED, "hs_lastmodifieddate") if p in readable)
+    names |= dict.fromkeys(p for p in (MERGED, _CLOSED, _CLOSED_WON, "hs_lastmodifieddate") if p in readable)
     past = dict.fromkeys(f.field for f in mapped.values() if f.history == "full")
     return Wanted("deals", tuple(names), tuple(past), ("contacts",) if roles else ())
 
@@ -66,13 +68,12 @@ class Deals:
         zone: str,
         labels: MutableMapping[str, Label],
         former_label: Callable[[str], Label | None],
-        endings: MappingOf[str, Literal["won", "lost"]],
         people: Callable[[], MappingOf[str, str]],
         currency: str | None,
     ) -> None:
         self._mapping, self._zone, self._currency = mapping, zone, currency
         self._labels, self._former_label = labels, former_label
-        self._endings, self._people = endings, people
+        self._people = people
         self._stream = mapping.streams[OPPORTUNITIES]
 
     # --- Current values ---------------------------------------------------------------------------------------
@@ -93,9 +94,12 @@ class Deals:
                 texts[name] = _ours(told, mapped)
         stages = texts.get("stage", pa.nulls(len(records), TEXT))
         columns: dict[str, pa.Array] = {}
-        ending = each(stages, self._endings.get)
-        columns["is_closed"] = ending.is_valid()
-        columns["is_won"] = pc.equal(ending, _WON).fill_null(FALSE)
+        ending = each(stages, self._ending)
+        # Of a stage that was deleted before we ever saw it, the deal itself still tells.
+        closed = pc.equal(field(records, "properties", _CLOSED), _TRUE)
+        won = pc.and_(closed, pc.equal(field(records, "properties", _CLOSED_WON), _TRUE))
+        columns["is_closed"] = pc.coalesce(pc.not_equal(ending, _OPEN), closed, FALSE)
+        columns["is_won"] = pc.coalesce(pc.equal(ending, _WON), won, FALSE)
         for name, told in self._settled(texts, columns["is_closed"], records).items():
             kind = schema(OPPORTUNITIES).field(name).type
             columns[name], unread = column(told, kind, self._zone)
@@ -130,6 +134,10 @@ class Deals:
         if "modified_at" in texts:
             found["modified_at"] = pc.coalesce(last_changes(records), texts["modified_at"])
         return found
+
+    def _ending(self, stage: str) -> str | None:
+        known = self._labels.get(stage)
+        return known.ending if known else None
 
     def _label(self, stage: str | None) -> str | None:
         if not stage:

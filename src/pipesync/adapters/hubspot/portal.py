@@ -21,6 +21,8 @@ class Label(NamedTuple):
 
     name: str
     pipeline: str
+    ending: Literal["open", "won", "lost"] | None = None
+    """How it ends an opportunity; None where nobody knows, as of a stage that the portal deleted before we asked."""
 
 
 class Portal:
@@ -55,7 +57,9 @@ class Portal:
     def labels(self) -> dict[str, Label]:
         """Return stage id -> label, of the stages that exist now."""
         return {
-            str(s["id"]): Label(s["label"], str(p["id"])) for p in self.pipelines for s in p.get("stages", [])
+            (i := str(s["id"])): Label(s["label"], str(p["id"]), self.endings.get(i, "open"))
+            for p in self.pipelines
+            for s in p.get("stages", [])
         }
 
     def former_label(self, stage: str) -> Label | None:

@@ -78,8 +78,8 @@ class State:
     count: int = 0
     met: dict[str, int] = field(default_factory=dict)
     """Modification time by id, of the records met within the overlap."""
-    labels: dict[str, list[str]] = field(default_factory=dict)
-    """Stages by id, those included that the portal has deleted since: history speaks of them."""
+    labels: dict[str, list[Any]] = field(default_factory=dict)  # Any: the fields of a Label
+    """Stages by id, those included that the portal has deleted since: history speaks of them, deals stay in them."""
     people: dict[str, str] = field(default_factory=dict)
     archived: list[str] = field(default_factory=list)
     """Deals that were in the archive; one that has left it was restored, which no search need show."""
@@ -203,7 +203,7 @@ class DealStreams:
     def pull(self, cursor: Cursor | None, until: datetime) -> Iterator[Page]:
         form = form_of(self._mapping.fingerprint(), self._wanted)
         before, state = _parsed(cursor), state_of(cursor, form)
-        labels = {i: Label(*pair) for i, pair in before.labels.items()} if before else {}
+        labels = {i: Label(*told) for i, told in before.labels.items()} if before else {}
         now = self._portal.labels
         renamed = any(now[i].name != label.name for i, label in labels.items() if i in now)
         self._labels = labels | now
@@ -222,11 +222,11 @@ class DealStreams:
     def _deals(self, people: Callable[[], dict[str, str]]) -> Deals:
         portal = self._portal
         return Deals(
-            self._mapping, portal.zone, self._labels, portal.former_label, portal.endings, people, portal.currency
+            self._mapping, portal.zone, self._labels, portal.former_label, people, portal.currency
         )  # fmt: skip
 
     def _cursor(self, state: State) -> Cursor:
-        kept = {i: [label.name, label.pipeline] for i, label in self._labels.items()}
+        kept = {i: list(label) for i, label in self._labels.items()}
         return replace(state, labels=kept, roles=self.roles_refused is None).cursor()
 
     def see(self, ids: Iterable[str], own: Sequence[str]) -> Iterator[tuple[dict[str, Any], Json]]:
