@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pipesync.adapters.base import Adapter, Estimate, Following, Foreseeing, Page, Pulled, Recognising, Span
+from pipesync.adapters.base import (
+    Adapter,
+    Estimate,
+    Following,
+    Foreseeing,
+    Page,
+    Pulled,
+    Recognising,
+    Remembering,
+    Span,
+)
 from pipesync.errors import BudgetSpent, CrmError, PermissionMissing
 from pipesync.model import ColumnState
 from pipesync.store import owed
@@ -81,7 +91,6 @@ def pull(
     wanted = [s for s in adapter.streams if streams is None or s in streams]
     # A stream that is gone (no longer mapped, or licensed) must not hold the watermark back for ever.
     gone = [s for s in warehouse.pulled_streams(name) if s not in adapter.streams]
-    warehouse.forget_checkpoints(name, [*gone, *(wanted if full else ())])
     # What an earlier pull was refused stays unreadable until that stream is asked for again; of what is gone none is.
     before = warehouse.columns(name)
     told = [s for s in before if s.stream in adapter.streams and s.stream not in wanted]
@@ -89,7 +98,10 @@ def pull(
     lost = _lost(before, states)
     states = [*told, *(s for s in states if s.stream not in said)]
     warehouse.set_connection(connection, states)
-    warehouse.expect(name, wanted, until)
+    remains = _remains(adapter, warehouse, name, wanted) if full else {}
+    with warehouse.transaction():
+        warehouse.forget_checkpoints(name, [*gone, *(wanted if full else ())])
+        warehouse.expect(name, wanted, until, remains)
     if written and isinstance(adapter, Recognising):
         adapter.recognise(_in_time_of(until, written), lambda ids: _held(warehouse, name, ids))
     found = {stream: Pulled(warnings=tuple(said)) for stream, said in lost.items() if stream in wanted}
@@ -111,6 +123,16 @@ def pull(
             found[stream] = _sum(found.get(stream, Pulled()), Pulled(warnings=(str(spent),)))
             break
     return {stream: found[stream] for stream in adapter.streams if stream in found}
+
+
+def _remains(
+    adapter: Adapter, warehouse: Warehouse, connection: str, streams: Collection[str]
+) -> dict[str, str]:
+    """Return the cursors that a full pull of these streams begins with."""
+    if not isinstance(adapter, Remembering):
+        return {}
+    before = {s: cursor for s in streams if (cursor := warehouse.checkpoint(connection, s).cursor)}
+    return {s: kept for s, cursor in before.items() if (kept := adapter.remains(s, cursor))}
 
 
 def _lost(before: Collection[ColumnState], now: Collection[ColumnState]) -> dict[str, list[str]]:

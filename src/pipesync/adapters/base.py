@@ -220,6 +220,15 @@ class Following(Protocol):
 
 
 @runtime_checkable
+class Remembering(Protocol):
+    """An adapter whose cursors also hold what the CRM tells no more: a full pull must not lose it."""
+
+    def remains(self, stream: str, cursor: Cursor) -> Cursor | None:
+        """Return a cursor that has everything read anew and still holds that; None where there is nothing to keep."""
+        ...
+
+
+@runtime_checkable
 class Foreseeing(Protocol):
     """An adapter that can say beforehand what a first pull takes."""
 

@@ -305,13 +305,23 @@ class Warehouse:
         finally:
             self._db.unregister("_page")
 
-    def expect(self, connection: str, streams: Sequence[str], until: datetime) -> None:
-        """Enter streams that a pull is to bring, so that the watermark waits for those that it does not reach."""
+    def expect(
+        self,
+        connection: str,
+        streams: Sequence[str],
+        until: datetime,
+        cursors: Mapping[str, str] | None = None,
+    ) -> None:
+        """Enter streams that a pull is to bring, so that the watermark waits for those that it does not reach.
+
+        Those that were not known begin with their one of `cursors`, where there is one.
+        """
+        given = [(cursors or {}).get(s) for s in streams]
         self.execute(
-            "INSERT INTO pulls (connection, stream, until, is_complete) "
-            "SELECT ?, wanted, ?, FALSE FROM (SELECT unnest(?) AS wanted) "
+            'INSERT INTO pulls (connection, stream, "cursor", until, is_complete) '
+            "SELECT ?, wanted, given, ?, FALSE FROM (SELECT unnest(?) AS wanted, unnest(?::VARCHAR[]) AS given) "
             "WHERE wanted NOT IN (SELECT stream FROM pulls WHERE connection = ?)",
-            [connection, pages.naive(until), list(streams), connection],
+            [connection, pages.naive(until), list(streams), given, connection],
         )
 
     def forget_checkpoints(self, connection: str, streams: Sequence[str] | None = None) -> None:

@@ -313,6 +313,38 @@ def test_a_deleted_stage_keeps_its_last_label(connect: Connect, pulled: Warehous
     assert pulled.rows("SELECT DISTINCT is_active FROM stages WHERE name = 'Propose'") == [(False,)]
 
 
+def test_a_full_pull_keeps_what_the_portal_has_deleted(
+    connect: Connect, pulled: Warehouse, hubspot: Running
+) -> None:
+    """Reading everything anew loses no name of a stage, no ending and no inactive row; what it reads is all."""
+    looks = (
+        "SELECT id, stage, is_closed, is_won FROM opportunities ORDER BY id",
+        "SELECT id, value FROM field_changes WHERE field = 'stage' ORDER BY id",
+        "SELECT id, name, phase FROM stages ORDER BY id",
+        "SELECT id, name FROM pipelines ORDER BY id",
+    )
+    before = [_rows(pulled, sql) for sql in looks]
+    _delete_pipelines(hubspot)
+    _clear(hubspot, "hs_is_closed", "hs_is_closed_won")
+    hubspot.records.set("audit", [])
+    (gone,) = _open_ids(pulled, 1)
+    hubspot.records.db.execute("DELETE FROM hs_objects WHERE kind = 'deals' AND id = ?", (int(gone),))
+    pulled.execute("UPDATE opportunities SET name = 'Odd'")
+
+    for _ in range(2):
+        pull(connect(), pulled, streams=DEALS, full=True)
+
+    history = dict(pulled.rows("SELECT id, opportunity_id FROM field_changes"))
+    assert [_rows(pulled, sql) for sql in looks] == [
+        [row for row in before[0] if row[0] != gone],
+        [row for row in before[1] if row[0] in history],
+        *before[2:],
+    ]
+    assert gone not in history.values()
+    assert _rows(pulled, "SELECT count(*) FROM opportunities WHERE name = 'Odd'") == [(0,)]
+    assert _rows(pulled, "SELECT DISTINCT is_active FROM stages") == [(False,)]
+
+
 _ENDED = "SELECT id, is_closed, is_won, closed_at FROM opportunities WHERE is_closed ORDER BY id"
 
 

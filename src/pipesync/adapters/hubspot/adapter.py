@@ -25,7 +25,7 @@ from pipesync.adapters.hubspot.others import (
 )
 from pipesync.adapters.hubspot.own import KEY, Own
 from pipesync.adapters.hubspot.portal import Portal
-from pipesync.adapters.hubspot.streams import DealStreams, Ours
+from pipesync.adapters.hubspot.streams import DealStreams, Ours, remains
 from pipesync.adapters.hubspot.writing import own_fields, own_property, write
 from pipesync.config import ConnectionConfig, Write
 from pipesync.errors import PermissionMissing, RequestRefused
@@ -216,6 +216,11 @@ class HubspotAdapter:
         self, written: MappingOf[str, Span], held: Callable[[Collection[str]], Sequence[MappingOf[str, Any]]]
     ) -> None:
         self._ours = Ours(written, held)
+
+    def remains(self, stream: str, cursor: Cursor) -> Cursor | None:
+        if stream in ("stages", "pipelines"):  # read whole each time; the cursor is what the portal had
+            return cursor
+        return remains(cursor) if stream == "opportunities" else None
 
     def own(
         self, keys: Collection[str], opportunity_ids: Collection[str]

@@ -105,6 +105,12 @@ def _parsed(cursor: Cursor | None) -> State | None:
         return None
 
 
+def remains(cursor: Cursor) -> Cursor | None:
+    """Return a cursor of deals that has them listed anew and knows the stages that the portal has deleted."""
+    found = _parsed(cursor)
+    return State(form="", labels=found.labels).cursor() if found else None
+
+
 def form_of(*parts: object) -> str:
     return hashlib.sha256(repr((_READING, *parts)).encode()).hexdigest()[:16]
 
