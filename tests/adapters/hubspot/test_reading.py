@@ -531,3 +531,60 @@ def _only(number: int, word: str, fault: Fault) -> Fault:
         return fault(method, path)
 
     return meet
+
+
+ROLES = "SELECT opportunity_id, contact_id FROM contact_roles ORDER BY ALL"
+
+
+def test_a_listing_brings_contacts_beyond_a_page(
+    connect: Connect, warehouse: Warehouse, hubspot: Running, whole: Warehouse
+) -> None:
+    """A deal with more than come inline has all of them; a deal whose contacts fit costs no request."""
+    deal = _rows(whole, "SELECT min(opportunity_id) FROM contact_roles")[0][0]
+    more = [4_999_999_000 + n for n in range(25)]
+    for contact in more:
+        hubspot.records.link("deals", int(deal), "contacts", contact, 3, None, 4)
+    assert hubspot.portal
+    hubspot.portal.turn("links_page", 10)
+
+    pull(connect(write=False), warehouse, streams=("opportunities", "contact_roles"))
+
+    assert _rows(warehouse, ROLES) == sorted([*_rows(whole, ROLES), *((deal, str(c)) for c in more)])
+    assert hubspot.count("/associations/") == 3  # the pages of that deal alone
+
+
+def test_a_changed_deal_brings_contacts_beyond_a_page(
+    connect: Connect, pulled: Warehouse, hubspot: Running, whole: Warehouse
+) -> None:
+    """An increment follows the pages of the associations' batch read to their end."""
+    deal = _rows(whole, "SELECT min(opportunity_id) FROM contact_roles")[0][0]
+    more = [4_999_999_000 + n for n in range(7)]
+    for contact in more:
+        hubspot.records.link("deals", int(deal), "contacts", contact, 3, None, 4)
+    assert hubspot.portal
+    hubspot.portal.turn("links_page", 2)
+    hubspot.edit(int(deal), hs_next_step="More people")
+
+    pull(connect(), pulled, streams=DEALS)
+
+    assert _rows(pulled, ROLES) == sorted([*_rows(whole, ROLES), *((deal, str(c)) for c in more)])
+
+
+def test_other_records_bring_links_beyond_a_page(
+    connect: Connect, warehouse: Warehouse, hubspot: Running, whole: Warehouse
+) -> None:
+    """A call that was held about more deals than come inline is an activity of each."""
+    sql = "SELECT id, opportunity_id FROM activities WHERE id LIKE 'calls:%' ORDER BY ALL"
+    call = _rows(whole, "SELECT min(id) FROM activities WHERE id SIMILAR TO 'calls:[0-9]+'")[0][0]
+    had = _rows(whole, f"SELECT opportunity_id FROM activities WHERE id = '{call}'")[0][0]
+    others = [d for d in _open_ids(whole, 6) if d != had][:5]
+    for deal in others:
+        hubspot.records.link("calls", int(call.removeprefix("calls:")), "deals", int(deal), 206, None, 205)
+    assert hubspot.portal
+    hubspot.portal.turn("links_page", 2)
+
+    pull(connect(write=False, activities=["calls"]), warehouse)
+
+    found = {deal for i, deal in _rows(warehouse, sql) if i == call or i.startswith(f"{call}:")}
+    assert found == {had, *others}
+    assert len(_rows(warehouse, sql)) == len(_rows(whole, sql)) + 5

@@ -22,6 +22,7 @@ from pipesync.adapters.hubspot.reading import (
     Wanted,
     batches,
     is_long,
+    linked,
     links_of,
     listing,
     size_of_batch,
@@ -37,7 +38,8 @@ _ENTRIES = pa.list_(
 )
 _PIECE = 1000
 """Records whose columns are worked on at once."""
-_LINKS = pa.struct([("results", pa.list_(pa.struct([("id", TEXT), ("type", TEXT)])))])
+_PAGING = pa.struct([("next", pa.struct([("after", TEXT)]))])
+_LINKS = pa.struct([("results", pa.list_(pa.struct([("id", TEXT), ("type", TEXT)]))), ("paging", _PAGING)])
 
 
 class Answer(NamedTuple):
@@ -58,8 +60,7 @@ def form(wanted: Wanted) -> pa.Schema:
         ("propertiesWithHistory", pa.struct([(n, _ENTRIES) for n in wanted.history])),
         ("associations", pa.struct([(n, _LINKS) for n in wanted.associations])),
     ]
-    paging = pa.struct([("next", pa.struct([("after", TEXT)]))])
-    return pa.schema([("results", pa.list_(pa.struct(record))), ("paging", paging)])
+    return pa.schema([("results", pa.list_(pa.struct(record))), ("paging", _PAGING)])
 
 
 def answer(content: bytes, wanted: Wanted) -> Answer:
@@ -170,6 +171,16 @@ def past(records: pa.Table, name: str) -> tuple[npt.NDArray[np.int32], pa.Struct
     if lists.values.field("timestamp").null_count:
         raise ValueError("an entry of a history without its time")
     return to_numpy(lists.offsets, np.int32), lists.values
+
+
+def all_links(api: Api, kind: str, records: pa.Table, to: str) -> dict[str, list[Link]]:
+    """Return all associations of listed records, by record: those that came, and for more than a page all anew."""
+    told = field(records, "associations", to)
+    if not pa.types.is_struct(told.type):
+        return {}
+    goes_on = pc.is_valid(pc.struct_field(told, [1, 0, 0]))
+    more = one_piece(records["id"]).filter(goes_on).to_pylist()
+    return inline_links(records, to) | linked(api, kind, to, more)
 
 
 def inline_links(records: pa.Table, to: str) -> dict[str, list[Link]]:

@@ -45,6 +45,8 @@ def listed(api: Api, wanted: Wanted, *, after: str | None = None, archived: bool
         records = page.get("results", [])
         if is_long(wanted):
             records = _with_links(read(api, wanted, [r["id"] for r in records]), records)
+        for to in wanted.associations:
+            _complete_links(api, wanted.kind, records, to)
         after = (page.get("paging") or {}).get("next", {}).get("after")
         yield Listed(records, after)
         if after is None:
@@ -74,6 +76,14 @@ def listing(
 def _with_links(records: list[Json], listed_records: list[Json]) -> list[Json]:
     links = {r["id"]: r.get("associations", {}) for r in listed_records}
     return [{**r, "associations": links.get(r["id"], {})} for r in records]
+
+
+def _complete_links(api: Api, kind: str, records: list[Json], to: str) -> None:
+    """Give listed records with more associations than a page all of them, in the form of an answer."""
+    told = {r["id"]: (r.get("associations") or {}).get(to) or {} for r in records}
+    more = [i for i, one in told.items() if ((one.get("paging") or {}).get("next") or {}).get("after")]
+    for i, found in linked(api, kind, to, more).items():
+        told[i]["results"] = [{"id": link.to, "type": link.label or ""} for link in found]
 
 
 def read(api: Api, wanted: Wanted, ids: Iterable[str]) -> list[Json]:

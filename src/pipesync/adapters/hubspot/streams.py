@@ -252,7 +252,7 @@ class DealStreams:
         for parts, after, requests in gathered(self._listed(state.after)):
             records = answers.completed(self._api, self._wanted, answers.together(parts))
             state = replace(state, after=after, count=state.count + len(records))
-            links = answers.inline_links(records, "contacts")
+            links = answers.all_links(self._api, "deals", records, "contacts")
             yield from self._children(deals, records, links, replacing=first)
             rows, rejects = deals.opportunities(records)
             yield Page(

@@ -23,13 +23,17 @@ def batch_read(portal: Portal, call: Call) -> Answer:
     inputs = call.body.get("inputs") or []
     if not 1 <= len(inputs) <= _INPUTS:
         raise invalid(f"The number of inputs must be between 1 and {_INPUTS}")
-    ids = [int(i["id"]) for i in inputs]
+    starts = {int(i["id"]): int(i.get("after") or 0) for i in inputs}
+    ids = list(starts)
     found = portal.records.links(kind, ids, to)
-    results = [
-        {"from": {"id": str(i)}, "to": _targets(found[i], is_v4="/v4/" in call.path)}
-        for i in ids
-        if i in found
-    ]
+    size = portal.links_page
+    results: list[Json] = []
+    for i in (i for i in ids if i in found):
+        targets, end = _targets(found[i], is_v4="/v4/" in call.path), starts[i] + size
+        one: Json = {"from": {"id": str(i)}, "to": targets[starts[i] : end]}
+        if len(targets) > end:
+            one["paging"] = {"next": {"after": str(end), "link": f"{call.base_url}{call.path}?after={end}"}}
+        results.append(one)
     missing = [i for i in ids if i not in found]
     now = portal.records.setting("started", "2026-01-01T00:00:00.000Z")
     body: Json = {"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now}

@@ -87,7 +87,7 @@ def _shown(
                 n: orjson.Fragment(mine[n]) if n in mine else [] for n in past if n in types
             }
         inline = {
-            to: {"results": [_inline(kind, to, *link) for link in found[record.id]]}
+            to: _inline_page(portal, kind, record.id, to, found[record.id])
             for to, found in links.items()
             if record.id in found
         }
@@ -95,6 +95,18 @@ def _shown(
             one["associations"] = inline
         shown.append(one)
     return shown
+
+
+def _inline_page(
+    portal: Portal, kind: str, i: int, to: str, links: Sequence[tuple[int, int, str | None]]
+) -> Json:
+    size = portal.links_page
+    page: Json = {"results": [_inline(kind, to, *link) for link in links[:size]]}
+    if len(links) > size:
+        after = str(links[size][0])
+        path = f"/crm/v3/objects/{kind}/{i}/associations/{to}"
+        page["paging"] = {"next": {"after": after, "link": f"https://api.hubapi.com{path}?after={after}"}}
+    return page
 
 
 def _inline(kind: str, to: str, target: int, type_id: int, label: str | None) -> Json:

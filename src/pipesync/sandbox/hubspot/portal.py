@@ -22,6 +22,7 @@ SWITCHES: dict[str, object] = {
     "merged_id": "primary",
     "link_scopes": "of",
     "lacks": [],
+    "links_page": 500,
 }
 """Facts that nobody could verify without a portal, and what differs by tier; a test or an admin turns them.
 
@@ -30,7 +31,7 @@ in creates. task_properties: tasks can have custom properties. rollups: HubSpot 
 tasks change. tier: `free`, `professional` or `enterprise` sets rate limits; None sets none. custom_objects: Enterprise.
 rules: validation on writes, each {kind, property, required_when: {property: value}}. merged_id: `primary` stays, or
 both go up in a `new` record. link_scopes: associations want the scope `of` the record, or of `both` ends. lacks:
-objects that the portal's tier does not have.
+objects that the portal's tier does not have. links_page: associations that come at once, in a record or a batch read.
 """
 MAX_TEXT = 65_536
 """Characters that a property of text holds."""
@@ -98,6 +99,12 @@ class Portal:
     def lacking(self) -> list[str]:
         found = self.switch("lacks")
         assert isinstance(found, list)  # noqa: S101 - set through `turn` alone
+        return found
+
+    @property
+    def links_page(self) -> int:
+        found = self.switch("links_page")
+        assert isinstance(found, int)  # noqa: S101 - set through `turn` alone
         return found
 
     @property
