@@ -128,6 +128,27 @@ def test_the_kit_is_installed_once(connect: Connect, hubspot: Running) -> None:
     assert "pipesync_key" in hubspot.portal.unique_names("pipesync_forecast")
 
 
+def test_a_forecast_object_of_an_earlier_version_is_completed(connect: Connect, hubspot: Running) -> None:
+    """A property that a newer version writes is missed by `doctor` and added by `install-fields`, alone."""
+    assert hubspot.portal
+    whole = hubspot.portal.definitions("pipesync_forecast")
+    older = [d for d in whole if d["name"] != "basis"]
+    hubspot.records.set("properties.pipesync_forecast", older)
+    hubspot.portal.forget_definitions("pipesync_forecast")
+    hubspot.records.db.commit()
+
+    check = next(c for c in connect().checks() if c.name == "our properties of forecasts")
+    tried = connect().install_fields(dry_run=True)
+    told = {t.what: t.status for t in connect().install_fields()}
+
+    assert (check.status, check.detail) == ("failed", "missing: basis")
+    assert "install-fields" in check.fix
+    assert [t.what for t in tried if t.status == "would create"] == ["pipesync_forecast.basis"]
+    assert [what for what, status in told.items() if status != "exists"] == ["pipesync_forecast.basis"]
+    assert {d["name"] for d in hubspot.portal.definitions("pipesync_forecast")} == {d["name"] for d in whole}
+    assert all(c.status != "failed" for c in connect().checks() if c.name.startswith("our properties"))
+
+
 @pytest.mark.parametrize(("limit", "room"), [("property_limit", 3), ("overall_property_limit", 6)])
 def test_a_full_portal_is_refused_before_the_first_write(
     connect: Connect, hubspot: Running, limit: str, room: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
 from typing import Literal, get_args
@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from pipesync._paths import shipped
 from pipesync.adapters.base import Check
 from pipesync.adapters.hubspot.api import Api
-from pipesync.adapters.hubspot.install import wanted
+from pipesync.adapters.hubspot.install import kit, wanted
 from pipesync.adapters.hubspot.options import ApiVersion, Engagement, Options
 from pipesync.adapters.hubspot.others import LINK
 from pipesync.adapters.hubspot.own import FORECAST
@@ -200,34 +200,37 @@ def _mapped(portal: Portal, mapping: Mapping) -> Iterator[Check]:
 def _own_properties(api: Api, portal: Portal, allowed: Write, options: Options) -> Iterator[Check]:
     fix = "run `pipesync install-fields` with a key of the set-up profile (adapters/hubspot/scopes.yaml)"
     for kind, properties in wanted(allowed).items():
-        if kind == "tasks" and options.task_key == "body":
-            continue
-        try:
-            there = portal.properties(kind)
-        except PermissionMissing as refused:
-            yield Check(f"our properties of {kind}", "failed", str(refused).splitlines()[0], refused.fix)
-            continue
-        missing = [p.name for p in properties if p.name not in there]
-        if missing:
-            yield Check(f"our properties of {kind}", "failed", f"missing: {', '.join(missing)}", fix)
-        else:
-            yield Check(f"our properties of {kind}", "ok", f"{len(properties)} there")
+        if kind != "tasks" or options.task_key != "body":
+            yield _there(portal, kind, [p.name for p in properties], kind, fix)
     if options.native_forecast and NATIVE not in portal.deal_properties:
         fix = "set `native_forecast: false`"
         yield Check(f"property {NATIVE}", "failed", "this portal has no forecast of its own", fix)
     if allowed.forecasts:
-        yield _forecasts(api, portal, fix)
+        yield from _forecasts(api, portal, fix)
 
 
-def _forecasts(api: Api, portal: Portal, fix: str) -> Check:
+def _there(portal: Portal, kind: str, names: Sequence[str], called: str, fix: str) -> Check:
+    try:
+        there = portal.properties(kind)
+    except PermissionMissing as refused:
+        return Check(f"our properties of {called}", "failed", str(refused).splitlines()[0], refused.fix)
+    if missing := [n for n in names if n not in there]:
+        return Check(f"our properties of {called}", "failed", f"missing: {', '.join(missing)}", fix)
+    return Check(f"our properties of {called}", "ok", f"{len(names)} there")
+
+
+def _forecasts(api: Api, portal: Portal, fix: str) -> Iterator[Check]:
     """Judge the forecast object, which only Enterprise portals can have; without it nothing fails."""
     name = f"p{portal.details.get('portalId')}_{FORECAST}"
     if (refused := _refusal(lambda: api.get(api.paths.objects(name), limit=1))) is None:
         scope = "crm.objects.custom.write"
-        return _verdict(scope, _may_write(api, name), fix=_FIX)
+        yield _verdict(scope, _may_write(api, name), fix=_FIX)
+        yield _there(portal, name, [p.name for p in kit().forecast_object.properties], "forecasts", fix)
+        return
     if isinstance(refused, PermissionMissing):
-        return _verdict("crm.objects.custom.read", refused)
-    return Check(
+        yield _verdict("crm.objects.custom.read", refused)
+        return
+    yield Check(
         "our forecast object", "warning", "not there, so forecasts stay in the ledger and the report",
         f"in an Enterprise portal, {fix}; elsewhere set `forecasts: false` under `write`",
     )  # fmt: skip

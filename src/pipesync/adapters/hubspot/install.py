@@ -67,15 +67,23 @@ def install(api: Api, allowed: Write, *, dry_run: bool) -> list[Installed]:
     found: list[Installed] = []
     for kind, properties in wanted(allowed).items():
         found += [Installed(f"{kind}.{p.name}", "exists") for p in properties if p not in missing[kind]]
-        if missing[kind] and not dry_run:
-            _ensure_group(api, kind, given.group)
-            inputs = [_property(p, given.group.name) for p in missing[kind]]
-            api.write("POST", api.paths.properties(kind, "/batch/create"), {"inputs": inputs})
-        status: Literal["created", "would create"] = "would create" if dry_run else "created"
-        found += [Installed(f"{kind}.{p.name}", status) for p in missing[kind]]
+        found += _create(api, kind, missing[kind], as_part_of=kind, dry_run=dry_run)
     if allowed.forecasts:
-        found.append(_install_object(api, given.forecast_object, dry_run=dry_run))
+        found += _install_object(api, given.forecast_object, dry_run=dry_run)
     return found
+
+
+def _create(
+    api: Api, kind: str, properties: list[_Named], *, as_part_of: str, dry_run: bool
+) -> list[Installed]:
+    """Create properties of an object in our group; the outcome calls the object `as_part_of`."""
+    if properties and not dry_run:
+        group = kit().group
+        _ensure_group(api, kind, group)
+        inputs = [_property(p, group.name) for p in properties]
+        api.write("POST", api.paths.properties(kind, "/batch/create"), {"inputs": inputs})
+    status: Literal["created", "would create"] = "would create" if dry_run else "created"
+    return [Installed(f"{as_part_of}.{p.name}", status) for p in properties]
 
 
 def _missing(api: Api, kind: str, properties: tuple[_Named, ...]) -> list[_Named]:
@@ -119,16 +127,20 @@ def _property(given: _Named, group: str) -> Json:
     return {**given.model_dump(), "groupName": group, "formField": False}
 
 
-def _install_object(api: Api, given: _Object, *, dry_run: bool) -> Installed:
+def _install_object(api: Api, given: _Object, *, dry_run: bool) -> list[Installed]:
+    """Create the object, or what one of an earlier version lacks."""
     what = given.name
     try:
         schemas = api.get(api.paths.schemas()).get("results", [])
     except PermissionMissing as refused:
-        return Installed(what, "not possible", str(refused))
-    if any(s.get("name") == given.name for s in schemas):
-        return Installed(what, "exists")
+        return [Installed(what, "not possible", str(refused))]
+    for there in schemas:
+        if there.get("name") == given.name:
+            kind = str(there["fullyQualifiedName"])
+            missing = _missing(api, kind, given.properties)
+            return [Installed(what, "exists"), *_create(api, kind, missing, as_part_of=what, dry_run=dry_run)]
     if dry_run:
-        return Installed(what, "would create", "needs an Enterprise portal")
+        return [Installed(what, "would create", "needs an Enterprise portal")]
     body: dict[str, Any] = {  # Any: JSON
         "name": given.name,
         "labels": given.labels,
@@ -145,5 +157,5 @@ def _install_object(api: Api, given: _Object, *, dry_run: bool) -> Installed:
     try:
         api.write("POST", api.paths.schemas(), body)
     except (PermissionMissing, RequestRefused) as refused:
-        return Installed(what, "not possible", str(refused))
-    return Installed(what, "created")
+        return [Installed(what, "not possible", str(refused))]
+    return [Installed(what, "created")]
