@@ -588,3 +588,32 @@ def test_other_records_bring_links_beyond_a_page(
     found = {deal for i, deal in _rows(warehouse, sql) if i == call or i.startswith(f"{call}:")}
     assert found == {had, *others}
     assert len(_rows(warehouse, sql)) == len(_rows(whole, sql)) + 5
+
+
+def test_a_deal_tells_when_it_was_last_touched_and_what_comes_next(
+    connect: Connect, warehouse: Warehouse, hubspot: Running, whole: Warehouse
+) -> None:
+    """HubSpot's own activity dates arrive without the activities, from a listing and from an increment."""
+    listed, changed = _open_ids(whole, 2)
+    dates = {
+        "notes_last_contacted": "2026-11-02T09:30:00.000Z",
+        "notes_next_activity_date": "2026-11-20T14:00:00.250Z",
+    }
+    hubspot.edit(int(listed), **dates)
+    streams = ("opportunities", "stages", "pipelines")
+
+    pull(connect(mapping=None, write=False), warehouse, streams=streams)
+    hubspot.advance(3600)
+    hubspot.edit(int(changed), **{**dates, "notes_next_activity_date": None})
+    pull(connect(mapping=None, write=False), warehouse, streams=streams)
+
+    sql = (
+        "SELECT id, CAST(last_activity_at AS VARCHAR), CAST(next_activity_at AS VARCHAR) FROM opportunities "
+        "WHERE last_activity_at IS NOT NULL ORDER BY id"
+    )
+    assert _rows(warehouse, sql) == sorted(
+        [
+            (listed, "2026-11-02 09:30:00", "2026-11-20 14:00:00.25"),
+            (changed, "2026-11-02 09:30:00", None),
+        ]
+    )
