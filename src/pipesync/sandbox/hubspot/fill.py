@@ -76,6 +76,7 @@ class _Filling:
         self._until = adapter.clock()
         self._ids: dict[str, dict[str, str]] = {}
         self._people: dict[str, str] = {}
+        self._contacted: dict[str, int] = {}
 
     def run(self) -> Filled:
         rows = {s: self._rows(s) for s in self._adapter.streams if not s.startswith("own_")}
@@ -84,6 +85,7 @@ class _Filling:
         self._owners(rows)
         self._plain("companies", "accounts", rows)
         self._contacts(rows.get("contact_roles", []))
+        self._contacted = _last_contacts(rows.get("activities", []), _millis(self._until))
         self._deals(rows)
         self._plain("products", "products", rows)
         self._line_items(rows)
@@ -272,6 +274,8 @@ class _Filling:
                 if text is not None:
                     told[self._property(column)] = text
         told |= {f"dataset_{n}": v for n, v in row.get("custom") or () if v is not None}
+        if at := self._contacted.get(row["id"]):
+            told.setdefault("notes_last_contacted", iso(at))
         told["pipeline"] = row["pipeline"]
         if row.get("stage"):
             told["dealstage"] = stages.get((row["pipeline"], row["stage"]), row["stage"])
@@ -452,6 +456,17 @@ class _Filling:
             self._put(kind, some)
             self._link(kind, "deals", links.get(kind, []))
         return sorted(objects)
+
+
+def _last_contacts(activities: Sequence[Json], until: int) -> dict[str, int]:
+    """Return when (ms) each deal's last call, e-mail or meeting took place; HubSpot counts no tasks."""
+    found: dict[str, int] = {}
+    for row in activities:
+        if row.get("is_done") is not False and _engagement(row.get("kind")) != "tasks":
+            at = _millis(row["at"])
+            if at <= until:
+                found[row["opportunity_id"]] = max(at, found.get(row["opportunity_id"], at))
+    return found
 
 
 def _engagement(kind: str | None) -> str:
