@@ -57,16 +57,16 @@ def dataset(folder: Path, deals: int, per_deal: int) -> None:
 
 
 def connection(
-    sandbox: Sandbox, work: Path, *, history: bool = True, whole: bool = False, url: bool = True
+    sandbox: Sandbox, work: Path, *, history: bool = True, whole: bool = False, is_direct: bool = True
 ) -> Path:
     """Write a configuration, which reads of a deal what the peers read, with six histories or none.
 
-    `whole` reads every stream. Without `url` the portal is where HubSpot's own are, to be reached through a proxy.
+    `whole` reads every stream. Where it is not `is_direct`, the portal is at HubSpot's own address, behind a proxy.
     """
     work.mkdir(exist_ok=True)
     keys = sandbox.settings("hubspot", work)
     keys.pop("activities", None)
-    if not url:
+    if not is_direct:
         keys.pop("url")
     fields: dict[str, Any] = (
         {} if history else {n: {"field": p, "history": "none"} for n, p in peers.TRACKED.items()}
@@ -119,13 +119,13 @@ def main() -> None:
 
 def compare(sandbox: Sandbox, folder: Path, home: Path | None) -> None:
     print("with six histories, 50 ms added to every answer")
-    full = connection(sandbox, folder / "full", url=False)
+    full = connection(sandbox, folder / "full", is_direct=False)
     ours = pull_as_peers(sandbox, folder, full)
     print(ours.line(_rows(full)))
     if home:
         _beside(ours, *peers.pipeline_diff(sandbox, home, folder), full, sandbox)
     print("without history")
-    plain = connection(sandbox, folder / "plain", history=False, url=False)
+    plain = connection(sandbox, folder / "plain", history=False, is_direct=False)
     ours = pull_as_peers(sandbox, folder, plain)
     print(ours.line(_rows(plain)))
     if home:

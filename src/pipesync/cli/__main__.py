@@ -1,6 +1,7 @@
 """The process that is a command: `pipesync`, and `python -m pipesync.cli` where the script is not on the path.
 
-What here is set for the whole process, or ends it, is no business of a library's: `pipesync.cli.main` does none of it.
+What here is set for the whole process, or ends it, is no business of a library's: `pipesync.cli.main` does none of it,
+but for the memory that `pull` and `sync` have Arrow keep, which can be said only once Arrow is loaded.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def _compared(
     return int(found[0][0]), int(found[0][1])
 
 
-def pass_by(warehouse: Warehouse, connection: str, stream: str, after: After) -> None:
+def store_nothing(warehouse: Warehouse, connection: str, stream: str, after: After) -> None:
     """Store a page that brings nothing, in an open transaction: what `store` does beside its rows."""
     if stream == "opportunities":
         _snapshot_columns(warehouse, connection, after.until)

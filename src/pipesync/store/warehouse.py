@@ -293,7 +293,7 @@ class Warehouse:
         after = pages.After(cursor, until, self._clock(), as_before=as_before, last=last)
         if not (len(rows) or replace or deleted or rejects):
             with self.transaction():
-                pages.pass_by(self, connection, stream, after)
+                pages.store_nothing(self, connection, stream, after)
             return 0
         beside = pages.Beside(deleted, rejects)
         self._db.register("_page", rows)

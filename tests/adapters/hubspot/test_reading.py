@@ -536,20 +536,26 @@ def _only(number: int, word: str, fault: Fault) -> Fault:
 ROLES = "SELECT opportunity_id, contact_id FROM contact_roles ORDER BY ALL"
 
 
+def _with_more_contacts(hubspot: Running, whole: Warehouse, *, more: int, page: int) -> tuple[str, Any]:
+    """Give a deal more contacts than the portal tells at once; return it, and everybody's contacts then."""
+    deal = str(_rows(whole, "SELECT min(opportunity_id) FROM contact_roles")[0][0])
+    contacts = [4_999_999_000 + n for n in range(more)]
+    for contact in contacts:
+        hubspot.records.link("deals", int(deal), "contacts", contact, 3, None, 4)
+    assert hubspot.portal
+    hubspot.portal.turn("links_page", page)
+    return deal, sorted([*_rows(whole, ROLES), *((deal, str(c)) for c in contacts)])
+
+
 def test_a_listing_brings_contacts_beyond_a_page(
     connect: Connect, warehouse: Warehouse, hubspot: Running, whole: Warehouse
 ) -> None:
     """A deal with more than come inline has all of them; a deal whose contacts fit costs no request."""
-    deal = _rows(whole, "SELECT min(opportunity_id) FROM contact_roles")[0][0]
-    more = [4_999_999_000 + n for n in range(25)]
-    for contact in more:
-        hubspot.records.link("deals", int(deal), "contacts", contact, 3, None, 4)
-    assert hubspot.portal
-    hubspot.portal.turn("links_page", 10)
+    _, expected = _with_more_contacts(hubspot, whole, more=25, page=10)
 
     pull(connect(write=False), warehouse, streams=("opportunities", "contact_roles"))
 
-    assert _rows(warehouse, ROLES) == sorted([*_rows(whole, ROLES), *((deal, str(c)) for c in more)])
+    assert _rows(warehouse, ROLES) == expected
     assert hubspot.count("/associations/") == 3  # the pages of that deal alone
 
 
@@ -557,17 +563,12 @@ def test_a_changed_deal_brings_contacts_beyond_a_page(
     connect: Connect, pulled: Warehouse, hubspot: Running, whole: Warehouse
 ) -> None:
     """An increment follows the pages of the associations' batch read to their end."""
-    deal = _rows(whole, "SELECT min(opportunity_id) FROM contact_roles")[0][0]
-    more = [4_999_999_000 + n for n in range(7)]
-    for contact in more:
-        hubspot.records.link("deals", int(deal), "contacts", contact, 3, None, 4)
-    assert hubspot.portal
-    hubspot.portal.turn("links_page", 2)
+    deal, expected = _with_more_contacts(hubspot, whole, more=7, page=2)
     hubspot.edit(int(deal), hs_next_step="More people")
 
     pull(connect(), pulled, streams=DEALS)
 
-    assert _rows(pulled, ROLES) == sorted([*_rows(whole, ROLES), *((deal, str(c)) for c in more)])
+    assert _rows(pulled, ROLES) == expected
 
 
 def test_other_records_bring_links_beyond_a_page(

@@ -128,14 +128,20 @@ def test_the_kit_is_installed_once(connect: Connect, hubspot: Running) -> None:
     assert "pipesync_key" in hubspot.portal.unique_names("pipesync_forecast")
 
 
-def test_a_forecast_object_of_an_earlier_version_is_completed(connect: Connect, hubspot: Running) -> None:
-    """A property that a newer version writes is missed by `doctor` and added by `install-fields`, alone."""
+def _older_object(hubspot: Running) -> None:
+    """Take a property out of the forecast object, as if a version had made it that had no use for one."""
     assert hubspot.portal
-    whole = hubspot.portal.definitions("pipesync_forecast")
-    older = [d for d in whole if d["name"] != "basis"]
+    older = [d for d in hubspot.portal.definitions("pipesync_forecast") if d["name"] != "basis"]
     hubspot.records.set("properties.pipesync_forecast", older)
     hubspot.portal.forget_definitions("pipesync_forecast")
     hubspot.records.db.commit()
+
+
+def test_a_forecast_object_of_an_earlier_version_is_completed(connect: Connect, hubspot: Running) -> None:
+    """A property that a newer version writes is missed by `doctor` and added by `install-fields`, alone."""
+    assert hubspot.portal
+    whole = {d["name"] for d in hubspot.portal.definitions("pipesync_forecast")}
+    _older_object(hubspot)
 
     check = next(c for c in connect().checks() if c.name == "our properties of forecasts")
     tried = connect().install_fields(dry_run=True)
@@ -145,8 +151,22 @@ def test_a_forecast_object_of_an_earlier_version_is_completed(connect: Connect, 
     assert "install-fields" in check.fix
     assert [t.what for t in tried if t.status == "would create"] == ["pipesync_forecast.basis"]
     assert [what for what, status in told.items() if status != "exists"] == ["pipesync_forecast.basis"]
-    assert {d["name"] for d in hubspot.portal.definitions("pipesync_forecast")} == {d["name"] for d in whole}
+    assert {d["name"] for d in hubspot.portal.definitions("pipesync_forecast")} == whole
     assert all(c.status != "failed" for c in connect().checks() if c.name.startswith("our properties"))
+
+
+def test_a_key_that_may_not_complete_the_forecast_object_installs_the_rest(
+    connect: Connect, hubspot: Running
+) -> None:
+    """What was created before the refusal is told, and the scope that is missing."""
+    _older_object(hubspot)
+    hubspot.records.set("tokens", {TOKEN: [s for s in ALL_SCOPES if s != "crm.schemas.custom.write"]})
+
+    told = {t.what: t for t in connect().install_fields()}
+
+    (refused,) = [t for t in told.values() if t.status != "exists"]
+    assert (refused.what, refused.status) == ("pipesync_forecast: its missing properties", "not possible")
+    assert "crm.schemas.custom.write" in refused.detail
 
 
 @pytest.mark.parametrize(("limit", "room"), [("property_limit", 3), ("overall_property_limit", 6)])

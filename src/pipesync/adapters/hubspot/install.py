@@ -128,7 +128,7 @@ def _property(given: _Named, group: str) -> Json:
 
 
 def _install_object(api: Api, given: _Object, *, dry_run: bool) -> list[Installed]:
-    """Create the object, or what one of an earlier version lacks."""
+    """Create the object, or what one of an earlier version lacks; a refusal of it leaves the rest installed."""
     what = given.name
     try:
         schemas = api.get(api.paths.schemas()).get("results", [])
@@ -136,9 +136,7 @@ def _install_object(api: Api, given: _Object, *, dry_run: bool) -> list[Installe
         return [Installed(what, "not possible", str(refused))]
     for there in schemas:
         if there.get("name") == given.name:
-            kind = str(there["fullyQualifiedName"])
-            missing = _missing(api, kind, given.properties)
-            return [Installed(what, "exists"), *_create(api, kind, missing, as_part_of=what, dry_run=dry_run)]
+            return [Installed(what, "exists"), *_complete_object(api, there, given, dry_run=dry_run)]
     if dry_run:
         return [Installed(what, "would create", "needs an Enterprise portal")]
     body: dict[str, Any] = {  # Any: JSON
@@ -159,3 +157,12 @@ def _install_object(api: Api, given: _Object, *, dry_run: bool) -> list[Installe
     except (PermissionMissing, RequestRefused) as refused:
         return [Installed(what, "not possible", str(refused))]
     return [Installed(what, "created")]
+
+
+def _complete_object(api: Api, there: Json, given: _Object, *, dry_run: bool) -> list[Installed]:
+    kind = str(there["fullyQualifiedName"])
+    try:
+        missing = _missing(api, kind, given.properties)
+        return _create(api, kind, missing, as_part_of=given.name, dry_run=dry_run)
+    except (PermissionMissing, RequestRefused) as refused:
+        return [Installed(f"{given.name}: its missing properties", "not possible", str(refused))]

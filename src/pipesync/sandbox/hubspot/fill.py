@@ -6,9 +6,9 @@ carries the dataset's id in `dataset_id`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from pipesync.adapters import open_adapter
 from pipesync.adapters.base import Adapter
 from pipesync.config import ConnectionConfig
 from pipesync.mapping import Mapping, load
+from pipesync.sandbox.hubspot import engagements
 from pipesync.sandbox.hubspot.definitions import PRIMARY_COMPANY, definition, link_types
 from pipesync.sandbox.hubspot.portal import Portal, custom
 from pipesync.sandbox.hubspot.readback import OWN_COLUMNS, site_mapping
-from pipesync.sandbox.hubspot.records import Json, Source, entry, iso
+from pipesync.sandbox.hubspot.records import Json, Source, entry, iso, millis
 from pipesync.sandbox.hubspot.settings import install_kit
 
 PORTAL_ID = 4_200_042
@@ -85,7 +86,7 @@ class _Filling:
         self._owners(rows)
         self._plain("companies", "accounts", rows)
         self._contacts(rows.get("contact_roles", []))
-        self._contacted = _last_contacts(rows.get("activities", []), _millis(self._until))
+        self._contacted = engagements.last_contacts(rows.get("activities", []), millis(self._until))
         self._deals(rows)
         self._plain("products", "products", rows)
         self._line_items(rows)
@@ -195,9 +196,9 @@ class _Filling:
             if row["id"] in contacts:
                 told["num_associated_contacts"] = str(contacts[row["id"]])
             past = dict(self._histories(row, told, changes.get(row["id"], {}), stages))
-            created = _millis(row.get("created_at")) or _millis(self._until)
+            created = millis(row.get("created_at")) or millis(self._until)
             latest: int = max([created, *(p[0]["at"] for p in past.values())])
-            modified = _millis(row.get("modified_at")) or latest
+            modified = millis(row.get("modified_at")) or latest
             told |= {
                 "createdate": iso(created),
                 "hs_createdate": iso(created),
@@ -282,7 +283,7 @@ class _Filling:
         told["hs_is_closed"] = str(bool(row.get("is_closed"))).lower()
         told["hs_is_closed_won"] = str(bool(row.get("is_won"))).lower()
         if row.get("is_closed") and row.get("closed_at"):
-            told["closedate"] = iso(_millis(row["closed_at"]))
+            told["closedate"] = iso(millis(row["closed_at"]))
         elif row.get("close_date"):
             told["closedate"] = self._at_noon(row["close_date"])
         return told
@@ -297,7 +298,7 @@ class _Filling:
             known = self._hubspot.streams["opportunities"].fields[column].values
             return next((word for word, ours in known.items() if ours == value), value)
         if isinstance(value, datetime):
-            return iso(_millis(value))
+            return iso(millis(value))
         if isinstance(value, date):
             return self._at_noon(value)
         if isinstance(value, bool):
@@ -305,20 +306,20 @@ class _Filling:
         return format(value.normalize(), "f") if isinstance(value, Decimal) else str(value)
 
     def _at_noon(self, day: date) -> str:
-        return iso(_millis(datetime.combine(day, time(12), self._zone)))
+        return iso(millis(datetime.combine(day, time(12), self._zone)))
 
     def _histories(
         self, row: Json, told: Json, changes: dict[str, list[Json]], stages: dict[tuple[str, str], str]
     ) -> Iterator[tuple[str, list[Json]]]:
         """Yield property, entries (newest first) of everything that HubSpot tracks; what never changed has one."""
-        created = _millis(row.get("created_at")) or _millis(self._until)
-        closed = _millis(row.get("closed_at"))
+        created = millis(row.get("created_at")) or millis(self._until)
+        closed = millis(row.get("closed_at"))
         fields = self._hubspot.streams["opportunities"].fields
         for column in dict.fromkeys([*(n for n, f in fields.items() if f.history == "full"), *changes]):
             name = self._property(column)
             entries: list[Json] = []
             for change in changes.get(column, []):
-                at = _millis(change["changed_at"])
+                at = millis(change["changed_at"])
                 text = self._past(column, change.get("value"), row, stages)
                 user = self._people.get(change.get("changed_by") or "")
                 source = Source("CRM_UI", "", _USERS + int(user) if user else None)
@@ -365,7 +366,7 @@ class _Filling:
         self._portal.records.db.executemany("INSERT OR IGNORE INTO hs_links VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def _new(self, number: str, told: Json, at: int | None = None) -> tuple[int, Json, int, int]:
-        moment = at or _millis(self._until - timedelta(days=1))
+        moment = at or millis(self._until - timedelta(days=1))
         fixed = {"hs_object_id": number, "hs_createdate": iso(moment), "hs_lastmodifieddate": iso(moment)}
         return int(number), {**told, **fixed}, moment, moment
 
@@ -384,7 +385,7 @@ class _Filling:
                 if v is not None and c != "id" and c in fields and c not in (links or {})
             }
             told = {n: v for n, v in told.items() if v is not None}
-            objects.append(self._new(ids[row["id"]], told, _millis(row.get("created_at"))))
+            objects.append(self._new(ids[row["id"]], told, millis(row.get("created_at"))))
         self._put(kind, objects)
         for column, to in (links or {}).items():
             known = self._ids.get(to, {})
@@ -420,7 +421,7 @@ class _Filling:
         self._put("goal_targets", objects)
 
     def _midnight(self, day: date) -> str:
-        return iso(_millis(datetime.combine(day, time(), self._zone)))
+        return iso(millis(datetime.combine(day, time(), self._zone)))
 
     def _rates(self, rates: Sequence[Json]) -> None:
         home = self._adapter.connection().currency or "EUR"
@@ -441,14 +442,14 @@ class _Filling:
         objects: dict[str, list[tuple[int, Json, int, int]]] = {}
         links: dict[str, list[tuple[str, str, int, str | None]]] = {}
         for number, row in enumerate(activities, _FROM["engagements"]):
-            kind = _engagement(row.get("kind"))
-            at = _millis(row["at"])
-            told = _ENGAGED[kind](row) | {"hs_timestamp": iso(at)}
+            kind = engagements.kind_of(row.get("kind"))
+            at = millis(row["at"])
+            told = engagements.TOLD[kind](row) | {"hs_timestamp": iso(at)}
             if row.get("kind"):
                 told["hs_activity_type"] = row["kind"]
             if row.get("owner_id"):
                 told["hubspot_owner_id"] = self._people[row["owner_id"]]
-            objects.setdefault(kind, []).append(self._new(str(number), told, min(at, _millis(self._until))))
+            objects.setdefault(kind, []).append(self._new(str(number), told, min(at, millis(self._until))))
             if row["opportunity_id"] in deals:
                 plain = link_types(kind, "deals")[0]
                 links.setdefault(kind, []).append((str(number), deals[row["opportunity_id"]], plain, None))
@@ -456,53 +457,3 @@ class _Filling:
             self._put(kind, some)
             self._link(kind, "deals", links.get(kind, []))
         return sorted(objects)
-
-
-def _last_contacts(activities: Sequence[Json], until: int) -> dict[str, int]:
-    """Return when (ms) each deal's last call, e-mail or meeting took place; HubSpot counts no tasks."""
-    found: dict[str, int] = {}
-    for row in activities:
-        if row.get("is_done") is not False and _engagement(row.get("kind")) != "tasks":
-            at = _millis(row["at"])
-            if at <= until:
-                found[row["opportunity_id"]] = max(at, found.get(row["opportunity_id"], at))
-    return found
-
-
-def _engagement(kind: str | None) -> str:
-    word = (kind or "").casefold()
-    for name in ("email", "meeting", "task"):
-        if name in word:
-            return f"{name}s"
-    return "calls"
-
-
-def _done(row: Json, yes: str, no: str) -> str:
-    return yes if row.get("is_done") is not False else no
-
-
-_ENGAGED: dict[str, Callable[[Json], Json]] = {
-    "calls": lambda r: {
-        "hs_call_status": _done(r, "COMPLETED", "SCHEDULED"),
-        **_direction("hs_call_direction", {"in": "INBOUND", "out": "OUTBOUND"}, r),
-    },
-    "emails": lambda r: {
-        "hs_email_status": _done(r, "SENT", "SCHEDULED"),
-        **_direction("hs_email_direction", {"in": "INCOMING_EMAIL", "out": "EMAIL"}, r),
-    },
-    "meetings": lambda r: {"hs_meeting_outcome": _done(r, "COMPLETED", "SCHEDULED")},
-    "tasks": lambda r: {"hs_task_status": _done(r, "COMPLETED", "NOT_STARTED"), "hs_task_type": "TODO"},
-}
-
-
-def _direction(name: str, words: dict[str, str], row: Json) -> Json:
-    word = words.get(row.get("direction") or "")
-    return {name: word} if word else {}
-
-
-def _millis(value: Any) -> int:
-    """Return milliseconds since 1970 of a naive UTC or aware time; 0 for none."""
-    if value is None:
-        return 0
-    aware: datetime = value if value.tzinfo else value.replace(tzinfo=UTC)
-    return round(aware.timestamp() * 1000)

@@ -283,5 +283,13 @@ def iso(millis: int) -> str:
     return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{millis % 1000:03d}Z"
 
 
+def millis(value: Any) -> int:
+    """Return milliseconds since 1970 of a naive UTC or aware time; 0 for none."""
+    if value is None:
+        return 0
+    aware: datetime = value if value.tzinfo else value.replace(tzinfo=UTC)
+    return round(aware.timestamp() * 1000)
+
+
 def _record(row: tuple[Any, ...]) -> Record:
     return Record(row[0], orjson.loads(row[1]), row[2], row[3], bool(row[4]), row[5])
